@@ -1,0 +1,286 @@
+"""RunConfig: one validated point of a sweep, and the single list of every axis with its unit and range."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from typing import Any
+
+from dd import registry
+from dd.axis import Axis
+from dd.errors import ConfigError
+
+ID_VERSION = 1
+"""Part of every run_id; raised when a change of dd makes old rows mean something else."""
+
+OriginOf = Callable[[str], str]
+"""From a key to the place where its value was set, for error messages."""
+
+
+def _axis(kind: type, default: Any, help: str, key: str | None = None, **rules: Any) -> Any:
+    """Declare a field of RunConfig as an axis; the key defaults to the field's name."""
+    return field(metadata={"axis": dict(key=key, kind=kind, default=default, help=help, **rules)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """One run: every axis that can change its numbers, resolved and checked.
+
+    Axes without a meaning for a run are null (a closed form has no step size), so that runs which differ only in
+    them are one run. ``options`` holds the components' own axes as (``group.key``, value) pairs.
+    """
+
+    model: str = _axis(str, "random_features", "model family")
+    width: int = _axis(int, 100, "random features, hidden units, or input features", unit="units", low=1)
+    data: str = _axis(str, "digits", "data set or teacher")
+    n_train: int = _axis(int, 500, "training samples", "data.n_train", unit="samples", low=1)
+    n_test: int = _axis(int, 1000, "test samples", "data.n_test", unit="samples", low=1)
+    label_noise: float = _axis(
+        float, 0.0, "share of training labels replaced", "data.label_noise", low=0, high=1
+    )
+    label_noise_over: str = _axis(
+        str,
+        "other",
+        "replace a noisy label by one of the other classes, or redraw it over all",
+        "data.label_noise_over",
+        choices=("other", "all"),
+    )
+    data_seed: int = _axis(int, 0, "seed of split, noise and teacher", "data.seed", low=0)
+    standardize: str = _axis(
+        str,
+        "none",
+        "input standardisation, from training statistics",
+        "data.standardize",
+        choices=("none", "global", "feature", "sphere"),
+    )
+    init: str = _axis(str, "default", "scheme of the trained weights", nullable=True)
+    init_scale: float = _axis(
+        float, 1.0, "multiplies the initial standard deviation", "init.scale", low=0, nullable=True
+    )
+    normalization: str = _axis(str, "none", "normalisation of the features that the last layer sees")
+    optimizer: str = _axis(str, "sgd", "update rule or closed form")
+    lr: float | None = _axis(
+        float, None, "step size in units of lr_unit", low=0, low_open=True, nullable=True
+    )
+    lr_unit: str | None = _axis(
+        str,
+        None,
+        "absolute, or sharpness: units of 1/lambda_max of the run's initial Hessian",
+        choices=("absolute", "sharpness"),
+        nullable=True,
+    )
+    batch_size: int | None = _axis(
+        int, 50, "samples per step", unit="samples", low=1, words=("full",), nullable=True
+    )
+    steps: int | None = _axis(
+        int, None, "budget in updates (or name epochs)", unit="updates", low=0, nullable=True
+    )
+    stop_loss: float | None = _axis(
+        float, None, "stop once the train loss is at or below this", low=0, nullable=True
+    )
+    loss: str = _axis(
+        str,
+        "mse",
+        "training loss: mean squared error or cross-entropy",
+        choices=("mse", "cross_entropy"),
+    )
+    seed: int = _axis(int, 0, "seed of features, weights and batch order", low=0)
+    dtype: str = _axis(
+        str, "float32", "precision of training; closed forms use float64", choices=("float32", "float64")
+    )
+    options: tuple[tuple[str, Any], ...] = ()
+
+    @cached_property
+    def run_id(self) -> str:
+        """Hash of the resolved axes alone; equal on every machine, device and launcher.
+
+        Axes at their neutral default are left out, so that a new axis does not orphan old results.
+        """
+        defaults = {name: axis.default for name, axis in core_axes().items()}
+        for group in registry.ROOMS:
+            if getattr(self, group) is not None:
+                defaults |= {f"{group}.{a.key}": a.default for a in self.component(group).options}
+        named = {name: getattr(self, name) for name in core_axes()} | dict(self.options)
+        identity = {k: v for k, v in named.items() if v != defaults[k]}
+        text = json.dumps([ID_VERSION, identity], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+    @property
+    def batches_per_epoch(self) -> int | None:
+        """Updates per pass over the training set; the last batch may be smaller."""
+        return None if self.batch_size is None else math.ceil(self.n_train / self.batch_size)
+
+    @property
+    def epochs(self) -> float | None:
+        """The budget in passes over the training set."""
+        if self.steps is None or self.batches_per_epoch is None:
+            return None
+        return self.steps / self.batches_per_epoch
+
+    def component(self, group: str) -> Any:
+        """Return the component chosen in ``group``."""
+        return registry.get(group, getattr(self, group))
+
+    def group_options(self, group: str) -> dict[str, Any]:
+        """Return the options of one component, keys without the group."""
+        return {k.split(".", 1)[1]: v for k, v in self.options if k.startswith(group + ".")}
+
+    def replace(self, **changes: Any) -> RunConfig:
+        """Return a copy with some fields changed (not checked again)."""
+        return dataclasses.replace(self, **changes)
+
+
+@cache
+def core_axes() -> dict[str, Axis]:
+    """Field name of RunConfig -> its axis, in the order of declaration."""
+    axes = {}
+    for f in dataclasses.fields(RunConfig):
+        if "axis" in f.metadata:
+            spec = dict(f.metadata["axis"])
+            spec["key"] = spec["key"] or f.name
+            axes[f.name] = Axis(**spec)
+    return axes
+
+
+SETTINGS = (
+    Axis("epochs", int, None, "budget in passes over the data; 500 where neither is named", "epochs", low=0,
+         nullable=True),
+    Axis("device", str, "auto", "where to compute", choices=("auto", "cpu", "cuda")),
+    Axis("name", str, "default", "which table the rows join: <results_dir>/<name>/"),
+    Axis("results_dir", str, "results", "folder of all tables"),
+    Axis("force", bool, False, "compute again what the table already has"),
+    Axis("n_jobs", int, "auto", "worker processes", "processes", low=1, words=("auto",)),
+    Axis("data.root", str, None, "folder searched first for the data set's files", nullable=True),
+    Axis("data.download", bool, False, "allow downloading absent data"),
+)  # fmt: skip
+"""Keys that change no number of a run (``epochs`` is a second spelling of ``steps``)."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a sweep is carried out and where its rows go; none of it changes a run's numbers."""
+
+    device: str = "auto"
+    name: str = "default"
+    results_dir: str = "results"
+    force: bool = False
+    n_jobs: int | str = "auto"
+    data_root: str | None = None
+    data_download: bool = False
+
+    @classmethod
+    def from_dict(cls, config: Mapping[str, Any], origin: OriginOf = lambda key: "") -> Settings:
+        """Check the settings of a composed configuration."""
+        values = {}
+        for axis in SETTINGS:
+            if axis.key != "epochs":
+                values[axis.column] = axis.check(_get(config, axis.key), origin(axis.key))
+        name = values["name"]
+        if not name or name.startswith((".", "_")) or "/" in name or "\\" in name:
+            raise ConfigError("name", name, "must be a plain folder name", origin("name"))
+        return cls(**values)
+
+
+def _get(config: Mapping[str, Any], key: str) -> Any:
+    """Value of a dotted key; a missing one is null."""
+    node: Any = config
+    for part in key.split("."):
+        if not isinstance(node, Mapping) or part not in node:
+            return None
+        node = node[part]
+    return node
+
+
+def _choice(config: Mapping[str, Any], group: str, origin: OriginOf) -> str:
+    """Name of the component chosen in a group."""
+    node = config.get(group)
+    name = node.get("name") if isinstance(node, Mapping) else node
+    if name not in registry.names(group):
+        raise ConfigError(group, name, "must be one of " + ", ".join(registry.names(group)), origin(group))
+    return str(name)
+
+
+def resolve(config: Mapping[str, Any], origin: OriginOf = lambda key: "") -> RunConfig:
+    """Turn a composed configuration (plain nested dict) into a RunConfig.
+
+    Args:
+        config: the keys of ``conf/config.yaml``; a group is a dict with ``name`` and the component's options.
+        origin: says where a key's value was set.
+
+    Raises:
+        ConfigError: a value, or a combination of values, that cannot be run.
+    """
+    axes = core_axes()
+    values: dict[str, Any] = {}
+    options: dict[str, Any] = {}
+    for group in registry.ROOMS:
+        name = values[group] = _choice(config, group, origin)
+        component = registry.get(group, name, origin(group))
+        known = {axis.key: axis for axis in component.options}
+        reserved = {"name"} | {a.key.split(".")[1] for a in (*axes.values(), *SETTINGS) if a.key.startswith(group + ".")}
+        node = config.get(group)
+        given = dict(node) if isinstance(node, Mapping) else {}
+        for key in given.keys() - known.keys() - reserved:
+            allowed = ", ".join(sorted(known)) or "none"
+            raise ConfigError(f"{group}.{key}", given[key], f"{group}={name} has no such option; it has: {allowed}",
+                              origin(f"{group}.{key}"))  # fmt: skip
+        for key, axis in known.items():
+            full = f"{group}.{key}"
+            options[full] = axis.check(given.get(key, axis.default), origin(full), full)
+    for field_name, axis in axes.items():
+        if field_name not in registry.ROOMS:
+            raw = _get(config, axis.key)
+            if raw is None and not axis.nullable and field_name in ("dtype",):
+                raw = axis.default
+            values[field_name] = axis.check(raw, origin(axis.key))
+    for group in registry.ROOMS:
+        registry.get(group, values[group]).canonical(options)
+
+    optimizer = registry.get("optimizer", values["optimizer"])
+    if optimizer.closed_form:
+        # a closed form has no trajectory: what only shapes the trajectory is null
+        values |= dict.fromkeys(
+            ("lr", "lr_unit", "batch_size", "steps", "stop_loss", "init", "init_scale"), None
+        )
+        values["dtype"] = "float64"
+        options = {k: v for k, v in options.items() if not k.startswith("init.")}
+    else:
+        _resolve_budget(values, config, origin)
+        for key in ("lr", "lr_unit", "init_scale"):
+            if values[key] is None:
+                raise ConfigError(axes[key].key, None, axes[key].allowed().replace(", or null", ""),
+                                  origin(axes[key].key))  # fmt: skip
+        if values["init"] == "zero":
+            values["init_scale"] = 1.0  # zero times any scale is the same run
+    run = RunConfig(**values, options=tuple(sorted(options.items())))
+    for group in registry.ROOMS:
+        if values[group] is not None:
+            registry.get(group, values[group]).check(run, origin)
+    if run.loss == "cross_entropy" and not run.component("data").classification:
+        raise ConfigError("loss", run.loss, f"data={run.data} has real targets; use loss=mse", origin("loss"))
+    return run
+
+
+def _resolve_budget(values: dict[str, Any], config: Mapping[str, Any], origin: OriginOf) -> None:
+    """Settle batch size and budget: ``batch_size`` in samples, ``steps`` in updates."""
+    n = values["n_train"]
+    if values["batch_size"] is None:
+        raise ConfigError("batch_size", None, "must be an integer >= 1, or full", origin("batch_size"))
+    batch = n if values["batch_size"] == "full" else values["batch_size"]
+    if batch > n:
+        raise ConfigError(
+            "batch_size", batch, f"must be <= data.n_train={n}, or full", origin("batch_size")
+        )
+    values["batch_size"] = batch
+    epochs = SETTINGS[0].check(_get(config, "epochs"), origin("epochs"))
+    if epochs is not None and values["steps"] is not None:
+        raise ConfigError(
+            "epochs", epochs, f"name epochs or steps={values['steps']}, not both", origin("epochs")
+        )
+    if values["steps"] is None:
+        values["steps"] = (500 if epochs is None else epochs) * math.ceil(n / batch)

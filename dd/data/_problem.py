@@ -1,0 +1,217 @@
+"""From raw samples to a Problem: class-balanced split, label noise, standardisation, one-hot targets."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dd.config import RunConfig, Settings
+from dd.data._base import Pool
+from dd.errors import ConfigError
+from dd.streams import stream
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Train and test tensors, all float64 on the CPU.
+
+    Attributes:
+        train_x: [n_train, inputs].
+        train_y: targets, [n_train, outputs]; one-hot for classes, noisy labels included.
+        test_x: [n_test, inputs].
+        test_y: clean targets, [n_test, outputs].
+        classification: whether targets are one-hot.
+        source: where the samples came from.
+        sha256: digest of the raw content.
+    """
+
+    train_x: torch.Tensor
+    train_y: torch.Tensor
+    test_x: torch.Tensor
+    test_y: torch.Tensor
+    classification: bool
+    source: str
+    sha256: str
+
+    @property
+    def inputs(self) -> int:
+        """Input dimension."""
+        return self.train_x.shape[1]
+
+    @property
+    def outputs(self) -> int:
+        """Number of classes or real targets."""
+        return self.train_y.shape[1]
+
+
+def balanced_order(labels: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
+    """Order samples so that every prefix is as class-balanced as the classes allow.
+
+    Args:
+        labels: class of each sample, [samples].
+        generator: shuffles within the classes, and the classes within each round.
+
+    Returns:
+        A permutation of the samples, [samples]: rounds in which each class that still has samples appears once.
+    """
+    shuffled = generator.permutation(len(labels))
+    tie = generator.random(len(labels))
+    rank = np.empty(len(labels), dtype=np.int64)
+    for c in np.unique(labels):
+        mine = shuffled[labels[shuffled] == c]
+        rank[mine] = np.arange(len(mine))
+    return np.lexsort((tie, rank))
+
+
+def split(
+    labels: NDArray[np.generic], n_train: int, n_test: int, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Cut one pool into disjoint, class-balanced training and test samples.
+
+    The test set is taken first, so it does not change with ``n_train``, and training sets of growing size are nested.
+    Real targets are split at random.
+
+    Args:
+        labels: classes [samples] of integers, or real targets [samples, outputs].
+        n_train: training samples.
+        n_test: test samples.
+        seed: ``data.seed``.
+
+    Returns:
+        Indices of the training and of the test samples.
+    """
+    generator = stream(seed, "data.split")
+    if labels.ndim > 1:
+        order = generator.permutation(len(labels))
+        return order[n_test : n_test + n_train], order[:n_test]
+    classes = labels.astype(np.int64)
+    test = balanced_order(classes, generator)[:n_test]
+    rest = np.setdiff1d(np.arange(len(classes)), test)
+    train = rest[balanced_order(classes[rest], stream(seed, "data.split.train"))[:n_train]]
+    return train, test
+
+
+def noisy_labels(
+    labels: NDArray[np.int64], classes: int, share: float, over: str, seed: int
+) -> NDArray[np.int64]:
+    """Replace exactly ``round(share * samples)`` labels; a larger share replaces a superset.
+
+    Args:
+        labels: clean labels, [samples].
+        classes: number of classes.
+        share: share of samples whose label is replaced.
+        over: ``other``: by another class, uniformly; ``all``: redrawn uniformly over all classes, so that
+            1/classes of the redrawn labels stay as they were.
+        seed: ``data.seed``.
+
+    Returns:
+        Labels with noise, [samples].
+    """
+    generator = stream(seed, "data.label_noise")
+    chosen = generator.permutation(len(labels))[: round(share * len(labels))]
+    shift = generator.integers(1, classes, len(labels)) if over == "other" else generator.integers(0, classes, len(labels))
+    noisy = labels.copy()
+    noisy[chosen] = (labels[chosen] + shift[: len(chosen)]) % classes
+    return noisy
+
+
+def standardize(
+    train: NDArray[np.float64], test: NDArray[np.float64], kind: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Standardise inputs with training statistics only.
+
+    Args:
+        train: [n_train, inputs].
+        test: [n_test, inputs].
+        kind: ``none``; ``global``: minus the scalar mean, over the scalar standard deviation; ``feature``: the same
+            for each input (constant inputs become zero); ``sphere``: minus the mean input, each sample scaled to
+            norm sqrt(inputs), the set-up of random-feature theory.
+
+    Returns:
+        Standardised train and test inputs.
+    """
+    if kind == "none":
+        return train, test
+    if kind == "global":
+        spread = train.std()
+        return (train - train.mean()) / (spread or 1.0), (test - train.mean()) / (spread or 1.0)
+    mean = train.mean(axis=0)
+    train, test = train - mean, test - mean
+    if kind == "feature":
+        spread = train.std(axis=0)
+        constant = spread <= 1e-12 * max(1.0, float(spread.max(initial=0.0)))
+        scale = np.where(constant, 0.0, 1.0 / np.where(constant, 1.0, spread))
+        return train * scale, test * scale
+
+    def to_sphere(x: NDArray[np.float64]) -> NDArray[np.float64]:
+        norm = np.linalg.norm(x, axis=1, keepdims=True)
+        return x * (np.sqrt(x.shape[1]) / np.where(norm == 0, 1.0, norm))
+
+    return to_sphere(train), to_sphere(test)
+
+
+def _data_key(run: RunConfig, settings: Settings) -> tuple[object, ...]:
+    """Everything that the tensors of a problem depend on."""
+    return (
+        run.data, run.n_train, run.n_test, run.label_noise, run.label_noise_over, run.data_seed, run.standardize,
+        tuple(sorted(run.group_options("data").items())), settings.data_root,
+    )  # fmt: skip
+
+
+_recent: OrderedDict[tuple[object, ...], Problem] = OrderedDict()
+
+
+def load(run: RunConfig, settings: Settings) -> Problem:
+    """Load the problem of a run; the two last used stay in memory.
+
+    Raises:
+        DataNotFoundError: the data set's files are absent.
+    """
+    key = _data_key(run, settings)
+    if key not in _recent:
+        _recent[key] = _build(run, settings)
+    _recent.move_to_end(key)
+    while len(_recent) > 2:
+        _recent.popitem(last=False)
+    return _recent[key]
+
+
+def _wanted(run: RunConfig, pool: Pool) -> list[tuple[str, int, int]]:
+    """(key, samples wanted, samples held) of each part."""
+    if pool.test_x is None:
+        return [("data.n_train", run.n_train, len(pool.x) - run.n_test)]
+    return [("data.n_train", run.n_train, len(pool.x)), ("data.n_test", run.n_test, len(pool.test_x))]
+
+
+def _build(run: RunConfig, settings: Settings) -> Problem:
+    dataset = run.component("data")
+    pool = dataset.pool(run, settings)
+    for key, wanted, held in _wanted(run, pool):
+        if wanted > held:
+            raise ConfigError(key, wanted, f"must be <= {held} (the files of data={run.data} in {pool.source})")
+    if pool.test_x is None or pool.test_y is None:
+        train, test = split(pool.y, run.n_train, run.n_test, run.data_seed)
+        train_x, train_y, test_x, test_y = pool.x[train], pool.y[train], pool.x[test], pool.y[test]
+    elif dataset.classification:
+        train, _ = split(pool.y, run.n_train, 0, run.data_seed)
+        test, _ = split(pool.test_y, run.n_test, 0, run.data_seed)
+        train_x, train_y, test_x, test_y = pool.x[train], pool.y[train], pool.test_x[test], pool.test_y[test]
+    else:
+        train_x, train_y, test_x, test_y = pool.x, pool.y, pool.test_x, pool.test_y
+    if dataset.classification:
+        classes = np.eye(dataset.outputs)
+        noisy = noisy_labels(
+            train_y.astype(np.int64), dataset.outputs, run.label_noise, run.label_noise_over, run.data_seed
+        )
+        train_y, test_y = classes[noisy], classes[test_y.astype(np.int64)]
+    train_x, test_x = standardize(train_x * pool.scale, test_x * pool.scale, run.standardize)
+    return Problem(
+        *(torch.from_numpy(np.ascontiguousarray(a, dtype=np.float64)) for a in (train_x, train_y, test_x, test_y)),
+        classification=dataset.classification,
+        source=pool.source,
+        sha256=pool.sha256,
+    )

@@ -1,0 +1,38 @@
+"""Errors that a user can mend, told in one line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class DDError(Exception):
+    """Something the user can mend; printed as one line, exit code 2."""
+
+
+class ConfigError(DDError):
+    """A bad value of one key.
+
+    Args:
+        key: the command-line key, for example ``data.n_train``.
+        value: the value given.
+        allowed: what would have been accepted.
+        origin: where the value came from, for example ``command line`` or a file of ``conf/``.
+    """
+
+    def __init__(self, key: str, value: Any, allowed: str, origin: str = "") -> None:
+        self.key, self.value, self.allowed, self.origin = key, value, allowed, origin
+        shown = "null" if value is None else value
+        where = f" (from {origin})" if origin else ""
+        super().__init__(f"{key}={shown}{where}: {allowed}")
+
+
+class DataNotFoundError(ConfigError):
+    """A data set whose files are nowhere to be found; the message names the fix."""
+
+
+class StoreError(DDError):
+    """A results folder that cannot be read or written."""
+
+
+class RunsFailed(Exception):  # noqa: N818 - an outcome, not a defect
+    """At least one run of a finished sweep has status ``failed``; exit code 1."""

@@ -1,0 +1,169 @@
+"""Packs over worker processes: one thread each, a dead worker costs its own pack only."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from dd.config import Settings
+from dd.pack import Pack
+from dd.results import Store
+from dd.solve import Row, run_axes
+
+Event = tuple[str, Any]
+"""``("run", row)``, ``("done", None)`` or ``("error", text)`` from a worker."""
+
+
+class WorkerDied(RuntimeError):
+    """A worker process ended without finishing its pack (killed, or out of memory)."""
+
+
+def solve_and_store(pack: Pack, settings: Settings, on_run: Callable[[Row], None]) -> None:
+    """Solve a pack and write its part at once; after an interruption, write the runs that are finished."""
+    import torch
+
+    from dd.environment import environment, git_commit
+    from dd.solve import Solved, solve
+
+    solved = Solved()
+
+    def store(done: Pack) -> None:
+        Store(settings.results_dir, settings.name).append(
+            done.pack_id,
+            solved.rows,
+            solved.curves,
+            provenance={"torch_version": str(torch.__version__), "git_commit": git_commit()},
+            metadata={
+                "environment": environment(), "settings": vars(settings), "runs": [run_axes(r) for r in done.runs]
+            },
+        )  # fmt: skip
+
+    try:
+        solve(pack, settings, solved, on_run)
+        store(pack)
+    except (KeyboardInterrupt, SystemExit):
+        finished = {row["run_id"] for row in solved.rows}
+        if finished:
+            store(Pack(tuple(run for run in pack.runs if run.run_id in finished)))
+        raise
+
+
+def _stop(number: int, frame: object) -> None:
+    """Leave at once, by way of :func:`solve_and_store`'s last write."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise SystemExit(128 + number)
+
+
+def _worker(connection: Connection, settings: Settings) -> None:
+    """Solve packs from the connection until it closes; Ctrl-C is the parent's business."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _stop)
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            pack: Pack = connection.recv()
+            try:
+                solve_and_store(pack, settings, lambda row: connection.send(("run", row)))
+                connection.send(("done", None))
+            except Exception:  # noqa: BLE001 - told to the parent, which stops the sweep
+                connection.send(("error", traceback.format_exc()))
+
+
+@dataclass
+class _Worker:
+    """A live process and the pack it is busy with."""
+
+    process: Any
+    connection: Connection
+    pack: Pack | None = None
+
+
+def _context() -> Any:
+    """Processes that do not inherit the parent's threads; one import of torch serves them all."""
+    methods = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+    if "forkserver" in methods:
+        context.set_forkserver_preload(["dd.solve"])
+    return context
+
+
+def execute_inline(packs: Sequence[Pack], settings: Settings) -> Iterator[tuple[Pack, Row]]:
+    """Solve packs in this process, one after the other; yields (pack, row) for each run when its pack is written."""
+    for pack in packs:
+        rows: list[Row] = []
+        solve_and_store(pack, settings, rows.append)
+        for row in rows:
+            yield pack, row
+
+
+def execute_processes(
+    packs: Sequence[Pack], settings: Settings, n_jobs: int
+) -> Iterator[tuple[Pack, Row | WorkerDied]]:
+    """Solve packs in ``n_jobs`` processes; yields (pack, row) for each finished run.
+
+    A worker that dies yields one :class:`WorkerDied` for its pack and is replaced. Closing the iterator ends the
+    workers; of packs under way the finished runs are written, the others are lost.
+
+    Raises:
+        RuntimeError: a pack failed outside any run (its part could not be written, for example).
+    """
+    context = _context()
+    # inherited: the linear algebra of every library in a worker stays on one thread
+    before = {key: os.environ.get(key) for key in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    os.environ.update(dict.fromkeys(before, "1"))
+    waiting = list(reversed(packs))
+
+    def start() -> _Worker:
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_worker, args=(theirs, settings), daemon=True)
+        process.start()
+        theirs.close()
+        return _Worker(process, ours)
+
+    workers: list[_Worker] = []
+    try:
+        workers = [start() for _ in range(min(n_jobs, len(packs)))]
+        for worker in workers:
+            worker.pack = waiting.pop()
+            worker.connection.send(worker.pack)
+        while any(w.pack for w in workers):
+            ready = wait([w.connection for w in workers if w.pack])
+            for worker in [w for w in workers if w.connection in ready]:
+                assert worker.pack is not None
+                try:
+                    kind, content = worker.connection.recv()
+                except (EOFError, OSError):
+                    worker.process.join()
+                    code = worker.process.exitcode
+                    yield worker.pack, WorkerDied(f"worker process ended with exit code {code}")
+                    workers.remove(worker)
+                    if waiting:
+                        workers.append(fresh := start())
+                        fresh.pack = waiting.pop()
+                        fresh.connection.send(fresh.pack)
+                    continue
+                if kind == "run":
+                    yield worker.pack, content
+                elif kind == "error":
+                    raise RuntimeError(content)
+                else:
+                    worker.pack = waiting.pop() if waiting else None
+                    if worker.pack:
+                        worker.connection.send(worker.pack)
+    finally:
+        for worker in workers:
+            worker.process.terminate()
+        for worker in workers:
+            worker.process.join()
+            worker.connection.close()
+        for key, value in before.items():
+            if value is None:
+                os.environ.pop(key, None)
+            else:
+                os.environ[key] = value

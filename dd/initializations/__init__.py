@@ -1,0 +1,1 @@
+"""Laws of the trained weights at the start: one file each."""

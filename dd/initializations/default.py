@@ -1,0 +1,22 @@
+"""The model family's own scheme: ``fan_in`` for random features, ``torch`` for two-layer nets."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dd.initializations._base import Initialization
+
+
+class Default(Initialization):
+    """Stands for the scheme that the model names; models replace it before drawing."""
+
+    def weight(
+        self, generator: np.random.Generator, units: int, per_unit: int, fan_in: int, fan_out: int
+    ) -> NDArray[np.float64]:
+        """Refuse to draw: only a model knows its own scheme.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError("init=default is resolved by the model family")

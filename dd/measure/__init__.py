@@ -1,0 +1,1 @@
+"""Measurements of a run: losses and errors, spectra and condition numbers."""

@@ -1,0 +1,39 @@
+"""Losses and errors of a trained stack."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from dd import losses
+from dd.models._base import Tensors
+from dd.network import Network, Parameters, Samples
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Losses and 0-1 errors, each [runs]; errors are None for real targets."""
+
+    train_loss: Tensor
+    test_loss: Tensor
+    train_error: Tensor | None
+    test_error: Tensor | None
+
+
+def outcome(network: Network, theta: Parameters, buffers: Tensors, train: Samples, test: Samples) -> Outcome:
+    """Evaluate a stack on its training and test samples (running statistics, noisy training labels).
+
+    Args:
+        network: the stack.
+        theta: parameters.
+        buffers: the normalisation's memory.
+        train: the network's training samples in theta's precision.
+        test: its test samples in theta's precision.
+    """
+    values, wrongs = [], []
+    for samples in (train, test):
+        outputs = network.outputs(theta, samples.inputs, buffers)
+        values.append(losses.value(network.run.loss, outputs, samples.targets))
+        wrongs.append(losses.error(outputs, samples.targets) if network.problem.classification else None)
+    return Outcome(values[0], values[1], wrongs[0], wrongs[1])

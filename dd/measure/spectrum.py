@@ -1,0 +1,46 @@
+"""Singular values, numerical rank and condition number of the matrix that the last layer sees."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Kept spectrum of a matrix.
+
+    Attributes:
+        rank: singular values above the tolerance max(shape) · eps · sigma_max (float64).
+        sigma_max: the largest singular value.
+        sigma_min: the smallest one above the tolerance; dead and duplicate columns do not count.
+    """
+
+    rank: int
+    sigma_max: float
+    sigma_min: float
+
+    @property
+    def condition(self) -> float:
+        """sigma_max / sigma_min; NaN for a zero matrix."""
+        return self.sigma_max / self.sigma_min if self.rank else math.nan
+
+
+def tolerance(shape: tuple[int, ...], largest: float) -> float:
+    """Below this a singular value counts as zero: max(shape) · eps(float64) · largest."""
+    return max(shape) * torch.finfo(torch.float64).eps * largest
+
+
+def kept(values: Tensor, shape: tuple[int, ...]) -> Spectrum:
+    """Summarise singular values (or absolute eigenvalues), in any order, of a matrix of the given shape."""
+    largest = float(values.max()) if values.numel() else 0.0
+    above = values[values > tolerance(shape, largest)]
+    return Spectrum(above.numel(), largest, float(above.min()) if above.numel() else math.nan)
+
+
+def spectrum(matrix: Tensor) -> Spectrum:
+    """Spectrum of one matrix [rows, columns], by SVD in float64, never by normal equations."""
+    return kept(torch.linalg.svdvals(matrix.double()), tuple(matrix.shape))

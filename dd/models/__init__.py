@@ -1,0 +1,1 @@
+"""Model families over a leading ``runs`` axis: one file each."""

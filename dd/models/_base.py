@@ -1,0 +1,130 @@
+"""What a model family must offer.
+
+A family maps inputs to *features*, the outputs of its last hidden layer. The read-out behind them is common to all:
+outputs = [normalised features, 1] · readoutᵀ, the column of ones only where ``model.bias`` is true. Weights are stored
+as torch's linear layers store them, [outputs of the layer, inputs of the layer (+ 1 for the bias)], which is also the
+layout in which thin products are fast. Shapes carry a leading ``runs`` axis; a 1 there stands for a tensor that all runs share.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dd import registry
+from dd.axis import Axis
+from dd.config import RunConfig
+from dd.initializations._base import Initialization
+from dd.registry import Component
+from dd.streams import stream
+
+BIAS = Axis("bias", bool, False, "add biases (for frozen features: a column of ones)")
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": torch.relu,
+    "tanh": torch.tanh,
+    "erf": torch.erf,
+}
+
+Tensors = dict[str, Tensor]
+
+
+def with_ones(x: Tensor) -> Tensor:
+    """Append a column of ones: [..., features] -> [..., features + 1]."""
+    return torch.cat([x, torch.ones_like(x[..., :1])], dim=-1)
+
+
+def initialization(run: RunConfig, default: str) -> Initialization:
+    """Return the run's initialization, ``default`` standing for the family's own."""
+    name = default if run.init in (None, "default") else run.init
+    scheme: Initialization = registry.get("init", str(name))
+    return scheme
+
+
+class Model(Component):
+    """Base of the model families.
+
+    Attributes:
+        default_init: name of the scheme that ``init=default`` stands for.
+        frozen_features: whether the features never change in training; they are then computed once.
+    """
+
+    default_init: ClassVar[str] = "fan_in"
+    frozen_features: ClassVar[bool] = True
+
+    def init(self, runs: Sequence[RunConfig], inputs: int, outputs: int) -> tuple[Tensors, Tensors]:
+        """Draw frozen and trained weights of a stack of runs of one width.
+
+        Args:
+            runs: runs that share the family, its options and the width.
+            inputs: input dimension.
+            outputs: outputs of the read-out.
+
+        Returns:
+            Frozen and trained tensors by name, each [runs, rows, columns], float64; the last trained one is
+            ``readout``, [runs, outputs, features (+ 1 for the bias)].
+        """
+        drawn = [self._draw(run, inputs, outputs) for run in runs]
+        frozen = {k: torch.stack([torch.from_numpy(d[0][k]) for d in drawn]) for k in drawn[0][0]}
+        trained = {k: torch.stack([torch.from_numpy(d[1][k]) for d in drawn]) for k in drawn[0][1]}
+        return frozen, trained
+
+    def _draw(
+        self, run: RunConfig, inputs: int, outputs: int
+    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Frozen and trained weights of one run; here: nothing frozen, a read-out trained."""
+        return {}, {"readout": self._draw_readout(run, self.feature_count(run), outputs)}
+
+    def _draw_readout(self, run: RunConfig, features: int, outputs: int) -> np.ndarray:
+        """[outputs, features (+ 1)], times ``init.scale``."""
+        scheme = initialization(run, self.default_init)
+        weight = scheme.weight(stream(run.seed, "init.readout"), features, outputs, features, outputs).T
+        if run.group_options("model")["bias"]:
+            bias = scheme.bias(stream(run.seed, "init.readout.bias"), outputs, features)
+            weight = np.concatenate([weight, bias[:, None]], axis=1)
+        return np.ascontiguousarray(weight) * (1.0 if run.init_scale is None else run.init_scale)
+
+    def feature_count(self, run: RunConfig) -> int:
+        """Number of features that the read-out sees, the column of ones not counted."""
+        return run.width
+
+    def prepare(self, run: RunConfig, x: Tensor) -> Tensor:
+        """What :meth:`features` takes for inputs [samples, inputs], computed once: here [1, samples, inputs]."""
+        return x[None]
+
+    @abstractmethod
+    def features(self, run: RunConfig, frozen: Mapping[str, Tensor], trained: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        """Features of inputs.
+
+        Args:
+            run: any run of the stack (they share the options).
+            frozen: frozen tensors of :meth:`init`.
+            trained: trained tensors of :meth:`init`.
+            x: prepared inputs, [1 or runs, samples, columns].
+
+        Returns:
+            [runs, samples, features].
+        """
+
+    def backward(
+        self, run: RunConfig, trained: Mapping[str, Tensor], x: Tensor, features: Tensor, grad: Tensor, out: Tensors
+    ) -> None:
+        """Gradients of the trained tensors below the read-out, written into ``out``; frozen features have none.
+
+        Args:
+            run: any run of the stack.
+            trained: trained tensors.
+            x: the batch's prepared inputs, [1 or runs, samples, columns].
+            features: :meth:`features` of ``x``, [runs, samples, features].
+            grad: gradient of the loss in the features, [runs, samples, features].
+            out: one tensor for each trained one, [runs, rows, columns].
+        """
+
+    @abstractmethod
+    def interpolation_width(self, run: RunConfig, inputs: int, outputs: int) -> float:
+        """Width at which the model can just fit the training set, the peak's expected place."""

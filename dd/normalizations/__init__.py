@@ -1,0 +1,1 @@
+"""Normalisations of the features that the read-out sees: one file each."""

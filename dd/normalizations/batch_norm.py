@@ -1,0 +1,61 @@
+"""Batch normalisation of each feature (Ioffe & Szegedy, arXiv 1502.03167)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dd.axis import Axis
+from dd.config import OriginOf, RunConfig
+from dd.errors import ConfigError
+from dd.normalizations._base import AFFINE, EPS, Normalization, affine
+
+
+class BatchNorm(Normalization):
+    """As ``torch.nn.BatchNorm1d(width)``: batch statistics in training, running ones in evaluation.
+
+    A closed form has no batches: it uses the statistics of the whole training set, gain 1 and shift 0.
+    """
+
+    batch_dependent = True
+    options = (
+        EPS,
+        AFFINE,
+        Axis("momentum", float, 0.1, "weight of a new batch in the running statistics", low=0, high=1, low_open=True),
+    )
+
+    def check(self, run: RunConfig, origin: OriginOf) -> None:
+        """A batch of one sample has no variance."""
+        if run.batch_size is not None and (run.batch_size == 1 or run.n_train % run.batch_size == 1):
+            raise ConfigError("batch_size", run.batch_size,
+                              f"normalization=batch_norm needs at least 2 samples in every batch of data.n_train={run.n_train}",
+                              origin("batch_size"))  # fmt: skip
+
+    def fit(self, features: Tensor, options: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Running mean 0 and variance 1, as torch starts."""
+        shape = (features.shape[0], 1, features.shape[2])
+        return {"mean": features.new_zeros(shape), "variance": features.new_ones(shape)}
+
+    def apply(
+        self,
+        features: Tensor,
+        buffers: dict[str, Tensor],
+        trained: Mapping[str, Tensor],
+        options: Mapping[str, Any],
+        *,
+        training: bool,
+    ) -> Tensor:
+        """Normalise by batch or running statistics; in training the running ones move (unbiased variance)."""
+        if training:
+            mean = features.mean(dim=1, keepdim=True)
+            variance = features.var(dim=1, keepdim=True, unbiased=False)
+            with torch.no_grad():
+                count = features.shape[1]
+                buffers["mean"].lerp_(mean, options["momentum"])
+                buffers["variance"].lerp_(variance * (count / max(count - 1, 1)), options["momentum"])
+        else:
+            mean, variance = buffers["mean"], buffers["variance"]
+        return affine((features - mean) * (variance + options["eps"]).rsqrt(), trained)

@@ -1,0 +1,106 @@
+"""What an optimizer must offer."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from dd.axis import Axis
+from dd.config import OriginOf, RunConfig
+from dd.errors import ConfigError
+from dd.registry import Component
+
+WEIGHT_DECAY = Axis("weight_decay", float, 0.0, "L2 penalty added to the gradient, as torch", low=0)
+
+State = dict[str, Tensor]
+
+
+class Optimizer(Component):
+    """Base of update rules and closed forms.
+
+    Attributes:
+        closed_form: the solution is computed, not iterated.
+        full_batch: takes whole training sets only.
+        adaptive: has a preconditioner of its own.
+        packable: whether runs can share one call; if not, each run is trained alone.
+    """
+
+    closed_form: ClassVar[bool] = False
+    full_batch: ClassVar[bool] = False
+    adaptive: ClassVar[bool] = False
+    packable: ClassVar[bool] = True
+
+    def check(self, run: RunConfig, origin: OriginOf) -> None:
+        """Refuse mini-batches where only full batches make sense."""
+        if self.full_batch and not self.closed_form and run.batch_size != run.n_train:
+            raise ConfigError("batch_size", run.batch_size,
+                              f"optimizer={run.optimizer} takes batch_size=full only", origin("batch_size"))  # fmt: skip
+
+
+class UpdateRule(Optimizer):
+    """Base of the packed rules."""
+
+    def hyper(self, runs: Sequence[RunConfig], lr: Tensor) -> dict[str, Tensor]:
+        """Hyper-parameters of a stack.
+
+        Args:
+            runs: the stack.
+            lr: absolute step sizes, [runs].
+
+        Returns:
+            ``lr`` and every numeric option, each [runs, 1].
+        """
+        out = {"lr": lr[:, None]}
+        for axis in self.options:
+            if axis.kind is float:
+                values = [run.group_options("optimizer")[axis.key] for run in runs]
+                out[axis.key] = torch.tensor(values, dtype=lr.dtype, device=lr.device)[:, None]
+        return out
+
+    def init_state(self, theta: Tensor, hyper: dict[str, Tensor]) -> State:
+        """State before the first step, for parameters [runs, parameters]."""
+        return {}
+
+    @abstractmethod
+    def update(self, theta: Tensor, grad: Tensor, state: State, hyper: dict[str, Tensor], step: int) -> None:
+        """Take one step in place.
+
+        Args:
+            theta: [runs, parameters].
+            grad: [runs, parameters]; may be used as scratch space.
+            state: of :meth:`init_state`, updated in place.
+            hyper: of :meth:`hyper`.
+            step: number of this step, from 1.
+        """
+    def preconditioner(self, state: State, hyper: dict[str, Tensor], step: int) -> Tensor | None:
+        """Diagonal D of the last step theta -= lr · m / D, [runs, parameters]; None where D = 1."""
+        return None
+
+
+class UnpackedRule(Optimizer):
+    """Base of the optimizers that decide for one model at a time; each run is trained alone."""
+
+    packable = False
+
+    @abstractmethod
+    def build(self, theta: Tensor, run: RunConfig, lr: float) -> torch.optim.Optimizer:
+        """Return an optimizer of one run.
+
+        Args:
+            theta: leaf with the run's parameters, [1, parameters].
+            run: the run; its options are the optimizer's.
+            lr: absolute step size.
+        """
+
+
+def decay(theta: Tensor, grad: Tensor, hyper: dict[str, Tensor]) -> Tensor:
+    """Add ``weight_decay · theta`` to the gradient, in place, where any run asks for it."""
+    weight_decay = hyper["weight_decay"]
+    # decided once a tensor, not once a step: reading a value waits for the device
+    if "decays" not in hyper:
+        hyper["decays"] = (weight_decay != 0).any().cpu()
+    return grad.addcmul_(weight_decay, theta) if hyper["decays"] else grad

@@ -1,0 +1,29 @@
+"""L-BFGS with a strong-Wolfe line search: ``torch.optim.LBFGS``, one outer iteration a step."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dd.axis import Axis
+from dd.config import RunConfig
+from dd.optim._base import UnpackedRule
+
+
+class LBFGS(UnpackedRule):
+    """Full batches, one run at a time: the line search takes as many evaluations as each run needs."""
+
+    full_batch = True
+    options = (Axis("history", int, 10, "curvature pairs that are kept", low=1),)
+
+    def build(self, theta: Tensor, run: RunConfig, lr: float) -> torch.optim.Optimizer:
+        """One iteration a call; the curvature pairs stay in the optimizer between calls, and it never stops early."""
+        return torch.optim.LBFGS(
+            [theta],
+            lr=lr,
+            max_iter=1,
+            history_size=run.group_options("optimizer")["history"],
+            line_search_fn="strong_wolfe",
+            tolerance_grad=0.0,
+            tolerance_change=0.0,
+        )

@@ -1,0 +1,9 @@
+"""The minimum-norm least-squares solution, by singular value decomposition in float64."""
+
+from __future__ import annotations
+
+from dd.optim._closed_form import ClosedForm
+
+
+class MinNorm(ClosedForm):
+    """What gradient descent from zero tends to with unlimited steps."""

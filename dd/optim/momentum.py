@@ -1,0 +1,26 @@
+"""SGD with heavy-ball momentum (Polyak 1964), as ``torch.optim.SGD(momentum=…)``."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dd.axis import Axis
+from dd.optim._base import WEIGHT_DECAY, State, UpdateRule, decay
+
+MOMENTUM = Axis("momentum", float, 0.9, "share of the velocity that is kept", low=0, high=1)
+
+
+class Momentum(UpdateRule):
+    """v = mu v + g; theta -= lr · v. Starts at v = g, without dampening."""
+
+    options = (MOMENTUM, WEIGHT_DECAY)
+
+    def init_state(self, theta: Tensor, hyper: dict[str, Tensor]) -> State:
+        """Velocity zero."""
+        return {"velocity": torch.zeros_like(theta)}
+
+    def update(self, theta: Tensor, grad: Tensor, state: State, hyper: dict[str, Tensor], step: int) -> None:
+        """See :meth:`UpdateRule.update`."""
+        velocity = state["velocity"].mul_(hyper["momentum"]).add_(decay(theta, grad, hyper))
+        theta.addcmul_(hyper["lr"], velocity, value=-1)

@@ -1,0 +1,25 @@
+"""SGD with Nesterov momentum (Sutskever et al. 2013), as ``torch.optim.SGD(nesterov=True)``."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dd.optim._base import WEIGHT_DECAY, State, UpdateRule, decay
+from dd.optim.momentum import MOMENTUM
+
+
+class Nesterov(UpdateRule):
+    """v = mu v + g; theta -= lr · (g + mu v)."""
+
+    options = (MOMENTUM, WEIGHT_DECAY)
+
+    def init_state(self, theta: Tensor, hyper: dict[str, Tensor]) -> State:
+        """Velocity zero."""
+        return {"velocity": torch.zeros_like(theta)}
+
+    def update(self, theta: Tensor, grad: Tensor, state: State, hyper: dict[str, Tensor], step: int) -> None:
+        """See :meth:`UpdateRule.update`."""
+        grad = decay(theta, grad, hyper)
+        velocity = state["velocity"].mul_(hyper["momentum"]).add_(grad)
+        theta.addcmul_(hyper["lr"], grad.addcmul_(hyper["momentum"], velocity), value=-1)

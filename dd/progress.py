@@ -1,0 +1,71 @@
+"""One live bar for the whole sweep on a terminal, plain lines off it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Any
+
+LINES = 10
+"""Off a terminal, about so many lines are printed for a sweep."""
+
+
+class Progress:
+    """Counts finished, failed and diverged runs. Use as a context manager; writes to standard error.
+
+    Args:
+        total: runs to do.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.done = self.failed = self.diverged = 0
+        self.start = time.perf_counter()
+        self._bar: Any = None
+        self._next_line = 0.0
+
+    def __enter__(self) -> Progress:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+            from rich.progress import Progress as RichProgress
+
+            self._bar = RichProgress(
+                TextColumn("runs"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[note]}"),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+            )
+            self._task = self._bar.add_task("runs", total=self.total, note="")
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def note(self) -> str:
+        """Failures and divergences so far, empty if there are none."""
+        parts = [f"{n} {what}" for n, what in ((self.failed, "failed"), (self.diverged, "diverged")) if n]
+        return ", ".join(parts)
+
+    def update(self, status: str) -> None:
+        """Count one finished run."""
+        self.done += 1
+        self.failed += status == "failed"
+        self.diverged += status == "diverged"
+        if self._bar:
+            self._bar.update(self._task, completed=self.done, note=self.note())
+        elif self.done == self.total or self.done >= self._next_line:
+            elapsed = time.perf_counter() - self.start
+            left = elapsed / self.done * (self.total - self.done)
+            note = f", {self.note()}" if self.note() else ""
+            print(f"dd: {self.done}/{self.total} runs{note}, {elapsed:.0f} s, {left:.0f} s left", file=sys.stderr, flush=True)
+            self._next_line = self.done + max(1.0, self.total / LINES)

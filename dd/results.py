@@ -1,0 +1,207 @@
+"""The results table: one declared schema, one parquet part a pack, atomic writes, resume by ``run_id``."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dd.config import core_axes
+from dd.errors import StoreError
+from dd.registry import option_axes
+
+TYPES = {int: pa.int64(), float: pa.float64(), str: pa.string(), bool: pa.bool_()}
+
+OUTCOME = (
+    "train_loss", "train_error", "test_loss", "test_error", "weight_norm", "gradient_norm",
+    "min_norm_train_loss", "min_norm_test_loss", "min_norm_test_error",
+)  # fmt: skip
+CONDITIONING = (
+    "feature_condition", "feature_sigma_max", "feature_sigma_min",
+    "feature_condition_init", "feature_sigma_max_init", "feature_sigma_min_init",
+    "hessian_condition", "preconditioned_condition", "sharpness_init", "interpolation_width",
+)  # fmt: skip
+
+
+@cache
+def runs_schema() -> pa.Schema:
+    """Schema of ``runs``: the same in every part, whatever the pack; what does not apply is a typed null."""
+    fields = [("run_id", str), ("name", str), ("status", str), ("error", str)]
+    fields += [("parameters", int), ("inputs", int), ("outputs", int)]
+    fields += [(name, axis.kind) for name, axis in core_axes().items()]
+    fields += [("epochs", float), ("lr_absolute", float)]
+    fields += [(key.replace(".", "_"), axis.kind) for key, axis in option_axes()]
+    fields += [(key, float) for key in OUTCOME] + [("steps_done", int)]
+    fields += [(key, float) for key in CONDITIONING]
+    fields += [("feature_rank", int), ("feature_rank_init", int)]
+    fields += [("data_source", str), ("data_sha256", str)]
+    fields += [("device", str), ("torch_version", str), ("git_commit", str), ("seconds", float)]
+    columns = [pa.field(key, TYPES[kind]) for key, kind in fields]
+    return pa.schema([*columns, pa.field("finished_at", pa.timestamp("us", tz="UTC"))])
+
+
+CURVES_SCHEMA = pa.schema(
+    [("run_id", pa.string()), ("step", pa.int64()), ("epoch", pa.float64())]
+    + [(key, pa.float64()) for key in ("train_loss", "train_error", "test_loss", "test_error")]
+)
+"""Schema of ``curves``: one row a logged step of a run."""
+
+
+class Store:
+    """The table ``<results_dir>/<name>/``.
+
+    Args:
+        results_dir: folder of all tables.
+        name: the table.
+    """
+
+    def __init__(self, results_dir: str | Path, name: str) -> None:
+        self.name = name
+        self.folder = Path(results_dir) / name
+        self.runs = self.folder / "runs"
+        self.curves = self.folder / "curves"
+
+    def open(self) -> None:
+        """Make the folders and try to write.
+
+        Raises:
+            StoreError: the folder cannot be written.
+        """
+        try:
+            for folder in (self.runs, self.curves):
+                folder.mkdir(parents=True, exist_ok=True)
+                with tempfile.TemporaryFile(dir=folder, prefix="_probe"):
+                    pass
+        except OSError as error:
+            raise StoreError(
+                f"results_dir={self.folder.parent}: cannot write to {self.folder} ({error.strerror or error}); "
+                "set results_dir to a folder that you may write to"
+            ) from error
+
+    def parts(self) -> list[Path]:
+        """Finished parts of ``runs``, oldest name first."""
+        return sorted(p for p in self.runs.glob("*.parquet") if not p.name.startswith("_"))
+
+    def read(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Read ``runs`` as one table in the declared schema.
+
+        Columns of components that have gone are dropped, columns that an old part lacks are null.
+
+        Raises:
+            StoreError: a part is not a readable parquet file.
+        """
+        schema = runs_schema()
+        if columns is not None:
+            schema = pa.schema([schema.field(c) for c in columns])
+        tables = [self._read_part(part, schema) for part in self.parts()]
+        return pa.concat_tables(tables) if tables else schema.empty_table()
+
+    def _read_part(self, part: Path, schema: pa.Schema) -> pa.Table:
+        try:
+            with pq.ParquetFile(part) as file:
+                present = [name for name in schema.names if name in file.schema_arrow.names]
+                table = file.read(columns=present)
+        except (pa.ArrowInvalid, OSError, EOFError) as error:
+            reason = str(error).splitlines()[0]
+            raise StoreError(
+                f"results_dir={self.folder.parent}: {part} is not a readable parquet file ({reason}); move it away, "
+                "its runs will be computed again"
+            ) from error
+        arrays = [
+            table[f.name].cast(f.type) if f.name in table.column_names else pa.nulls(table.num_rows, f.type)
+            for f in schema
+        ]
+        return pa.Table.from_arrays(arrays, schema=schema)
+
+    def finished(self) -> dict[str, str]:
+        """Status of every run in the table, by ``run_id``."""
+        table = self.read(["run_id", "status"])
+        return dict(zip(table["run_id"].to_pylist(), table["status"].to_pylist(), strict=True))
+
+    def append(
+        self,
+        pack_id: str,
+        rows: Sequence[Mapping[str, Any]],
+        curves: Sequence[Mapping[str, Any]],
+        provenance: Mapping[str, Any],
+        metadata: Mapping[str, Any],
+    ) -> Path:
+        """Write a pack's rows and curves, each as one part that appears whole or not at all.
+
+        Curves come first: a run counts as finished once its row is there.
+
+        Args:
+            pack_id: names the parts.
+            rows: one mapping a run; keys outside the schema are an error, absent ones null.
+            curves: one mapping a logged step.
+            provenance: columns that all rows share.
+            metadata: goes into the file's footer as JSON under the key ``dd``.
+
+        Returns:
+            Path of the part of ``runs``.
+
+        Raises:
+            StoreError: the folder cannot be written (disk full, for example).
+        """
+        stamped = [{"name": self.name, "finished_at": datetime.now(UTC), **provenance, **row} for row in rows]
+        footer = {b"dd": json.dumps(metadata, sort_keys=True, default=str).encode()}
+        self._drop_rows({str(row["run_id"]) for row in rows}, keep=f"{pack_id}.parquet")
+        if curves:
+            _write(self.curves / f"{pack_id}.parquet", _table(curves, CURVES_SCHEMA))
+        part = self.runs / f"{pack_id}.parquet"
+        _write(part, _table(stamped, runs_schema().with_metadata(footer)))
+        return part
+
+    def _drop_rows(self, run_ids: set[str], keep: str) -> None:
+        """Take rows that are about to be replaced (force, or an earlier failure) out of the other parts."""
+        for folder in (self.runs, self.curves):
+            for part in sorted(folder.glob("*.parquet")):
+                if part.name == keep or part.name.startswith("_"):
+                    continue
+                ids = pq.read_table(part, columns=["run_id"])["run_id"].to_pylist()
+                if run_ids.isdisjoint(ids):
+                    continue
+                with pq.ParquetFile(part) as file:
+                    table = file.read()
+                table = table.filter(pa.array([i not in run_ids for i in ids]))
+                if table.num_rows:
+                    _write(part, table)
+                else:
+                    part.unlink()
+
+
+def _table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
+    known = set(schema.names)
+    for row in rows:
+        if unknown := row.keys() - known:
+            raise KeyError(f"columns {sorted(unknown)} are not in the schema")
+    return pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
+
+
+def _write(path: Path, table: pa.Table) -> None:
+    """Write under a name that no reader picks up, then rename."""
+    temporary = path.with_name(f"_{path.name}.{os.getpid()}.tmp")
+    try:
+        pq.write_table(table, temporary, compression="zstd")
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise StoreError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def rows_of(store: Store, run_ids: Iterable[str]) -> list[dict[str, Any]]:
+    """Rows of the given runs, in the table's order."""
+    wanted = set(run_ids)
+    table = store.read()
+    mask = pa.array([i in wanted for i in table["run_id"].to_pylist()], pa.bool_())
+    return list(table.filter(mask).to_pylist())

@@ -1,0 +1,298 @@
+"""From a pack of runs to the rows of the results table."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from dd.config import RunConfig, Settings, core_axes
+from dd.data._problem import Problem, load
+from dd.measure import hessian
+from dd.measure.outcome import outcome
+from dd.measure.spectrum import Spectrum, spectrum
+from dd.network import Network, Parameters
+from dd.pack import Pack
+from dd.solvers._solution import CurvePoint, Solution
+from dd.solvers.closed_form import Factors, factorize, least_squares
+from dd.solvers.train import train
+
+Row = dict[str, Any]
+
+
+@dataclass
+class Solved:
+    """Rows of the ``runs`` and ``curves`` tables of one pack."""
+
+    rows: list[Row] = field(default_factory=list)
+    curves: list[Row] = field(default_factory=list)
+
+
+@contextmanager
+def reproducible(device: torch.device) -> Iterator[None]:
+    """Fix what changes bits behind one's back, and put it back afterwards.
+
+    One thread (results of a matrix product depend on the thread count), denormals flushed (dead units' momentum
+    would double the cost of a long run), no TF32; on a GPU deterministic kernels (on a CPU all that are used are, and
+    asking for them costs a second of imports).
+    """
+    threads = torch.get_num_threads()
+    precision = torch.get_float32_matmul_precision()
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    torch.set_float32_matmul_precision("highest")
+    if device.type != "cpu":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_flush_denormal(False)
+        torch.set_float32_matmul_precision(precision)
+        if device.type != "cpu":
+            torch.use_deterministic_algorithms(deterministic)
+
+
+def device_of(settings: Settings) -> torch.device:
+    """The device that ``device`` stands for."""
+    name = settings.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def solve(pack: Pack, settings: Settings, solved: Solved, on_run: Callable[[Row], None] = lambda row: None) -> None:
+    """Train and measure every run of a pack.
+
+    A run that raises is a row with status ``failed`` and takes nobody with it.
+
+    Args:
+        pack: runs that share data, features and seed.
+        settings: device and data folder.
+        solved: filled with one row a run as they finish, in the pack's order; an interruption leaves what is done.
+        on_run: called with each finished row.
+    """
+    with reproducible(device_of(settings)):
+        context = _Context(settings)
+        for run in pack.runs:
+            start = time.perf_counter()
+            try:
+                row, curve = _solve_run(run, context)
+            except Exception as error:  # noqa: BLE001 - whatever a run raises is its row
+                context = _Context(settings)
+                row, curve = failed_row(run, error), []
+            row["seconds"] = time.perf_counter() - start
+            solved.rows.append(row)
+            solved.curves.extend(_curve_rows(run, curve))
+            on_run(row)
+
+
+def run_axes(run: RunConfig) -> Row:
+    """Every axis of a run by its column's name."""
+    row: Row = {name: getattr(run, name) for name in core_axes()} | {"epochs": run.epochs}
+    return row | {key.replace(".", "_"): value for key, value in run.options}
+
+
+def axes_row(run: RunConfig) -> Row:
+    """Identity and axes of a run, the part of its row that is known before it is computed."""
+    return {"run_id": run.run_id} | run_axes(run)
+
+
+def failed_row(run: RunConfig, error: BaseException) -> Row:
+    """The row of a run that raised; ``error`` names exception and place."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({frames[-1].filename.rsplit('/', 1)[-1]}:{frames[-1].lineno})" if frames else ""
+    return axes_row(run) | {"status": "failed", "error": f"{type(error).__name__}: {error}{place}"}
+
+
+def _curve_rows(run: RunConfig, curve: list[CurvePoint]) -> list[Row]:
+    per_epoch = run.batches_per_epoch or 1
+    return [{"run_id": run.run_id, "epoch": p.step / per_epoch, **vars(p)} for p in curve]
+
+
+class _Context:
+    """What the runs of a pack share: the problem, and the decomposition of the last design matrix."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.device = device_of(settings)
+        self._key: object = None
+        self._factors: Factors | None = None
+
+    def problem(self, run: RunConfig) -> Problem:
+        """The run's data."""
+        return load(run, self.settings)
+
+    def factors(self, run: RunConfig, network: Network) -> Factors:
+        """Decomposition of a linear network's design matrix, kept for the next run with the same one."""
+        key = (
+            run.data, run.n_train, run.label_noise, run.data_seed, run.standardize, run.model, run.width, run.seed,
+            run.normalization, tuple(o for o in run.options if not o[0].startswith(("optimizer.", "init."))),
+        )  # fmt: skip
+        if key != self._key or self._factors is None:
+            self._factors = factorize(network.exact_train.inputs[0])
+            self._key = key
+        return self._factors
+
+
+def _solve_run(run: RunConfig, context: _Context) -> tuple[Row, list[CurvePoint]]:
+    """Solve and measure one run."""
+    problem = context.problem(run)
+    optimizer = run.component("optimizer")
+    network = Network([run], problem, context.device, getattr(torch, run.dtype))
+    row = axes_row(run) | {
+        "parameters": network.parameters,
+        "inputs": problem.inputs,
+        "outputs": problem.outputs,
+        "interpolation_width": network.model.interpolation_width(run, problem.inputs, problem.outputs),
+        "data_source": problem.source,
+        "data_sha256": problem.sha256,
+        "device": str(context.device),
+    }
+    factors = context.factors(run, network) if network.linear else None
+    initial = factors.spectrum if factors else _feature_spectrum(network, network.theta, network.buffers)
+    row |= {f"feature_{k}_init": v for k, v in _spectrum_columns(initial).items()}
+
+    sharpness: float | None = None
+    if optimizer.closed_form:
+        solution = _closed_form(run, network, factors)
+    else:
+        if factors and run.loss == "mse":
+            sharpness = 2 * initial.sigma_max**2 / (run.n_train * problem.outputs)
+        elif run.lr_unit == "sharpness":
+            sharpness = hessian.largest_eigenvalue(_exact_loss(network, network.buffers), network.theta[0].double())
+        lr = _absolute_lr(run, sharpness)
+        row |= {"lr_absolute": lr, "sharpness_init": sharpness}
+        solution = train(network, torch.tensor([lr], dtype=torch.float64, device=context.device))[0]
+    row |= {"status": solution.status, "steps_done": solution.steps_done}
+    row |= _measure(run, network, solution, factors)
+    if factors and run.loss == "mse":
+        best = least_squares(factors, network.exact_train.targets)
+        limit = outcome(network, _exact(network, best.T.flatten()[None]), {}, network.exact_train, network.exact_test)
+        row["min_norm_train_loss"] = float(limit.train_loss)
+        row["min_norm_test_loss"] = float(limit.test_loss)
+        row["min_norm_test_error"] = None if limit.test_error is None else float(limit.test_error)
+    return row, solution.curve
+
+
+def _absolute_lr(run: RunConfig, sharpness: float | None) -> float:
+    """Step size in absolute units.
+
+    Raises:
+        ValueError: the step size is asked for in units of a sharpness that is not positive.
+    """
+    assert run.lr is not None
+    if run.lr_unit == "absolute":
+        return run.lr
+    if sharpness is None or not sharpness > 0:
+        raise ValueError(
+            f"lr_unit=sharpness needs a positive largest Hessian eigenvalue at the start, found {sharpness}; "
+            "use lr_unit=absolute or another init"
+        )
+    return run.lr / sharpness
+
+
+def _closed_form(run: RunConfig, network: Network, factors: Factors | None) -> Solution:
+    """Solve for the read-out; a normalisation that is not fixed is taken at its full-batch statistics."""
+    design = network.exact_train.inputs
+    buffers = {k: v.double() for k, v in network.buffers.items()}
+    if factors is None:
+        theta = network.named(network.theta.double())
+        if network.normalization.batch_dependent:
+            features = network.exact_train.inputs
+            buffers |= {"mean": features.mean(1, keepdim=True), "variance": features.var(1, keepdim=True, unbiased=False)}
+        design = network.design(theta, network.exact_train.inputs, buffers)
+        factors = factorize(design[0])
+    penalty = run.component("optimizer").penalty(run)
+    readout = least_squares(factors, network.exact_train.targets, penalty)
+    solved = network.named(network.theta.double().clone())
+    solved.named["readout"].copy_(readout.T)
+    return Solution(solved.flat[0], {k: v[0] for k, v in buffers.items()})
+
+
+def _exact(network: Network, flat: torch.Tensor) -> Parameters:
+    """Parameters in float64, for measurements."""
+    return network.named(flat.double())
+
+
+def _exact_loss(network: Network, buffers: Mapping[str, torch.Tensor]) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Full-batch training loss in float64 as a function of one run's flat parameters."""
+
+    def loss(flat: torch.Tensor) -> torch.Tensor:
+        copies = {k: v[:1].double().clone() for k, v in buffers.items()}  # batch statistics may be remembered
+        samples = network.exact_train
+        return network.loss(network.named(flat[None]), samples.inputs, samples.targets, copies)[0]
+
+    return loss
+
+
+def _feature_spectrum(network: Network, theta: torch.Tensor, buffers: Mapping[str, torch.Tensor]) -> Spectrum:
+    """Spectrum of the matrix that the last layer sees, on the training set."""
+    exact = {k: v.double().clone() for k, v in buffers.items()}
+    training = network.normalization.batch_dependent and not network.run.component("optimizer").closed_form
+    return spectrum(network.design(_exact(network, theta), network.exact_train.inputs, exact, training=training)[0])
+
+
+def _spectrum_columns(s: Spectrum) -> Row:
+    return {"condition": s.condition, "rank": s.rank, "sigma_max": s.sigma_max, "sigma_min": s.sigma_min}
+
+
+def _measure(run: RunConfig, network: Network, solution: Solution, factors: Factors | None) -> Row:
+    """Losses, errors, norms and conditioning of a solution, in float64."""
+    theta = _exact(network, solution.theta[None])
+    buffers = {k: v[None].double() for k, v in solution.buffers.items()}
+    got = outcome(network, theta, buffers, network.exact_train, network.exact_test)
+    row: Row = {
+        "train_loss": float(got.train_loss),
+        "test_loss": float(got.test_loss),
+        "train_error": None if got.train_error is None else float(got.train_error),
+        "test_error": None if got.test_error is None else float(got.test_error),
+        "weight_norm": float(theta.flat.norm()),
+    }
+    loss = _exact_loss(network, buffers)
+    leaf = theta.flat[0].clone().requires_grad_(True)
+    row["gradient_norm"] = float(torch.autograd.grad(loss(leaf), leaf)[0].norm())
+    final = factors.spectrum if factors else _feature_spectrum(network, theta.flat, buffers)
+    row |= {f"feature_{k}": v for k, v in _spectrum_columns(final).items()}
+    row |= _hessian_columns(run, network, solution, final, loss)
+    return row
+
+
+def _hessian_columns(
+    run: RunConfig, network: Network, solution: Solution, final: Spectrum, loss: Callable[[torch.Tensor], torch.Tensor]
+) -> Row:
+    """Condition of the Hessian as it is and as the optimizer sees it; null where it is out of reach."""
+    optimizer = run.component("optimizer")
+    flat = solution.theta.double()
+    least_squares_problem = network.linear and run.loss == "mse"
+    plain: float | None = None
+    if least_squares_problem:
+        plain = _ridge_condition(run, final) if optimizer.closed_form else final.condition**2
+    elif network.parameters <= hessian.DENSE_LIMIT and not optimizer.closed_form:
+        plain = hessian.condition(loss, flat)
+    if not optimizer.adaptive:
+        # identity preconditioner; L-BFGS has a changing dense one, closed forms none
+        return {"hessian_condition": plain, "preconditioned_condition": plain if optimizer.packable and not optimizer.closed_form else None}  # fmt: skip
+    seen: float | None = None
+    if solution.preconditioner is not None:
+        if least_squares_problem:
+            diagonal = network.named(solution.preconditioner[None]).named["readout"][0]
+            seen = hessian.preconditioned_least_squares(network.exact_train.inputs[0], diagonal)
+        elif network.parameters <= hessian.DENSE_LIMIT:
+            seen = hessian.condition(loss, flat, solution.preconditioner)
+    return {"hessian_condition": plain, "preconditioned_condition": None if seen is None or math.isnan(seen) else seen}
+
+
+def _ridge_condition(run: RunConfig, final: Spectrum) -> float:
+    """Condition of the penalised Hessian: (sigma_max² + penalty)/(sigma_min² + penalty) over the kept spectrum."""
+    penalty = run.component("optimizer").penalty(run)
+    return (final.sigma_max**2 + penalty) / (final.sigma_min**2 + penalty)

@@ -1,0 +1,1 @@
+"""Solvers: from a stack of runs to their trained parameters."""

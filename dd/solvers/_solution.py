@@ -1,0 +1,41 @@
+"""What every solver returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from dd.models._base import Tensors
+
+
+@dataclass
+class CurvePoint:
+    """Losses and errors of one run at one logged step; errors are None for real targets."""
+
+    step: int
+    train_loss: float
+    test_loss: float
+    train_error: float | None
+    test_error: float | None
+
+
+@dataclass
+class Solution:
+    """Outcome of training one run.
+
+    Attributes:
+        theta: trained parameters, [parameters].
+        buffers: the normalisation's memory, each [1, features].
+        status: ``ok`` or ``diverged`` (then everything is from the last finite state).
+        steps_done: updates behind ``theta``; None for a closed form.
+        preconditioner: diagonal of the optimizer at the last step, [parameters], or None.
+        curve: logged steps.
+    """
+
+    theta: Tensor
+    buffers: Tensors
+    status: str = "ok"
+    steps_done: int | None = None
+    preconditioner: Tensor | None = None
+    curve: list[CurvePoint] = field(default_factory=list)

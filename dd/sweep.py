@@ -1,0 +1,144 @@
+"""The sweep: from runs to packs, to an executor, to the table; with progress, resume and a summary."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any
+
+from dd.config import RunConfig, Settings
+from dd.errors import ConfigError
+from dd.executor import WorkerDied, execute_inline, execute_processes
+from dd.pack import Pack, plan
+from dd.progress import Progress
+from dd.results import Store, rows_of
+from dd.solve import Row, device_of, failed_row, run_axes
+from dd.summary import describe, summary
+
+
+@dataclass
+class Outcome:
+    """What became of a sweep.
+
+    Attributes:
+        rows: rows of its runs, those that were there before included, one a distinct run.
+        computed: runs computed now.
+        failed: runs with status ``failed``.
+    """
+
+    rows: list[Row] = field(default_factory=list)
+    computed: int = 0
+    failed: int = 0
+
+
+def check_settings(runs: Iterable[RunConfig], settings: Settings) -> None:
+    """Make sure that device and data are there, before any run starts.
+
+    Raises:
+        ConfigError: they are not.
+    """
+    if settings.device == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise ConfigError("device", "cuda", "this torch finds no CUDA device; use device=auto or device=cpu")
+    for run in {run.data: run for run in runs}.values():
+        run.component("data").ensure(settings)
+
+
+def worker_count(settings: Settings, packs: Sequence[Pack]) -> int:
+    """Processes to use: as many as cores on a CPU, one on a GPU, never more than packs."""
+    if settings.n_jobs != "auto":
+        return min(int(settings.n_jobs), max(len(packs), 1))
+    if device_of(settings).type != "cpu":
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, max(len(packs), 1))
+
+
+def run_sweep(runs: Sequence[RunConfig], settings: Settings, command: str = "") -> Outcome:
+    """Compute what the table lacks and report.
+
+    Args:
+        runs: the sweep; a run that occurs twice is computed once.
+        settings: where and how.
+        command: how to start the same sweep again, for the message after Ctrl-C.
+
+    Returns:
+        The rows of all runs.
+
+    Raises:
+        ConfigError, StoreError: before anything was computed.
+        KeyboardInterrupt: after Ctrl-C; finished packs are in the table.
+    """
+    distinct = {run.run_id: run for run in runs}
+    check_settings(distinct.values(), settings)
+    store = Store(settings.results_dir, settings.name)
+    store.open()
+    had = {} if settings.force else {i: s for i, s in store.finished().items() if s != "failed"}
+    if settings.force:
+        store.finished()  # an unreadable part stops the sweep before it starts, forced or not
+    todo = [run for run_id, run in distinct.items() if run_id not in had]
+    notes = []
+    if duplicates := len(runs) - len(distinct):
+        notes.append(f"{duplicates} duplicate{'s' * (duplicates > 1)} left out")
+    if skipped := len(distinct) - len(todo):
+        notes.append(f"{skipped} already in the table")
+    many = len(runs) > 1
+    if many:
+        extra = f" ({', '.join(notes)})" if notes else ""
+        _say(f"{len(todo)} of {len(runs)} runs to do{extra}")
+    elif skipped:
+        _say(f"already in {store.runs}; force=true computes it again")
+    if todo:
+        _execute(todo, settings, store, many, command)
+    rows = rows_of(store, distinct)
+    outcome = Outcome(rows, len(todo), sum(row["status"] == "failed" for row in rows))
+    _report(outcome, settings, store, many)
+    return outcome
+
+
+def _say(text: str) -> None:
+    print(f"dd: {text}", file=sys.stderr, flush=True)
+
+
+def _execute(todo: list[RunConfig], settings: Settings, store: Store, many: bool, command: str) -> None:
+    packs = plan(todo)
+    n_jobs = worker_count(settings, packs)
+    events: Any = execute_inline(packs, settings) if n_jobs == 1 else execute_processes(packs, settings, n_jobs)
+    with Progress(len(todo)) as progress, closing(events):
+        counted = dict.fromkeys((pack.pack_id for pack in packs), 0)
+        try:
+            for pack, event in events:
+                if isinstance(event, WorkerDied):
+                    _record_death(pack, event, store)
+                    for _ in range(len(pack.runs) - counted[pack.pack_id]):
+                        progress.update("failed")
+                elif many:
+                    counted[pack.pack_id] += 1
+                    progress.update(event["status"])
+        except KeyboardInterrupt:
+            done = sum(run.run_id in store.finished() for run in todo)
+            again = f" by the same command:\n    {command}" if command else " by the same command"
+            _say(f"interrupted; {done} of {len(todo)} runs are in {store.runs}; go on{again}")
+            raise
+
+
+def _record_death(pack: Pack, death: WorkerDied, store: Store) -> None:
+    rows = [failed_row(run, death) for run in pack.runs]
+    store.append(pack.pack_id, rows, [], {}, {"runs": [run_axes(run) for run in pack.runs]})
+
+
+def _report(outcome: Outcome, settings: Settings, store: Store, many: bool) -> None:
+    if many:
+        print(summary(outcome.rows))
+    else:
+        for row in outcome.rows:
+            print(describe(row))
+    if outcome.failed and many:
+        first = next(row for row in outcome.rows if row["status"] == "failed")
+        _say(f"{outcome.failed} runs failed; the first (run_id {first['run_id']}): {first['error']}")
+    print(f"table: {store.runs}")

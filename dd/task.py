@@ -1,0 +1,96 @@
+"""The task that Hydra calls, and the folder of its configuration."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from dd.config import OriginOf, RunConfig, Settings, resolve
+from dd.errors import RunsFailed
+
+
+def conf_dir() -> Path:
+    """Folder of the configuration: inside an installed package, beside ``dd/`` in a checkout."""
+    inside = Path(__file__).resolve().parent / "conf"
+    return inside if inside.is_dir() else inside.parent.parent / "conf"
+
+
+def origin_of(overrides: Sequence[str], command_line: Sequence[str], choices: Mapping[str, str]) -> OriginOf:
+    """Say where the value of a key was set.
+
+    Args:
+        overrides: the run's overrides, ``key=value``.
+        command_line: overrides as typed; others come from a preset.
+        choices: chosen file of each group.
+    """
+
+    def keys(items: Sequence[str]) -> set[str]:
+        return {item.split("=", 1)[0].lstrip("+~") for item in items}
+
+    given, typed = keys(overrides), keys(command_line)
+
+    def origin(key: str) -> str:
+        if key in typed:
+            return "the command line"
+        preset = choices.get("experiment")
+        if key in given:
+            return f"conf/experiment/{preset}.yaml" if preset else "hydra.sweeper.params"
+        if preset:
+            body = OmegaConf.load(conf_dir() / "experiment" / f"{preset}.yaml")
+            if OmegaConf.select(body, key) is not None:
+                return f"conf/experiment/{preset}.yaml"
+        for group in (key.split(".")[0], "optimizer", "data"):
+            if group in choices and choices[group]:
+                path = conf_dir() / group / f"{choices[group]}.yaml"
+                body = OmegaConf.load(path) if path.is_file() else OmegaConf.create()
+                local = key.removeprefix(f"{group}.")
+                if OmegaConf.select(body, key) is not None or OmegaConf.select(body, local) is not None:
+                    return f"conf/{group}/{choices[group]}.yaml"
+        return "conf/config.yaml"
+
+    return origin
+
+
+def command_of(arguments: Sequence[str]) -> str:
+    """The shell line that starts the same sweep again."""
+    return shlex.join(["python", "-m", "dd.run", *arguments])
+
+
+def task(config: DictConfig) -> float | None:
+    """Run one point and return its test loss (for sweepers that search); Hydra calls this.
+
+    Raises:
+        ConfigError, StoreError: nothing was computed.
+        RunsFailed: the run is a row with status ``failed``.
+    """
+    from hydra.core.hydra_config import HydraConfig
+
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
+    overrides = list(HydraConfig.get().overrides.task)
+    choices = {k: str(v) for k, v in HydraConfig.get().runtime.choices.items() if v is not None}
+    return run_one({str(k): v for k, v in plain.items()}, origin_of(overrides, overrides, choices))
+
+
+def run_one(config: Mapping[str, Any], origin: OriginOf) -> float | None:
+    """Validate and run one composed configuration; see :func:`task`."""
+    from dd.sweep import run_sweep
+
+    run, settings = validated(config, origin)
+    outcome = run_sweep([run], settings, command_of(sys.argv[1:]))
+    if outcome.failed:
+        raise RunsFailed("the run failed")
+    return outcome.rows[0]["test_loss"] if outcome.rows else None
+
+
+def validated(config: Mapping[str, Any], origin: OriginOf) -> tuple[RunConfig, Settings]:
+    """Turn a composed configuration into what dd runs."""
+    return resolve(config, origin), Settings.from_dict(config, origin)
+
+
+Task = Callable[[DictConfig], Any]

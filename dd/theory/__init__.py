@@ -1,0 +1,1 @@
+"""Predictions of random-matrix theory: pure functions of numbers."""
