@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,40 +70,51 @@ class Axis:
             text += f", or {word}"
         return text + (", or null" if self.nullable else "")
 
-    def check(self, value: Any, origin: str = "", key: str | None = None) -> Any:
+    def check(self, value: Any, origin: Callable[[str], str] = lambda key: "", key: str | None = None) -> Any:
         """Return ``value`` in the axis's type.
 
         Integral floats are accepted where integers are asked for, integers where numbers are; numbers are rounded
         to 12 significant digits, so that 0.1 + 0.2 and 0.3 are the same run.
 
+        Args:
+            value: as given.
+            origin: says where a key's value was set; asked only for a bad value.
+            key: the full key, where it differs from the axis's own.
+
         Raises:
             ConfigError: the value has the wrong type or lies outside the range.
         """
-        bad = ConfigError(key or self.key, value, self.allowed(), origin)
+        try:
+            return self._checked(value)
+        except ValueError:
+            key = key or self.key
+            raise ConfigError(key, value, self.allowed(), origin(key)) from None
+
+    def _checked(self, value: Any) -> Any:
         if value is None:
             if self.nullable:
                 return None
-            raise bad
+            raise ValueError
         if isinstance(value, str) and value in self.words:
             return value
         if self.kind is str:
             if not isinstance(value, str) or (self.choices and value not in self.choices):
-                raise bad
+                raise ValueError
             return value
         if self.kind is bool:
             if not isinstance(value, bool):
-                raise bad
+                raise ValueError
             return value
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise bad
+            raise ValueError
         if self.kind is int:
             if value != int(value):
-                raise bad
+                raise ValueError
             value = int(value)
         else:
             value = float(f"{value:.12g}")
         if self.low is not None and (value < self.low or (self.low_open and value == self.low)):
-            raise bad
+            raise ValueError
         if self.high is not None and value > self.high:
-            raise bad
+            raise ValueError
         return value

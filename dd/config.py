@@ -40,9 +40,7 @@ class RunConfig:
     data: str = _axis(str, "digits", "data set or teacher")
     n_train: int = _axis(int, 500, "training samples", "data.n_train", unit="samples", low=1)
     n_test: int = _axis(int, 1000, "test samples", "data.n_test", unit="samples", low=1)
-    label_noise: float = _axis(
-        float, 0.0, "share of training labels replaced", "data.label_noise", low=0, high=1
-    )
+    label_noise: float = _axis(float, 0.0, "share of training labels replaced", "data.label_noise", low=0, high=1)
     label_noise_over: str = _axis(
         str,
         "other",
@@ -64,9 +62,7 @@ class RunConfig:
     )
     normalization: str = _axis(str, "none", "normalisation of the features that the last layer sees")
     optimizer: str = _axis(str, "sgd", "update rule or closed form")
-    lr: float | None = _axis(
-        float, None, "step size in units of lr_unit", low=0, low_open=True, nullable=True
-    )
+    lr: float | None = _axis(float, None, "step size in units of lr_unit", low=0, low_open=True, nullable=True)
     lr_unit: str | None = _axis(
         str,
         None,
@@ -74,15 +70,9 @@ class RunConfig:
         choices=("absolute", "sharpness"),
         nullable=True,
     )
-    batch_size: int | None = _axis(
-        int, 50, "samples per step", unit="samples", low=1, words=("full",), nullable=True
-    )
-    steps: int | None = _axis(
-        int, None, "budget in updates (or name epochs)", unit="updates", low=0, nullable=True
-    )
-    stop_loss: float | None = _axis(
-        float, None, "stop once the train loss is at or below this", low=0, nullable=True
-    )
+    batch_size: int | None = _axis(int, 50, "samples per step", unit="samples", low=1, words=("full",), nullable=True)
+    steps: int | None = _axis(int, None, "budget in updates (or name epochs)", unit="updates", low=0, nullable=True)
+    stop_loss: float | None = _axis(float, None, "stop once the train loss is at or below this", low=0, nullable=True)
     loss: str = _axis(
         str,
         "mse",
@@ -121,6 +111,22 @@ class RunConfig:
         if self.steps is None or self.batches_per_epoch is None:
             return None
         return self.steps / self.batches_per_epoch
+
+    @property
+    def data_key(self) -> tuple[Any, ...]:
+        """Everything that the tensors of the run's problem depend on."""
+        return (
+            self.data, self.n_train, self.n_test, self.label_noise, self.label_noise_over, self.data_seed,
+            self.standardize, tuple(self.group_options("data").items()),
+        )  # fmt: skip
+
+    @property
+    def feature_key(self) -> tuple[Any, ...]:
+        """Everything that the run's design matrix depends on, if its features are frozen."""
+        return (
+            self.data_key, self.model, self.width, self.normalization, self.seed,
+            tuple(self.group_options("model").items()), tuple(self.group_options("normalization").items()),
+        )  # fmt: skip
 
     def component(self, group: str) -> Any:
         """Return the component chosen in ``group``."""
@@ -179,7 +185,7 @@ class Settings:
         values = {}
         for axis in SETTINGS:
             if axis.key != "epochs":
-                values[axis.column] = axis.check(_get(config, axis.key), origin(axis.key))
+                values[axis.column] = axis.check(_get(config, axis.key), origin)
         name = values["name"]
         if not name or name.startswith((".", "_")) or "/" in name or "\\" in name:
             raise ConfigError("name", name, "must be a plain folder name", origin("name"))
@@ -220,41 +226,46 @@ def resolve(config: Mapping[str, Any], origin: OriginOf = lambda key: "") -> Run
     options: dict[str, Any] = {}
     for group in registry.ROOMS:
         name = values[group] = _choice(config, group, origin)
-        component = registry.get(group, name, origin(group))
+        component = registry.get(group, name)
         known = {axis.key: axis for axis in component.options}
-        reserved = {"name"} | {a.key.split(".")[1] for a in (*axes.values(), *SETTINGS) if a.key.startswith(group + ".")}
+        reserved = {"name"} | {
+            a.key.split(".")[1] for a in (*axes.values(), *SETTINGS) if a.key.startswith(group + ".")
+        }
         node = config.get(group)
         given = dict(node) if isinstance(node, Mapping) else {}
         for key in given.keys() - known.keys() - reserved:
             allowed = ", ".join(sorted(known)) or "none"
-            raise ConfigError(f"{group}.{key}", given[key], f"{group}={name} has no such option; it has: {allowed}",
-                              origin(f"{group}.{key}"))  # fmt: skip
+            raise ConfigError(
+                f"{group}.{key}",
+                given[key],
+                f"{group}={name} has no such option; it has: {allowed}",
+                origin(f"{group}.{key}"),
+            )
         for key, axis in known.items():
             full = f"{group}.{key}"
-            options[full] = axis.check(given.get(key, axis.default), origin(full), full)
+            options[full] = axis.check(given.get(key, axis.default), origin, full)
     for field_name, axis in axes.items():
         if field_name not in registry.ROOMS:
             raw = _get(config, axis.key)
             if raw is None and not axis.nullable and field_name in ("dtype",):
                 raw = axis.default
-            values[field_name] = axis.check(raw, origin(axis.key))
+            values[field_name] = axis.check(raw, origin)
     for group in registry.ROOMS:
         registry.get(group, values[group]).canonical(options)
 
     optimizer = registry.get("optimizer", values["optimizer"])
     if optimizer.closed_form:
         # a closed form has no trajectory: what only shapes the trajectory is null
-        values |= dict.fromkeys(
-            ("lr", "lr_unit", "batch_size", "steps", "stop_loss", "init", "init_scale"), None
-        )
+        values |= dict.fromkeys(("lr", "lr_unit", "batch_size", "steps", "stop_loss", "init", "init_scale"), None)
         values["dtype"] = "float64"
         options = {k: v for k, v in options.items() if not k.startswith("init.")}
     else:
         _resolve_budget(values, config, origin)
         for key in ("lr", "lr_unit", "init_scale"):
             if values[key] is None:
-                raise ConfigError(axes[key].key, None, axes[key].allowed().replace(", or null", ""),
-                                  origin(axes[key].key))  # fmt: skip
+                raise ConfigError(
+                    axes[key].key, None, axes[key].allowed().replace(", or null", ""), origin(axes[key].key)
+                )
         if values["init"] == "zero":
             values["init_scale"] = 1.0  # zero times any scale is the same run
     run = RunConfig(**values, options=tuple(sorted(options.items())))
@@ -273,14 +284,10 @@ def _resolve_budget(values: dict[str, Any], config: Mapping[str, Any], origin: O
         raise ConfigError("batch_size", None, "must be an integer >= 1, or full", origin("batch_size"))
     batch = n if values["batch_size"] == "full" else values["batch_size"]
     if batch > n:
-        raise ConfigError(
-            "batch_size", batch, f"must be <= data.n_train={n}, or full", origin("batch_size")
-        )
+        raise ConfigError("batch_size", batch, f"must be <= data.n_train={n}, or full", origin("batch_size"))
     values["batch_size"] = batch
-    epochs = SETTINGS[0].check(_get(config, "epochs"), origin("epochs"))
+    epochs = SETTINGS[0].check(_get(config, "epochs"), origin)
     if epochs is not None and values["steps"] is not None:
-        raise ConfigError(
-            "epochs", epochs, f"name epochs or steps={values['steps']}, not both", origin("epochs")
-        )
+        raise ConfigError("epochs", epochs, f"name epochs or steps={values['steps']}, not both", origin("epochs"))
     if values["steps"] is None:
         values["steps"] = (500 if epochs is None else epochs) * math.ceil(n / batch)

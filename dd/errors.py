@@ -34,5 +34,5 @@ class StoreError(DDError):
     """A results folder that cannot be read or written."""
 
 
-class RunsFailed(Exception):  # noqa: N818 - an outcome, not a defect
+class RunsFailed(Exception):
     """At least one run of a finished sweep has status ``failed``; exit code 1."""

@@ -71,7 +71,7 @@ def _worker(connection: Connection, settings: Settings) -> None:
             try:
                 solve_and_store(pack, settings, lambda row: connection.send(("run", row)))
                 connection.send(("done", None))
-            except Exception:  # noqa: BLE001 - told to the parent, which stops the sweep
+            except Exception:
                 connection.send(("error", traceback.format_exc()))
 
 

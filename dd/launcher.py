@@ -1,8 +1,8 @@
 """Hydra's ``-m``, the whole sweep at once: compose cheaply, validate all, then hand the runs to :mod:`dd.sweep`.
 
-Stock Hydra composes every job twice, about 0.1 s each time. Here a configuration is composed once for each combination of group
-choices (and of anything else that is not a plain value of a known key); plain values are set on a copy. Tasks other than dd's are run the
-stock way, one job after the other.
+Stock Hydra composes every job twice, about 0.1 s each time. Here a configuration is composed once for each combination
+of group choices (and of anything else that is not a plain value of a known key); plain values are set on a copy. Tasks
+other than dd's are run the stock way, one job after the other.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from pathlib import Path
 from random import shuffle
 from typing import Any
 
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType, RangeSweep
 from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from dd.config import Settings
@@ -61,7 +61,7 @@ class PackedSweeper(BasicSweeper):
             sweep = override.value()
             if override.is_range_sweep() and isinstance(sweep, RangeSweep) and not isinstance(sweep.range(), range):
                 override = copy.copy(override)
-                override._value = [float(v) for v in decimal_range(sweep)]  # type: ignore[assignment]
+                override._value = [float(v) for v in decimal_range(sweep)]
             expanded.append(override)
         return BasicSweeper.split_arguments(expanded, max_batch_size)
 
@@ -132,8 +132,9 @@ class PackedLauncher(Launcher):
             settings = settings or own
             for key, value in vars(own).items():
                 if value != getattr(settings, key):
-                    raise ConfigError(key, value, f"one sweep has one {key}; an earlier run has {getattr(settings, key)}",
-                                      origin(key))  # fmt: skip
+                    raise ConfigError(
+                        key, value, f"one sweep has one {key}; an earlier run has {getattr(settings, key)}", origin(key)
+                    )
             runs.append(run)
         if settings is None:
             return []

@@ -69,9 +69,7 @@ class Network:
         test: test samples in the precision of training.
     """
 
-    def __init__(
-        self, runs: Sequence[RunConfig], problem: Problem, device: torch.device, dtype: torch.dtype
-    ) -> None:
+    def __init__(self, runs: Sequence[RunConfig], problem: Problem, device: torch.device, dtype: torch.dtype) -> None:
         self.run = runs[0]
         self.runs = tuple(runs)
         self.model: Model = self.run.component("model")
@@ -128,9 +126,7 @@ class Network:
         features = inputs
         if not self.model.frozen_features:
             features = self.model.features(self.run, self.frozen, theta.named, inputs)
-        features = self.normalization.apply(
-            features, buffers, theta.named, self.norm_options, training=training
-        )
+        features = self.normalization.apply(features, buffers, theta.named, self.norm_options, training=training)
         return with_ones(features) if self.bias else features
 
     def outputs(self, theta: Parameters, inputs: Tensor, buffers: Tensors, *, training: bool = False) -> Tensor:
@@ -148,9 +144,7 @@ class Network:
         """Training loss of each run on a batch, [runs]; differentiable."""
         return losses.value(self.run.loss, self.outputs(theta, inputs, buffers, training=True), targets)
 
-    def gradient(
-        self, theta: Parameters, inputs: Tensor, targets: Tensor, buffers: Tensors, out: Parameters
-    ) -> None:
+    def gradient(self, theta: Parameters, inputs: Tensor, targets: Tensor, buffers: Tensors, out: Parameters) -> None:
         """Gradient of :meth:`loss`, written into ``out``.
 
         By hand where the normalisation is fixed, else by autograd; tests hold the two together.
@@ -177,5 +171,5 @@ class Network:
 
 
 def _read_out(design: Tensor, readout: Tensor) -> Tensor:
-    """design · readoutᵀ, [runs, samples, outputs], computed with few rows and many columns: four times faster on a CPU."""
+    """Design · readoutᵀ, [runs, samples, outputs], as few rows times many columns: four times faster on a CPU."""
     return (readout @ design.mT).mT

@@ -1,4 +1,4 @@
-"""Packs: runs that share data, features and seed, planned deterministically."""
+"""Packs: the runs that are solved together and written as one file, planned deterministically."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from dd.config import RunConfig
 
 MAX_RUNS = 64
-"""Runs of one pack at most: what an interruption can cost, and the longest wait between two parts of the table."""
+"""Runs of one pack at most."""
+
+TARGET_SECONDS = 1.0
+"""Small packs are merged up to about this much work: one file each would make the table slow to read."""
 
 
 @dataclass(frozen=True)
@@ -29,33 +32,44 @@ class Pack:
         return hashlib.sha256(text.encode()).hexdigest()[:20]
 
     @property
-    def cost(self) -> float:
-        """Relative cost, for planning: multiply-adds of the decompositions and of all steps."""
-        total = 0.0
-        for run in self.runs:
-            n, p = run.n_train, run.width
-            total += n * p * min(n, p) * 8
-            total += (run.steps or 0) * (run.batch_size or 0) * (p * 40 + 2e4)
-        return total
+    def seconds(self) -> float:
+        """Estimated seconds on one core of 2024, for planning: decompositions and training steps."""
+        return sum(estimated_seconds(run) for run in self.runs)
+
+
+def estimated_seconds(run: RunConfig) -> float:
+    """Cost model of one run: a decomposition at 10 GFLOP/s, and steps of 60 µs plus their arithmetic at 30 GFLOP/s."""
+    n, p = run.n_train, run.width
+    decomposition = 10 * n * p * min(n, p) / 1e10
+    if run.steps is None or run.batch_size is None:
+        return decomposition
+    return decomposition + run.steps * (6e-5 + 40 * run.batch_size * p / 3e10)
 
 
 def plan(runs: Iterable[RunConfig]) -> list[Pack]:
-    """Group runs into packs, widest work first.
+    """Group runs into packs, most work first.
 
-    Runs of one pack agree in data, model, width, normalisation and seed, so that features and their decomposition
-    are computed once. Their numbers do not depend on the grouping.
+    Runs with the same features come one after the other, so that features and their decomposition are computed once;
+    runs on the same data share a pack until it holds ``TARGET_SECONDS`` of work or ``MAX_RUNS`` runs. A run's numbers
+    do not depend on the grouping.
     """
-    groups: dict[tuple[object, ...], list[RunConfig]] = {}
+    groups: dict[object, dict[object, list[RunConfig]]] = {}
     for run in runs:
-        shared = tuple(o for o in run.options if o[0].startswith(("data.", "model.", "normalization.")))
-        key = (
-            run.data, run.n_train, run.n_test, run.label_noise, run.label_noise_over, run.data_seed, run.standardize,
-            run.model, run.width, run.normalization, run.seed, shared,
-        )  # fmt: skip
-        groups.setdefault(key, []).append(run)
-    packs = [
-        Pack(tuple(members[i : i + MAX_RUNS]))
-        for members in groups.values()
-        for i in range(0, len(members), MAX_RUNS)
-    ]
-    return sorted(packs, key=lambda pack: -pack.cost)
+        groups.setdefault(run.data_key, {}).setdefault(run.feature_key, []).append(run)
+    packs: list[Pack] = []
+    for same_data in groups.values():
+        filling: list[RunConfig] = []
+        seconds = 0.0
+        for members in sorted(same_data.values(), key=lambda m: -Pack(tuple(m)).seconds):
+            for run in members:
+                filling.append(run)
+                seconds += estimated_seconds(run)
+                if len(filling) == MAX_RUNS:
+                    packs.append(Pack(tuple(filling)))
+                    filling, seconds = [], 0.0
+            if seconds >= TARGET_SECONDS:
+                packs.append(Pack(tuple(filling)))
+                filling, seconds = [], 0.0
+        if filling:
+            packs.append(Pack(tuple(filling)))
+    return sorted(packs, key=lambda pack: -pack.seconds)

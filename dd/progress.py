@@ -28,7 +28,13 @@ class Progress:
     def __enter__(self) -> Progress:
         if sys.stderr.isatty():
             from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+            from rich.progress import (
+                BarColumn,
+                MofNCompleteColumn,
+                TextColumn,
+                TimeElapsedColumn,
+                TimeRemainingColumn,
+            )
             from rich.progress import Progress as RichProgress
 
             self._bar = RichProgress(
@@ -67,5 +73,9 @@ class Progress:
             elapsed = time.perf_counter() - self.start
             left = elapsed / self.done * (self.total - self.done)
             note = f", {self.note()}" if self.note() else ""
-            print(f"dd: {self.done}/{self.total} runs{note}, {elapsed:.0f} s, {left:.0f} s left", file=sys.stderr, flush=True)
+            print(
+                f"dd: {self.done}/{self.total} runs{note}, {elapsed:.0f} s, {left:.0f} s left",
+                file=sys.stderr,
+                flush=True,
+            )
             self._next_line = self.done + max(1.0, self.total / LINES)

@@ -57,14 +57,14 @@ def names(group: str) -> tuple[str, ...]:
 
 
 @cache
-def get(group: str, name: str, origin: str = "") -> Any:
+def get(group: str, name: str) -> Any:
     """Return the one instance of a component.
 
     Raises:
         ConfigError: no component of that name; the message lists the names.
     """
     if name not in names(group):
-        raise ConfigError(group, name, "must be one of " + ", ".join(names(group)), origin)
+        raise ConfigError(group, name, "must be one of " + ", ".join(names(group)))
     module = importlib.import_module(f"{ROOMS[group]}.{name}")
     found = [
         thing

@@ -34,7 +34,7 @@ CONDITIONING = (
 @cache
 def runs_schema() -> pa.Schema:
     """Schema of ``runs``: the same in every part, whatever the pack; what does not apply is a typed null."""
-    fields = [("run_id", str), ("name", str), ("status", str), ("error", str)]
+    fields: list[tuple[str, type]] = [("run_id", str), ("name", str), ("status", str), ("error", str)]
     fields += [("parameters", int), ("inputs", int), ("outputs", int)]
     fields += [(name, axis.kind) for name, axis in core_axes().items()]
     fields += [("epochs", float), ("lr_absolute", float)]
@@ -107,7 +107,8 @@ class Store:
     def _read_part(self, part: Path, schema: pa.Schema) -> pa.Table:
         try:
             with pq.ParquetFile(part) as file:
-                present = [name for name in schema.names if name in file.schema_arrow.names]
+                held = set(file.schema_arrow.names)
+                present = [name for name in schema.names if name in held]
                 table = file.read(columns=present)
         except (pa.ArrowInvalid, OSError, EOFError) as error:
             reason = str(error).splitlines()[0]
@@ -115,10 +116,9 @@ class Store:
                 f"results_dir={self.folder.parent}: {part} is not a readable parquet file ({reason}); move it away, "
                 "its runs will be computed again"
             ) from error
-        arrays = [
-            table[f.name].cast(f.type) if f.name in table.column_names else pa.nulls(table.num_rows, f.type)
-            for f in schema
-        ]
+        if table.schema.equals(schema):
+            return table.replace_schema_metadata()
+        arrays = [table[f.name].cast(f.type) if f.name in held else pa.nulls(table.num_rows, f.type) for f in schema]
         return pa.Table.from_arrays(arrays, schema=schema)
 
     def finished(self) -> dict[str, str]:

@@ -86,7 +86,5 @@ def one_line(error: BaseException, arguments: Sequence[str]) -> str:
     return text
 
 
-
-
 if __name__ == "__main__":
     sys.exit(main())

@@ -87,7 +87,7 @@ def solve(pack: Pack, settings: Settings, solved: Solved, on_run: Callable[[Row]
             start = time.perf_counter()
             try:
                 row, curve = _solve_run(run, context)
-            except Exception as error:  # noqa: BLE001 - whatever a run raises is its row
+            except Exception as error:
                 context = _Context(settings)
                 row, curve = failed_row(run, error), []
             row["seconds"] = time.perf_counter() - start
@@ -134,13 +134,9 @@ class _Context:
 
     def factors(self, run: RunConfig, network: Network) -> Factors:
         """Decomposition of a linear network's design matrix, kept for the next run with the same one."""
-        key = (
-            run.data, run.n_train, run.label_noise, run.data_seed, run.standardize, run.model, run.width, run.seed,
-            run.normalization, tuple(o for o in run.options if not o[0].startswith(("optimizer.", "init."))),
-        )  # fmt: skip
-        if key != self._key or self._factors is None:
+        if run.feature_key != self._key or self._factors is None:
             self._factors = factorize(network.exact_train.inputs[0])
-            self._key = key
+            self._key = run.feature_key
         return self._factors
 
 
@@ -209,7 +205,10 @@ def _closed_form(run: RunConfig, network: Network, factors: Factors | None) -> S
         theta = network.named(network.theta.double())
         if network.normalization.batch_dependent:
             features = network.exact_train.inputs
-            buffers |= {"mean": features.mean(1, keepdim=True), "variance": features.var(1, keepdim=True, unbiased=False)}
+            buffers |= {
+                "mean": features.mean(1, keepdim=True),
+                "variance": features.var(1, keepdim=True, unbiased=False),
+            }
         design = network.design(theta, network.exact_train.inputs, buffers)
         factors = factorize(design[0])
     penalty = run.component("optimizer").penalty(run)
@@ -268,7 +267,11 @@ def _measure(run: RunConfig, network: Network, solution: Solution, factors: Fact
 
 
 def _hessian_columns(
-    run: RunConfig, network: Network, solution: Solution, final: Spectrum, loss: Callable[[torch.Tensor], torch.Tensor]
+    run: RunConfig,
+    network: Network,
+    solution: Solution,
+    final: Spectrum,
+    loss: Callable[[torch.Tensor], torch.Tensor],
 ) -> Row:
     """Condition of the Hessian as it is and as the optimizer sees it; null where it is out of reach."""
     optimizer = run.component("optimizer")
@@ -281,7 +284,8 @@ def _hessian_columns(
         plain = hessian.condition(loss, flat)
     if not optimizer.adaptive:
         # identity preconditioner; L-BFGS has a changing dense one, closed forms none
-        return {"hessian_condition": plain, "preconditioned_condition": plain if optimizer.packable and not optimizer.closed_form else None}  # fmt: skip
+        plainly = optimizer.packable and not optimizer.closed_form
+        return {"hessian_condition": plain, "preconditioned_condition": plain if plainly else None}
     seen: float | None = None
     if solution.preconditioner is not None:
         if least_squares_problem:
@@ -289,7 +293,10 @@ def _hessian_columns(
             seen = hessian.preconditioned_least_squares(network.exact_train.inputs[0], diagonal)
         elif network.parameters <= hessian.DENSE_LIMIT:
             seen = hessian.condition(loss, flat, solution.preconditioner)
-    return {"hessian_condition": plain, "preconditioned_condition": None if seen is None or math.isnan(seen) else seen}
+    return {
+        "hessian_condition": plain,
+        "preconditioned_condition": None if seen is None or math.isnan(seen) else seen,
+    }
 
 
 def _ridge_condition(run: RunConfig, final: Spectrum) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 
 from dd.config import core_axes
 
-MINIMUM_RATIO = 1.05
+MINIMUM_RATIO = 1.1
 """A rise of the median test loss by less than this factor is not called a peak."""
 
 GROUP_LIMIT = 24
@@ -44,8 +44,13 @@ def medians(rows: Iterable[Mapping[str, Any]], column: str) -> dict[int, float]:
     return {width: statistics.median(by_width[width]) for width in sorted(by_width)}
 
 
-def find_peak(rows: Sequence[Mapping[str, Any]]) -> Peak | None:
+def find_peak(rows: Sequence[Mapping[str, Any]], test: str = "test_loss", train: str = "train_loss") -> Peak | None:
     """Find the width whose median test loss rises most above the valleys on both sides of it.
+
+    Args:
+        rows: rows of one curve.
+        test: column of the test loss.
+        train: column of the train loss.
 
     Returns:
         The peak, or None if the loss nowhere rises by ``MINIMUM_RATIO`` and falls again.
@@ -54,16 +59,16 @@ def find_peak(rows: Sequence[Mapping[str, Any]]) -> Peak | None:
     >>> find_peak(rows).width, find_peak(rows).ratio
     (3, 8.0)
     """
-    test, train = medians(rows, "test_loss"), medians(rows, "train_loss")
-    widths = list(test)
+    heights, train_losses = medians(rows, test), medians(rows, train)
+    widths = list(heights)
     best: Peak | None = None
     for i in range(1, len(widths) - 1):
-        left, right = min(test[w] for w in widths[:i]), min(test[w] for w in widths[i + 1 :])
+        left, right = min(heights[w] for w in widths[:i]), min(heights[w] for w in widths[i + 1 :])
         valley = max(left, right)
-        height = test[widths[i]]
+        height = heights[widths[i]]
         ratio = height / valley if valley > 0 else 1.0
         if ratio >= MINIMUM_RATIO and (best is None or ratio > best.ratio):
-            best = Peak(widths[i], height, ratio, train.get(widths[i], float("nan")))
+            best = Peak(widths[i], height, ratio, train_losses.get(widths[i], float("nan")))
     return best
 
 
@@ -73,7 +78,11 @@ def varying(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     # what follows from the optimizer is no axis of its own
     by_optimizer: dict[str, dict[Any, set[Any]]] = {}
     names = [n for n in core_axes() if n not in skip]
-    names += [k for k in rows[0] if k.startswith(("model_", "data_", "normalization_", "init_", "optimizer_")) and k not in names]
+    names += [
+        k
+        for k in rows[0]
+        if k.startswith(("model_", "data_", "normalization_", "init_", "optimizer_")) and k not in names
+    ]
     for name in names:
         if name in ("data_source", "data_sha256", *SEEDS) or name not in rows[0]:
             continue
@@ -83,8 +92,23 @@ def varying(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return ["optimizer", *found]
 
 
+def _cells(label: Sequence[str], rows: Sequence[Mapping[str, Any]], test: str, train: str) -> list[str]:
+    """One line of the table."""
+    peak = find_peak(rows, test, train)
+    heights = medians(rows, test)
+    runs = str(len(rows))
+    for status in ("failed", "diverged"):
+        if count := sum(row["status"] == status for row in rows):
+            runs += f" ({count} {status})"
+    lowest = min(heights, key=lambda w: heights[w]) if heights else None
+    found = ["none", "-", "-", "-"] if peak is None else [
+        str(peak.width), f"{peak.test_loss:.3g}", f"{peak.ratio:.3g}", f"{peak.train_loss:.2g}"
+    ]  # fmt: skip
+    return [*label, runs, *found, "-" if lowest is None else f"{heights[lowest]:.3g} at {lowest}"]
+
+
 def summary(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Text table with one line for each combination of the varying axes."""
+    """Text table with one line for each combination of the varying axes, and one for the min-norm limit."""
     if not rows:
         return ""
     axes = varying(rows)
@@ -94,18 +118,11 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> str:
     head = [*axes, "runs", "peak at width", "test loss", "x valley", "train loss there", "lowest test loss"]
     lines = [head]
     for values, members in list(groups.items())[:GROUP_LIMIT]:
-        peak = find_peak(members)
-        test = medians(members, "test_loss")
-        runs = str(len(members))
-        for status in ("failed", "diverged"):
-            if count := sum(m["status"] == status for m in members):
-                runs += f" ({count} {status})"
-        lowest = min(test, key=lambda w: test[w]) if test else None
-        low = "-" if lowest is None else f"{test[lowest]:.3g} at {lowest}"
-        found = ["none", "-", "-", "-"] if peak is None else [
-            str(peak.width), f"{peak.test_loss:.3g}", f"{peak.ratio:.3g}", f"{peak.train_loss:.2g}"
-        ]  # fmt: skip
-        lines.append([*("-" if v is None else str(v) for v in values), runs, *found, low])
+        lines.append(_cells(["-" if v is None else str(v) for v in values], members, "test_loss", "train_loss"))
+    if medians(rows, "min_norm_test_loss") and {row["optimizer"] for row in rows} != {"min_norm"}:
+        label = ["(min-norm limit)"] + [""] * (len(axes) - 1)
+        lines.append(_cells(label, rows, "min_norm_test_loss", "min_norm_train_loss"))
+        lines[-1][len(axes)] = ""
     wide = [max(len(line[i]) for line in lines) for i in range(len(head))]
     text = "\n".join("  ".join(cell.ljust(n) for cell, n in zip(line, wide, strict=True)).rstrip() for line in lines)
     hidden = len(groups) - GROUP_LIMIT

@@ -45,7 +45,7 @@ def origin_of(overrides: Sequence[str], command_line: Sequence[str], choices: Ma
             if OmegaConf.select(body, key) is not None:
                 return f"conf/experiment/{preset}.yaml"
         for group in (key.split(".")[0], "optimizer", "data"):
-            if group in choices and choices[group]:
+            if choices.get(group):
                 path = conf_dir() / group / f"{choices[group]}.yaml"
                 body = OmegaConf.load(path) if path.is_file() else OmegaConf.create()
                 local = key.removeprefix(f"{group}.")

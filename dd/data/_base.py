@@ -75,20 +75,33 @@ class Dataset(Component):
     def check(self, run: RunConfig, origin: OriginOf) -> None:
         """Refuse sizes that the set does not have, and label noise on real targets."""
         if not self.classification and run.label_noise > 0:
-            raise ConfigError("data.label_noise", run.label_noise,
-                              f"data={run.data} has real targets; use data.noise", origin("data.label_noise"))  # fmt: skip
+            raise ConfigError(
+                "data.label_noise",
+                run.label_noise,
+                f"data={run.data} has real targets; use data.noise",
+                origin("data.label_noise"),
+            )
         if self.train_samples is None:
             return
         if self.test_samples is None:
-            room, what = self.train_samples - run.n_test, f"{self.train_samples} samples, {run.n_test} of them for testing"
+            room, what = (
+                self.train_samples - run.n_test,
+                f"{self.train_samples} samples, {run.n_test} of them for testing",
+            )
         else:
             room, what = self.train_samples, f"{self.train_samples} training samples"
             if run.n_test > self.test_samples:
-                raise ConfigError("data.n_test", run.n_test,
-                                  f"must be <= {self.test_samples} (data={run.data})", origin("data.n_test"))  # fmt: skip
+                raise ConfigError(
+                    "data.n_test",
+                    run.n_test,
+                    f"must be <= {self.test_samples} (data={run.data})",
+                    origin("data.n_test"),
+                )
         if room < 1:
-            raise ConfigError("data.n_test", run.n_test,
-                              f"must be < {self.train_samples} (data={run.data})", origin("data.n_test"))  # fmt: skip
+            raise ConfigError(
+                "data.n_test", run.n_test, f"must be < {self.train_samples} (data={run.data})", origin("data.n_test")
+            )
         if run.n_train > room:
-            raise ConfigError("data.n_train", run.n_train,
-                              f"must be <= {room} (data={run.data} has {what})", origin("data.n_train"))  # fmt: skip
+            raise ConfigError(
+                "data.n_train", run.n_train, f"must be <= {room} (data={run.data} has {what})", origin("data.n_train")
+            )

@@ -131,5 +131,7 @@ def locate(
             raise DataNotFoundError("data", data, str(error)) from error
     looked = ", ".join(str(f) for f in folders)
     raise DataNotFoundError(
-        "data", data, f"files not found (looked in {looked}); set data.root=FOLDER, {hint}or add data.download=true"
+        "data",
+        data,
+        f"files not found (looked in {looked}); set data.root=FOLDER, {hint}or add data.download=true",
     )

@@ -130,5 +130,7 @@ class IdxDataset(Dataset):
                     raise ValueError("content differs from the published data set (sha256)")
                 arrays.append(parse_idx(content))
             except ValueError as error:
-                raise DataNotFoundError("data", self.folder, f"{path}: {error}; remove the file and get it again") from error
+                raise DataNotFoundError(
+                    "data", self.folder, f"{path}: {error}; remove the file and get it again"
+                ) from error
         return arrays

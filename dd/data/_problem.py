@@ -95,9 +95,7 @@ def split(
     return train, test
 
 
-def noisy_labels(
-    labels: NDArray[np.int64], classes: int, share: float, over: str, seed: int
-) -> NDArray[np.int64]:
+def noisy_labels(labels: NDArray[np.int64], classes: int, share: float, over: str, seed: int) -> NDArray[np.int64]:
     """Replace exactly ``round(share * samples)`` labels; a larger share replaces a superset.
 
     Args:
@@ -113,7 +111,9 @@ def noisy_labels(
     """
     generator = stream(seed, "data.label_noise")
     chosen = generator.permutation(len(labels))[: round(share * len(labels))]
-    shift = generator.integers(1, classes, len(labels)) if over == "other" else generator.integers(0, classes, len(labels))
+    shift = (
+        generator.integers(1, classes, len(labels)) if over == "other" else generator.integers(0, classes, len(labels))
+    )
     noisy = labels.copy()
     noisy[chosen] = (labels[chosen] + shift[: len(chosen)]) % classes
     return noisy
@@ -154,14 +154,6 @@ def standardize(
     return to_sphere(train), to_sphere(test)
 
 
-def _data_key(run: RunConfig, settings: Settings) -> tuple[object, ...]:
-    """Everything that the tensors of a problem depend on."""
-    return (
-        run.data, run.n_train, run.n_test, run.label_noise, run.label_noise_over, run.data_seed, run.standardize,
-        tuple(sorted(run.group_options("data").items())), settings.data_root,
-    )  # fmt: skip
-
-
 _recent: OrderedDict[tuple[object, ...], Problem] = OrderedDict()
 
 
@@ -171,7 +163,7 @@ def load(run: RunConfig, settings: Settings) -> Problem:
     Raises:
         DataNotFoundError: the data set's files are absent.
     """
-    key = _data_key(run, settings)
+    key = (run.data_key, settings.data_root)
     if key not in _recent:
         _recent[key] = _build(run, settings)
     _recent.move_to_end(key)
@@ -209,9 +201,6 @@ def _build(run: RunConfig, settings: Settings) -> Problem:
         )
         train_y, test_y = classes[noisy], classes[test_y.astype(np.int64)]
     train_x, test_x = standardize(train_x * pool.scale, test_x * pool.scale, run.standardize)
-    return Problem(
-        *(torch.from_numpy(np.ascontiguousarray(a, dtype=np.float64)) for a in (train_x, train_y, test_x, test_y)),
-        classification=dataset.classification,
-        source=pool.source,
-        sha256=pool.sha256,
-    )
+    tensors = [torch.from_numpy(np.ascontiguousarray(a, dtype=np.float64)) for a in (train_x, train_y, test_x, test_y)]
+    x, y, tx, ty = tensors
+    return Problem(x, y, tx, ty, dataset.classification, pool.source, pool.sha256)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,7 @@ class Teacher(Dataset):
 
     classification = False
     outputs = 1
-    options = (DIMENSION, NOISE, INPUTS)
+    options: ClassVar[tuple[Axis, ...]] = (DIMENSION, NOISE, INPUTS)
 
     def inputs(self, run: RunConfig) -> int:
         """The option ``data.dim``."""

@@ -26,8 +26,4 @@ class HermiteTeacher(Teacher):
         """Sum of the three normalised Hermite polynomials."""
         options = run.group_options("data")
         t = x @ direction
-        return (
-            options["c1"] * t
-            + options["c2"] * (t**2 - 1) / np.sqrt(2)
-            + options["c3"] * (t**3 - 3 * t) / np.sqrt(6)
-        )
+        return options["c1"] * t + options["c2"] * (t**2 - 1) / np.sqrt(2) + options["c3"] * (t**3 - 3 * t) / np.sqrt(6)

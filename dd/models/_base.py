@@ -3,7 +3,8 @@
 A family maps inputs to *features*, the outputs of its last hidden layer. The read-out behind them is common to all:
 outputs = [normalised features, 1] · readoutᵀ, the column of ones only where ``model.bias`` is true. Weights are stored
 as torch's linear layers store them, [outputs of the layer, inputs of the layer (+ 1 for the bias)], which is also the
-layout in which thin products are fast. Shapes carry a leading ``runs`` axis; a 1 there stands for a tensor that all runs share.
+layout in which thin products are fast. Shapes carry a leading ``runs`` axis; a 1 there stands for a tensor that all
+runs share.
 """
 
 from __future__ import annotations
@@ -74,9 +75,7 @@ class Model(Component):
         trained = {k: torch.stack([torch.from_numpy(d[1][k]) for d in drawn]) for k in drawn[0][1]}
         return frozen, trained
 
-    def _draw(
-        self, run: RunConfig, inputs: int, outputs: int
-    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    def _draw(self, run: RunConfig, inputs: int, outputs: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Frozen and trained weights of one run; here: nothing frozen, a read-out trained."""
         return {}, {"readout": self._draw_readout(run, self.feature_count(run), outputs)}
 
@@ -98,7 +97,9 @@ class Model(Component):
         return x[None]
 
     @abstractmethod
-    def features(self, run: RunConfig, frozen: Mapping[str, Tensor], trained: Mapping[str, Tensor], x: Tensor) -> Tensor:
+    def features(
+        self, run: RunConfig, frozen: Mapping[str, Tensor], trained: Mapping[str, Tensor], x: Tensor
+    ) -> Tensor:
         """Features of inputs.
 
         Args:
@@ -112,7 +113,13 @@ class Model(Component):
         """
 
     def backward(
-        self, run: RunConfig, trained: Mapping[str, Tensor], x: Tensor, features: Tensor, grad: Tensor, out: Tensors
+        self,
+        run: RunConfig,
+        trained: Mapping[str, Tensor],
+        x: Tensor,
+        features: Tensor,
+        grad: Tensor,
+        out: Tensors,
     ) -> None:
         """Gradients of the trained tensors below the read-out, written into ``out``; frozen features have none.
 

@@ -20,9 +20,13 @@ class Linear(Model):
         """The width cannot exceed the input dimension."""
         inputs = run.component("data").inputs(run)
         if run.width > inputs:
-            raise ConfigError("width", run.width, f"must be <= {inputs}, the inputs of data={run.data}", origin("width"))
+            raise ConfigError(
+                "width", run.width, f"must be <= {inputs}, the inputs of data={run.data}", origin("width")
+            )
 
-    def features(self, run: RunConfig, frozen: Mapping[str, Tensor], trained: Mapping[str, Tensor], x: Tensor) -> Tensor:
+    def features(
+        self, run: RunConfig, frozen: Mapping[str, Tensor], trained: Mapping[str, Tensor], x: Tensor
+    ) -> Tensor:
         """See :meth:`Model.features`."""
         return x[..., : run.width]
 

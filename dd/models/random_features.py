@@ -25,7 +25,7 @@ class RandomFeatures(Model):
 
     options = (
         Axis("activation", str, "relu", "non-linearity of the features", choices=(*ACTIVATIONS, "fourier")),
-        Axis("bandwidth", float, 1.0, "length scale of fourier features, in typical input distances", low=0, low_open=True),
+        Axis("bandwidth", float, 1.0, "length scale of fourier features", low=0, low_open=True),
         BIAS,
     )  # fmt: skip
 
@@ -41,7 +41,9 @@ class RandomFeatures(Model):
         _, trained = super()._draw(run, inputs, outputs)
         return {"features": np.ascontiguousarray(weight.T)}, trained
 
-    def features(self, run: RunConfig, frozen: Mapping[str, Tensor], trained: Mapping[str, Tensor], x: Tensor) -> Tensor:
+    def features(
+        self, run: RunConfig, frozen: Mapping[str, Tensor], trained: Mapping[str, Tensor], x: Tensor
+    ) -> Tensor:
         """See :meth:`Model.features`."""
         options = run.group_options("model")
         pre = x @ frozen["features"]

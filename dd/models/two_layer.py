@@ -37,12 +37,20 @@ class TwoLayer(Model):
         """Append the column of ones that the hidden biases multiply: [1, samples, inputs (+ 1)]."""
         return (with_ones(x) if run.group_options("model")["bias"] else x)[None]
 
-    def features(self, run: RunConfig, frozen: Mapping[str, Tensor], trained: Mapping[str, Tensor], x: Tensor) -> Tensor:
+    def features(
+        self, run: RunConfig, frozen: Mapping[str, Tensor], trained: Mapping[str, Tensor], x: Tensor
+    ) -> Tensor:
         """See :meth:`Model.features`."""
         return ACTIVATIONS[run.group_options("model")["activation"]](x @ trained["hidden"].mT)
 
     def backward(
-        self, run: RunConfig, trained: Mapping[str, Tensor], x: Tensor, features: Tensor, grad: Tensor, out: Tensors
+        self,
+        run: RunConfig,
+        trained: Mapping[str, Tensor],
+        x: Tensor,
+        features: Tensor,
+        grad: Tensor,
+        out: Tensors,
     ) -> None:
         """See :meth:`Model.backward`; the activations' derivatives follow from their values."""
         relu = run.group_options("model")["activation"] == "relu"

@@ -24,15 +24,26 @@ class BatchNorm(Normalization):
     options = (
         EPS,
         AFFINE,
-        Axis("momentum", float, 0.1, "weight of a new batch in the running statistics", low=0, high=1, low_open=True),
+        Axis(
+            "momentum",
+            float,
+            0.1,
+            "weight of a new batch in the running statistics",
+            low=0,
+            high=1,
+            low_open=True,
+        ),
     )
 
     def check(self, run: RunConfig, origin: OriginOf) -> None:
         """A batch of one sample has no variance."""
         if run.batch_size is not None and (run.batch_size == 1 or run.n_train % run.batch_size == 1):
-            raise ConfigError("batch_size", run.batch_size,
-                              f"normalization=batch_norm needs at least 2 samples in every batch of data.n_train={run.n_train}",
-                              origin("batch_size"))  # fmt: skip
+            raise ConfigError(
+                "batch_size",
+                run.batch_size,
+                f"normalization=batch_norm needs at least 2 samples in every batch of data.n_train={run.n_train}",
+                origin("batch_size"),
+            )
 
     def fit(self, features: Tensor, options: Mapping[str, Any]) -> dict[str, Tensor]:
         """Running mean 0 and variance 1, as torch starts."""

@@ -37,8 +37,12 @@ class Optimizer(Component):
     def check(self, run: RunConfig, origin: OriginOf) -> None:
         """Refuse mini-batches where only full batches make sense."""
         if self.full_batch and not self.closed_form and run.batch_size != run.n_train:
-            raise ConfigError("batch_size", run.batch_size,
-                              f"optimizer={run.optimizer} takes batch_size=full only", origin("batch_size"))  # fmt: skip
+            raise ConfigError(
+                "batch_size",
+                run.batch_size,
+                f"optimizer={run.optimizer} takes batch_size=full only",
+                origin("batch_size"),
+            )
 
 
 class UpdateRule(Optimizer):
@@ -76,6 +80,7 @@ class UpdateRule(Optimizer):
             hyper: of :meth:`hyper`.
             step: number of this step, from 1.
         """
+
     def preconditioner(self, state: State, hyper: dict[str, Tensor], step: int) -> Tensor | None:
         """Diagonal D of the last step theta -= lr · m / D, [runs, parameters]; None where D = 1."""
         return None

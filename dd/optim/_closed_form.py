@@ -19,8 +19,11 @@ class ClosedForm(Optimizer):
     def check(self, run: RunConfig, origin: OriginOf) -> None:
         """A closed form needs frozen features and squared loss."""
         if not run.component("model").frozen_features:
-            raise ConfigError("optimizer", run.optimizer,
-                              f"solves for the read-out of frozen features only; model={run.model} trains its features",
-                              origin("optimizer"))  # fmt: skip
+            raise ConfigError(
+                "optimizer",
+                run.optimizer,
+                f"solves for the read-out of frozen features only; model={run.model} trains its features",
+                origin("optimizer"),
+            )
         if run.loss != "mse":
             raise ConfigError("optimizer", run.optimizer, "solves least squares; use loss=mse", origin("optimizer"))

@@ -72,12 +72,12 @@ class _Stack:
             self.rule.update(self.theta.flat, self.grad.flat, self.state, self.hyper, number)
             return
 
-        def closure() -> Tensor:
+        def closure() -> float:
             flat = self.theta.flat
             with torch.enable_grad():
                 loss = self.network.loss(self.network.named(flat), inputs, targets, self.buffers).sum()
                 flat.grad = torch.autograd.grad(loss, flat)[0]
-            return loss.detach()
+            return float(loss.detach())
 
         self.torch_optimizer.step(closure)
 

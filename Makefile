@@ -1,0 +1,42 @@
+# dd: run `make` for the list of commands
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(not (3,11) <= sys.version_info[:2] < (3,14))' && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+RESULTS := results
+FIGURES := figures
+
+.PHONY: help setup sweep figures test lint format clean
+
+help:  ## list the commands
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+
+setup: $(VENV)/installed  ## make .venv with the pinned dependencies
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "dd needs Python 3.11 to 3.13; set PYTHON=/path/to/python"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+sweep: setup  ## the main job: 80 runs on digits, then its figure
+	$(BIN)/python -m dd.run -m 'width=range(10,2000,50)' optimizer=sgd,adam
+	$(BIN)/python -m analysis.figures --results $(RESULTS) --out $(FIGURES) --name default
+
+figures: setup  ## draw every table in results/
+	@$(BIN)/python -m analysis.figures --results $(RESULTS) --out $(FIGURES)
+
+test: setup lint  ## lint, then all tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+lint: setup  ## ruff (style, docstrings, format) and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup  ## rewrite the sources in the project's style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove .venv and caches; results and figures stay
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""Analysis: reads the parquet tables and draws them. It never imports dd."""

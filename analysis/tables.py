@@ -1,0 +1,39 @@
+"""Reading the tables of ``results/``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+
+class UnreadableTable(Exception):
+    """A part of a table is not a readable parquet file."""
+
+
+def table_names(results_dir: Path) -> list[str]:
+    """Names of the tables that have at least one part, sorted."""
+    return sorted(p.parent.name for p in results_dir.glob("*/runs") if any(_parts(p)))
+
+
+def _parts(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.glob("*.parquet") if not p.name.startswith("_"))
+
+
+def load_runs(results_dir: Path, name: str) -> pd.DataFrame:
+    """Rows of one table, whatever version of dd wrote its parts.
+
+    Raises:
+        UnreadableTable: naming the file.
+    """
+    tables = []
+    for part in _parts(results_dir / name / "runs"):
+        try:
+            tables.append(pq.ParquetFile(part).read())
+        except (pa.ArrowInvalid, OSError) as error:
+            raise UnreadableTable(f"{part} is not a readable parquet file; move it away") from error
+    merged = pa.concat_tables([t.replace_schema_metadata() for t in tables], promote_options="permissive")
+    frame: pd.DataFrame = merged.to_pandas()
+    return frame
