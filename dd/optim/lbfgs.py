@@ -11,7 +11,10 @@ from dd.optim._base import UnpackedRule
 
 
 class LBFGS(UnpackedRule):
-    """Full batches, one run at a time: the line search takes as many evaluations as each run needs."""
+    """Full batches, one run at a time: the line search takes as many evaluations as each run needs.
+
+    torch leaves out curvature pairs with y·s <= 1e-10, so very small losses are approached slowly.
+    """
 
     full_batch = True
     options = (Axis("history", int, 10, "curvature pairs that are kept", low=1),)

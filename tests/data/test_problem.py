@@ -1,0 +1,104 @@
+"""Split, label noise, standardisation."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+from sklearn.preprocessing import StandardScaler
+
+from dd.config import Settings
+from dd.data._problem import load, noisy_labels, split, standardize
+from dd.registry import get
+from tests.helpers import run_of
+
+LABELS = load_digits().target
+
+
+def test_digits_are_those_of_scikit_learn() -> None:
+    pool = get("data", "digits").pool(run_of(), Settings())
+    reference = load_digits()
+    assert np.array_equal(pool.x, reference.data)
+    assert np.array_equal(pool.y, reference.target)
+    digest = hashlib.sha256(reference.data.astype("<f8").tobytes()).hexdigest()
+    assert pool.sha256 == digest == "20def7f70a702f0af9732fbba4375e147a7d54fe70d8c45569b8e7c1c7010c10"
+
+
+def test_split_is_balanced_disjoint_and_seeded() -> None:
+    train, test = split(LABELS, 500, 1000, seed=0)
+    assert np.array_equal(np.bincount(LABELS[train]), np.full(10, 50))
+    assert np.array_equal(np.bincount(LABELS[test]), np.full(10, 100))
+    assert not set(train) & set(test)
+    again, _ = split(LABELS, 500, 1000, seed=0)
+    assert np.array_equal(train, again)
+    assert set(split(LABELS, 500, 1000, seed=1)[0]) != set(train)
+
+
+def test_training_sets_are_nested_and_test_set_stays() -> None:
+    small, test_small = split(LABELS, 123, 1000, seed=3)
+    large, test_large = split(LABELS, 700, 1000, seed=3)
+    assert np.array_equal(small, large[:123])
+    assert np.array_equal(test_small, test_large)
+    assert np.ptp(np.bincount(LABELS[small], minlength=10)) <= 1
+
+
+def test_split_uses_every_sample_at_the_limit() -> None:
+    train, test = split(LABELS, 797, 1000, seed=0)
+    assert len(set(train) | set(test)) == 1797
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.2, 1.0])
+def test_noise_replaces_the_exact_share_by_other_classes(share: float) -> None:
+    clean = LABELS[:500].astype(np.int64)
+    noisy = noisy_labels(clean, 10, share, "other", seed=0)
+    assert np.sum(noisy != clean) == round(share * 500)
+    assert noisy.min() >= 0
+    assert noisy.max() <= 9
+
+
+def test_noise_over_all_classes_keeps_a_tenth_of_the_redrawn() -> None:
+    clean = np.zeros(20_000, dtype=np.int64)
+    noisy = noisy_labels(clean, 10, 0.5, "all", seed=0)
+    assert np.mean(noisy != clean) == pytest.approx(0.5 * 0.9, abs=0.01)
+    assert np.bincount(noisy[:10_000], minlength=10)[1:].std() < 60
+
+
+def test_more_noise_keeps_the_noise_there_was() -> None:
+    clean = LABELS[:500].astype(np.int64)
+    little, much = (noisy_labels(clean, 10, q, "other", seed=5) for q in (0.1, 0.3))
+    changed = little != clean
+    assert np.array_equal(little[changed], much[changed])
+
+
+def test_test_labels_stay_clean() -> None:
+    noisy = load(run_of("data.label_noise=1"), Settings())
+    clean = load(run_of(), Settings())
+    assert np.array_equal(noisy.test_y, clean.test_y)
+    assert np.array_equal(noisy.train_x, clean.train_x)
+    assert not np.any(noisy.train_y.argmax(1).numpy() == clean.train_y.argmax(1).numpy())
+
+
+def test_standardize_feature_is_scikit_learns() -> None:
+    x = load_digits().data
+    ours = standardize(x[:500], x[500:], "feature")
+    scaler = StandardScaler().fit(x[:500])
+    varying = x[:500].std(axis=0) > 0
+    assert not varying.all(), "digits have constant pixels"
+    for mine, theirs in zip(ours, (x[:500], x[500:]), strict=True):
+        np.testing.assert_allclose(mine[:, varying], scaler.transform(theirs)[:, varying], atol=1e-12)
+        assert np.all(mine[:, ~varying] == 0)
+
+
+def test_standardize_sphere_and_global() -> None:
+    x = load_digits().data
+    train, test = standardize(x[:500], x[500:], "sphere")
+    for part in (train, test):
+        np.testing.assert_allclose(np.linalg.norm(part, axis=1), 8.0, rtol=1e-12)
+    centred = x[:500] - x[:500].mean(axis=0)
+    cosine = np.sum(train * centred, axis=1) / 8 / np.linalg.norm(centred, axis=1)
+    np.testing.assert_allclose(cosine, 1.0, rtol=1e-12)
+    train, _ = standardize(x[:500], x[500:], "global")
+    assert train.mean() == pytest.approx(0, abs=1e-12)
+    assert train.std() == pytest.approx(1)

@@ -1,0 +1,63 @@
+"""Shared by the tests: runs from command-line overrides, and dd as a subprocess."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from dd.config import RunConfig, Settings, resolve
+from dd.data._problem import load
+from dd.network import Network
+from dd.pack import Pack
+from dd.solve import Row, Solved, solve
+from dd.task import conf_dir
+
+
+def config(*overrides: str) -> dict[str, Any]:
+    """Compose conf/config.yaml with overrides, as Hydra does for one run."""
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return OmegaConf.to_container(compose("config", list(overrides)), resolve=True)
+
+
+def run_of(*overrides: str) -> RunConfig:
+    """The validated run of a command line."""
+    return resolve(config(*overrides))
+
+
+def solve_rows(*runs: RunConfig, settings: Settings | None = None) -> list[Row]:
+    """Solve runs in this process, as one pack."""
+    solved = Solved()
+    solve(Pack(runs), settings or Settings(device="cpu"), solved)
+    return solved.rows
+
+
+def row_of(*overrides: str) -> Row:
+    """The row of one run; it must not have failed."""
+    row = solve_rows(run_of(*overrides))[0]
+    assert row["status"] != "failed", row["error"]
+    return row
+
+
+def network_of(*runs: RunConfig, dtype: torch.dtype = torch.float64) -> Network:
+    """The stack of some runs on a CPU."""
+    return Network(runs, load(runs[0], Settings()), torch.device("cpu"), dtype)
+
+
+def dd_run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run ``python -m dd.run`` in a folder."""
+    return subprocess.run(
+        [sys.executable, "-m", "dd.run", *arguments],
+        cwd=cwd,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )

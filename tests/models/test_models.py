@@ -1,0 +1,135 @@
+"""Model families against plain torch, and the nesting of their random numbers."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from dd.registry import get
+from tests.helpers import network_of, run_of
+
+X = torch.randn(20, 64, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+SMALL = ("data.n_train=50", "data.n_test=20", "batch_size=full")
+
+
+def features(*overrides: str) -> torch.Tensor:
+    run = run_of(*overrides)
+    model = run.component("model")
+    frozen, trained = model.init([run], 64, 10)
+    return model.features(run, frozen, trained, model.prepare(run, X))
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh", "erf", "fourier"])
+def test_narrow_features_are_the_first_of_wide_ones(activation: str) -> None:
+    narrow, wide = (features(f"model.activation={activation}", f"width={w}") for w in (37, 500))
+    assert narrow.shape == (1, 20, 37)
+    torch.testing.assert_close(narrow, wide[..., :37], rtol=1e-12, atol=1e-13)
+
+
+def test_weights_are_scaled_by_the_input_dimension() -> None:
+    run = run_of("width=4000")
+    frozen, _ = run.component("model").init([run], 64, 10)
+    assert frozen["features"].shape == (1, 64, 4000)
+    assert float(frozen["features"].var()) == pytest.approx(1 / 64, rel=0.02)
+
+
+@pytest.mark.parametrize(("activation", "function"), [("relu", torch.relu), ("tanh", torch.tanh), ("erf", torch.erf)])
+def test_features_are_activated_projections(activation: str, function: object) -> None:
+    run = run_of(f"model.activation={activation}", "width=30")
+    frozen, _ = run.component("model").init([run], 64, 10)
+    expected = function(X @ frozen["features"][0])
+    torch.testing.assert_close(features(f"model.activation={activation}", "width=30")[0], expected)
+
+
+@pytest.mark.parametrize("bandwidth", [0.5, 2.0])
+def test_fourier_features_approximate_the_gaussian_kernel(bandwidth: float) -> None:
+    z = features("model.activation=fourier", f"model.bandwidth={bandwidth}", "width=40000")[0]
+    distance = torch.cdist(X, X).square() / 64
+    torch.testing.assert_close(z @ z.T / 40000, torch.exp(-distance / (2 * bandwidth**2)), rtol=0, atol=0.03)
+
+
+def test_odd_fourier_width_ends_on_a_cosine() -> None:
+    three, four = (features("model.activation=fourier", f"width={w}") for w in (3, 4))
+    torch.testing.assert_close(three, four[..., :3])
+    torch.testing.assert_close(three[..., 0].square() + three[..., 1].square(), torch.full((1, 20), 2.0).double())
+
+
+def test_bias_column_is_the_last_one_and_counts_as_parameters() -> None:
+    with_bias, without = (network_of(run_of("width=30", f"model.bias={b}", *SMALL)) for b in ("true", "false"))
+    assert with_bias.parameters == 310
+    assert without.parameters == 300
+    assert torch.all(with_bias.train.inputs[0, :, -1] == 1)
+    torch.testing.assert_close(with_bias.train.inputs[..., :-1], without.train.inputs)
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+@pytest.mark.parametrize("bias", [True, False])
+def test_two_layer_net_is_torchs(activation: str, bias: bool) -> None:
+    run = run_of("model=two_layer", f"model.activation={activation}", f"model.bias={bias}", "width=12", *SMALL)
+    network = network_of(run)
+    theta = network.named(network.theta)
+    middle = nn.ReLU() if activation == "relu" else nn.Tanh()
+    net = nn.Sequential(nn.Linear(64, 12, bias), middle, nn.Linear(12, 10, bias)).double()
+    with torch.no_grad():
+        for layer, name in ((net[0], "hidden"), (net[2], "readout")):
+            weight = theta.named[name][0]
+            layer.weight.copy_(weight[:, :-1] if bias else weight)
+            if bias:
+                layer.bias.copy_(weight[:, -1])
+    assert network.parameters == sum(p.numel() for p in net.parameters())
+    torch.testing.assert_close(network.outputs(theta, network.train.inputs, {})[0], net(network.problem.train_x))
+
+
+def test_two_layer_weights_are_nested_up_to_the_readouts_scale() -> None:
+    narrow, wide = (run_of("model=two_layer", f"width={w}") for w in (10, 300))
+    small = narrow.component("model").init([narrow], 64, 10)[1]
+    large = wide.component("model").init([wide], 64, 10)[1]
+    torch.testing.assert_close(small["hidden"], large["hidden"][:, :10])
+    ratio = math.sqrt(300 / 10)
+    torch.testing.assert_close(small["readout"][..., :10], large["readout"][..., :10] * ratio)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "width"),
+    [
+        ((), 500),
+        (("model.bias=true",), 499),
+        (("model=linear", "width=64", "data.n_train=50", "batch_size=full"), 50),
+        (("model=two_layer", "model.bias=false"), 5000 / 74),
+        (("model=two_layer",), (5000 - 10) / 75),
+    ],
+)
+def test_interpolation_width(overrides: tuple[str, ...], width: float) -> None:
+    run = run_of(*overrides)
+    assert get("model", run.model).interpolation_width(run, 64, 10) == pytest.approx(width)
+
+
+HAND_WRITTEN = [
+    ("width=20",),
+    ("width=20", "model.bias=true", "loss=cross_entropy", "normalization=standardize"),
+    ("width=20", "model=two_layer"),
+    ("width=20", "model=two_layer", "model.activation=tanh", "model.bias=false"),
+    ("width=20", "model=two_layer", "loss=cross_entropy", "normalization=scale"),
+    ("width=20", "model=two_layer", "normalization=standardize", "data.label_noise=0.2"),
+    ("width=20", "model=two_layer", "normalization=layer_norm", "normalization.affine=false"),
+    ("width=20", "model=two_layer", "normalization=layer_norm"),
+    ("width=20", "model=two_layer", "normalization=batch_norm"),
+    ("width=20", "normalization=batch_norm", "loss=cross_entropy"),
+]
+
+
+@pytest.mark.parametrize("overrides", HAND_WRITTEN, ids=" ".join)
+def test_gradient_equals_autograd(overrides: tuple[str, ...]) -> None:
+    runs = [run_of(*overrides, *SMALL, f"init.scale={s}") for s in (1, 0.3, 2)]
+    network = network_of(*runs)
+    theta, out = network.named(network.theta), network.named(torch.empty_like(network.theta))
+    copies = [{k: v.clone() for k, v in network.buffers.items()} for _ in range(2)]
+    network.gradient(theta, network.train.inputs, network.train.targets, copies[0], out)
+    leaf = network.theta.clone().requires_grad_(True)
+    loss = network.loss(network.named(leaf), network.train.inputs, network.train.targets, copies[1])
+    expected = torch.autograd.grad(loss.sum(), leaf)[0]
+    assert expected.norm() > 1e-6
+    torch.testing.assert_close(out.flat, expected, rtol=1e-12, atol=1e-14)

@@ -1,0 +1,97 @@
+"""Packed update rules against ``torch.optim``, step by step in float64, with hyper-parameters of each run's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from dd.optim._base import UpdateRule
+from dd.registry import get, names
+from tests.helpers import run_of
+
+STEPS = 60
+OPT = torch.optim
+Case = tuple[str, list[dict[str, float]], Callable[..., Any]]
+
+CASES: dict[str, Case] = {
+    "sgd": ("sgd", [{}, {"weight_decay": 0.1}], lambda p, lr, o: OPT.SGD([p], lr, **o)),
+    "gd": ("gd", [{}, {"weight_decay": 0.1}], lambda p, lr, o: OPT.SGD([p], lr, **o)),
+    "momentum": (
+        "momentum", [{"momentum": 0.9}, {"momentum": 0.5, "weight_decay": 0.02}, {"momentum": 0.0}],
+        lambda p, lr, o: OPT.SGD([p], lr, **o),
+    ),
+    "nesterov": (
+        "nesterov", [{"momentum": 0.9}, {"momentum": 0.7, "weight_decay": 0.02}],
+        lambda p, lr, o: OPT.SGD([p], lr, nesterov=True, **o),
+    ),
+    "adam": (
+        "adam", [{}, {"beta1": 0.5, "beta2": 0.99, "eps": 1e-3}, {"weight_decay": 0.1}],
+        lambda p, lr, o: OPT.Adam([p], lr, (o.pop("beta1", 0.9), o.pop("beta2", 0.999)), **o),
+    ),
+    "adamw": (
+        "adamw", [{}, {"beta1": 0.5, "weight_decay": 0.3}, {"weight_decay": 0.0}],
+        lambda p, lr, o: OPT.AdamW([p], lr, (o.pop("beta1", 0.9), o.pop("beta2", 0.999)), **o),
+    ),
+    "rmsprop": (
+        "rmsprop", [{}, {"alpha": 0.9, "momentum": 0.9}, {"weight_decay": 0.1, "eps": 1e-2}],
+        lambda p, lr, o: OPT.RMSprop([p], lr, **o),
+    ),
+    "adagrad": (
+        "adagrad", [{}, {"lr_decay": 0.1, "initial_accumulator": 0.5}, {"weight_decay": 0.1}],
+        lambda p, lr, o: OPT.Adagrad(
+            [p], lr, initial_accumulator_value=o.pop("initial_accumulator", 0.0), **o
+        ),
+    ),
+}  # fmt: skip
+LRS = [0.03, 0.1, 0.01]
+
+
+def test_every_packed_rule_is_compared() -> None:
+    packed = {n for n in names("optimizer") if isinstance(get("optimizer", n), UpdateRule)}
+    assert packed == CASES.keys()
+
+
+def curvature(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    root = torch.randn(12, 12, generator=generator, dtype=torch.float64)
+    return root @ root.T / 12 + 0.1 * torch.eye(12), torch.randn(12, generator=generator, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_equals_torch_step_by_step(name: str) -> None:
+    _, variants, build = CASES[name]
+    runs = [run_of(f"optimizer={name}", *(f"optimizer.{k}={v}" for k, v in o.items())) for o in variants]
+    lrs = LRS[: len(variants)]
+    problems = [curvature(i) for i in range(len(variants))]
+    start = torch.randn(len(variants), 12, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
+    rule = get("optimizer", name)
+    hyper = rule.hyper(runs, torch.tensor(lrs, dtype=torch.float64))
+    theta = start.clone()
+    state = rule.init_state(theta, hyper)
+    singles = [start[i].clone().requires_grad_(True) for i in range(len(variants))]
+    optimizers = [build(p, lr, dict(o)) for p, lr, o in zip(singles, lrs, variants, strict=True)]
+    for step in range(1, STEPS + 1):
+        grad = torch.stack([a @ theta[i] - b for i, (a, b) in enumerate(problems)])
+        rule.update(theta, grad, state, hyper, step)
+        for i, (a, b) in enumerate(problems):
+            singles[i].grad = (a @ singles[i] - b).detach()
+            optimizers[i].step()
+        torch.testing.assert_close(theta, torch.stack([p.detach() for p in singles]), rtol=1e-12, atol=1e-12)
+    assert (theta - start).abs().max() > 0.05
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "rmsprop", "adagrad"])
+def test_preconditioner_is_the_divisor_of_the_step(name: str) -> None:
+    runs = [run_of(f"optimizer={name}", "optimizer.weight_decay=0")]
+    rule = get("optimizer", name)
+    hyper = rule.hyper(runs, torch.tensor([0.1], dtype=torch.float64))
+    theta = torch.ones(1, 5, dtype=torch.float64)
+    state = rule.init_state(theta, hyper)
+    grad = torch.tensor([[1.0, -2.0, 0.5, 3.0, 1e-3]], dtype=torch.float64)
+    before = theta.clone()
+    rule.update(theta, grad.clone(), state, hyper, 1)
+    divisor = rule.preconditioner(state, hyper, 1)
+    torch.testing.assert_close(before - theta, 0.1 * grad / divisor, rtol=1e-12, atol=0)
