@@ -34,5 +34,17 @@ class StoreError(DDError):
     """A results folder that cannot be read or written."""
 
 
+class Stop(SystemExit):
+    """Ends a single run from inside Hydra's job, past Hydra's own report of failed jobs.
+
+    Args:
+        error: what happened, told by the command line.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(1)
+        self.error = error
+
+
 class RunsFailed(Exception):
     """At least one run of a finished sweep has status ``failed``; exit code 1."""

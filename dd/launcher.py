@@ -199,6 +199,7 @@ class _Composer:
         self.loader = context.config_loader
         self.parser = OverridesParser.create(config_loader=self.loader)
         self._parsed: dict[str, tuple[Override, bool]] = {}
+        self._live: set[tuple[str, ...]] = set()
         self._bases: dict[tuple[str, ...], tuple[dict[str, Any], dict[str, str]]] = {}
 
     def _parse(self, text: str) -> tuple[Override, bool]:
@@ -217,19 +218,21 @@ class _Composer:
 
     def compose(self, overrides: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
         """Return a job's configuration as a nested dict, and the chosen file of each group."""
-        plain, other = [], []
-        for text in overrides:
-            override, is_plain = self._parse(text)
-            if is_plain:
-                plain.append((text, override))
-            else:
-                other.append(text)
+        parsed = [(text, *self._parse(text)) for text in overrides]
+        plain = [(text, override) for text, override, is_plain in parsed if is_plain]
+        other = [text for text, _, is_plain in parsed if not is_plain]
+        if tuple(other) in self._live or any("${" in text for text in other):
+            plain, other = [], list(overrides)
         key = tuple(other)
         if key not in self._bases:
             composed = self.loader.load_sweep_config(self.config, other)
             choices = {str(k): str(v) for k, v in composed.hydra.runtime.choices.items() if v is not None}
             with open_dict(composed):
                 del composed["hydra"]
+            if plain and "${" in str(OmegaConf.to_container(composed)):
+                # a value that may follow a swept one: every job is composed in full
+                self._live.add(key)
+                return self.compose(overrides)
             container = OmegaConf.to_container(composed, resolve=True)
             assert isinstance(container, dict)
             self._bases[key] = ({str(k): v for k, v in container.items()}, choices)

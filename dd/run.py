@@ -8,10 +8,10 @@ import sys
 from collections.abc import Sequence
 
 import hydra
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
-from dd.errors import ConfigError, DDError, RunsFailed
+from dd.errors import ConfigError, DDError, RunsFailed, Stop
 from dd.task import conf_dir, task
 
 USAGE, FAILED, INTERRUPTED = 2, 1, 130
@@ -45,7 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     verbose = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come here instead of being printed by Hydra
     try:
-        hydra_main()
+        try:
+            hydra_main()
+        except Stop as stop:
+            raise stop.error from None
     except RunsFailed:
         return FAILED
     except KeyboardInterrupt:
@@ -73,6 +76,9 @@ def one_line(error: BaseException, arguments: Sequence[str]) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, name = error.missing_cfg_file.rpartition("/")
         return str(ConfigError(group, name, "must be one of " + ", ".join(error.options), "the command line"))
+    if isinstance(error, OverrideParseException):
+        reason = " ".join(str(error).split("See https")[0].split())
+        return f"{error.override} (from the command line): {reason}"
     text = " ".join(str(error).split())
     cause = error.__cause__
     for key in (a.split("=")[0].lstrip("+~") for a in arguments if "=" in a):

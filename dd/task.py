@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from dd.config import OriginOf, RunConfig, Settings, resolve
-from dd.errors import RunsFailed
+from dd.errors import DDError, RunsFailed, Stop
 
 
 def conf_dir() -> Path:
@@ -69,12 +69,18 @@ def task(config: DictConfig) -> float | None:
         RunsFailed: the run is a row with status ``failed``.
     """
     from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
 
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
     overrides = list(HydraConfig.get().overrides.task)
     choices = {k: str(v) for k, v in HydraConfig.get().runtime.choices.items() if v is not None}
-    return run_one({str(k): v for k, v in plain.items()}, origin_of(overrides, overrides, choices))
+    try:
+        return run_one({str(k): v for k, v in plain.items()}, origin_of(overrides, overrides, choices))
+    except (DDError, RunsFailed) as error:
+        if HydraConfig.get().mode is RunMode.RUN:
+            raise Stop(error) from error
+        raise
 
 
 def run_one(config: Mapping[str, Any], origin: OriginOf) -> float | None:

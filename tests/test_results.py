@@ -1,0 +1,93 @@
+"""The parquet store: one schema, whole files only, replacement, unreadable parts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from dd.errors import StoreError
+from dd.results import Store, runs_schema
+from dd.solve import axes_row
+from tests.helpers import run_of
+
+
+def row(run_id: str, **values: object) -> dict[str, object]:
+    return axes_row(run_of()) | {"run_id": run_id, "status": "ok", **values}
+
+
+def curve(run_id: str) -> list[dict[str, object]]:
+    return [{"run_id": run_id, "step": i, "epoch": i / 10, "train_loss": 1.0, "test_loss": 2.0} for i in range(3)]
+
+
+@pytest.fixture
+def store(results: Path) -> Store:
+    store = Store(results, "t")
+    store.open()
+    return store
+
+
+def test_any_reader_gets_typed_rows(store: Store) -> None:
+    store.append("a", [row("1", train_loss=0.5), row("2", status="failed", error="no")], curve("1"), {}, {"x": 1})
+    store.append("b", [row("3", optimizer_beta1=0.9)], [], {"torch_version": "2"}, {})
+    frame = pd.read_parquet(store.runs)
+    assert sorted(frame.run_id) == ["1", "2", "3"]
+    assert frame.set_index("run_id").loc["1", "train_loss"] == 0.5
+    assert frame.width.dtype == "int64"
+    for part in store.parts():
+        assert pq.read_schema(part).equals(runs_schema())
+    assert len(pd.read_parquet(store.curves)) == 3
+    assert json.loads(pq.read_metadata(store.parts()[0]).metadata[b"dd"]) == {"x": 1}
+    assert store.finished() == {"1": "ok", "2": "failed", "3": "ok"}
+
+
+def test_unknown_columns_are_refused(store: Store) -> None:
+    with pytest.raises(KeyError, match="surprise"):
+        store.append("a", [row("1", surprise=1)], [], {}, {})
+    assert store.parts() == []
+
+
+def test_a_rerun_replaces_its_rows_and_keeps_the_neighbours(store: Store) -> None:
+    store.append("a", [row("1", train_loss=1.0), row("2", train_loss=2.0)], curve("1") + curve("2"), {}, {})
+    store.append("b", [row("1", train_loss=9.0)], curve("1"), {}, {})
+    frame = pd.read_parquet(store.runs).set_index("run_id")
+    assert frame.train_loss.to_dict() == {"1": 9.0, "2": 2.0}
+    assert pd.read_parquet(store.curves).groupby("run_id").size().to_dict() == {"1": 3, "2": 3}
+    store.append("c", [row("2", train_loss=5.0)], [], {}, {})
+    assert [p.stem for p in store.parts()] == ["b", "c"], "an emptied part goes"
+
+
+def test_temporary_files_are_nobodys_business(store: Store) -> None:
+    store.append("a", [row("1")], [], {}, {})
+    (store.runs / "_b.parquet.77.tmp").write_bytes(b"half")
+    assert len(pd.read_parquet(store.runs)) == 1
+    assert len(store.parts()) == 1
+
+
+def test_a_truncated_part_is_named_and_left_alone(store: Store) -> None:
+    path = store.append("a", [row("1")], [], {}, {})
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(StoreError, match=r"a\.parquet is not a readable parquet file") as caught:
+        store.finished()
+    assert "\n" not in str(caught.value)
+    assert path.stat().st_size == 100
+
+
+def test_a_part_of_an_older_schema_is_read_with_nulls(store: Store) -> None:
+    path = store.append("a", [row("1", train_loss=1.0)], [], {}, {})
+    table = pq.read_table(path).drop_columns(["sharpness_init", "optimizer_beta1"])
+    pq.write_table(table, path)
+    read = store.read().to_pylist()[0]
+    assert read["sharpness_init"] is None
+    assert read["train_loss"] == 1.0
+
+
+@pytest.mark.parametrize("blocked", ["file", "below"])
+def test_a_folder_that_cannot_be_written(results: Path, blocked: str) -> None:
+    results.write_text("not a folder")
+    target = results if blocked == "file" else results / "deeper"
+    with pytest.raises(StoreError, match="cannot write to"):
+        Store(target, "t").open()

@@ -1,0 +1,256 @@
+"""The command line as users type it: each test is a process in an empty folder."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from tests.helpers import dd_run
+
+FAST = ("epochs=5", "device=cpu")
+VOLATILE = ["seconds", "finished_at"]
+
+
+def table(cwd: Path, name: str = "default") -> pd.DataFrame:
+    return pd.read_parquet(cwd / "results" / name / "runs").sort_values("run_id").reset_index(drop=True)
+
+
+def test_one_run_at_the_defaults(tmp_path: Path) -> None:
+    done = dd_run(cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    row = table(tmp_path).iloc[0]
+    assert (row.model, row.width, row.data, row.optimizer) == ("random_features", 100, "digits", "sgd")
+    assert (row.epochs, row.steps, row.lr, row.lr_unit) == (500, 5000, 0.5, "sharpness")
+    assert row.status == "ok"
+    assert 0.01 < row.train_loss < row.test_loss < 0.05
+    assert 0.02 < row.test_error < 0.1
+    assert row.feature_rank == 100
+    curve = pd.read_parquet(tmp_path / "results/default/curves")
+    assert curve.step.iloc[[0, -1]].tolist() == [0, 5000]
+    assert curve.train_loss.iloc[-1] == pytest.approx(row.train_loss, rel=1e-4)
+    assert {p.name for p in tmp_path.iterdir()} == {"results"}, "nothing else is left in the folder"
+    again = dd_run(cwd=tmp_path)
+    assert "already in" in again.stderr
+    assert re.sub(r".*\n", "", again.stderr) == ""
+    assert again.stdout == done.stdout
+
+
+def test_a_sweep_ends_with_a_table_and_resumes(tmp_path: Path) -> None:
+    first = dd_run("-m", "width=range(20,60,20)", "optimizer=sgd,adam", *FAST, cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert "4 of 4 runs to do" in first.stderr
+    lines = first.stdout.splitlines()
+    assert lines[0].split()[:2] == ["optimizer", "runs"]
+    assert [line.split()[0] for line in lines[1:3]] == ["sgd", "adam"]
+    assert lines[-1] == "table: results/default/runs"
+    before = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "results/default/runs").iterdir()}
+    second = dd_run("-m", "optimizer=adam,sgd", "width=20,40,40,60", *FAST, cwd=tmp_path)
+    assert "2 of 8 runs to do (2 duplicates left out, 4 already in the table)" in second.stderr
+    assert len(table(tmp_path)) == 6
+    after = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "results/default/runs").iterdir()}
+    assert before.items() <= after.items(), "finished parts are not touched"
+
+
+def test_order_neighbours_and_processes_change_no_number(tmp_path: Path) -> None:
+    sweep = ("width=30,90,200", "optimizer=adam,sgd", "seed=0,1", *FAST)
+    assert dd_run("-m", *sweep, "name=a", "n_jobs=1", cwd=tmp_path).returncode == 0
+    assert dd_run("-m", *reversed(sweep), "name=b", "n_jobs=2", cwd=tmp_path).returncode == 0
+    assert dd_run("-m", "width=90", "optimizer=adam", "seed=1,0", *FAST, "name=c", cwd=tmp_path).returncode == 0
+    assert dd_run("-m", *sweep, "name=c", cwd=tmp_path).returncode == 0
+    drop = [*VOLATILE, "name"]
+    reference = table(tmp_path, "a").drop(columns=drop)
+    assert len(reference) == 12
+    for name in "bc":
+        pd.testing.assert_frame_equal(table(tmp_path, name).drop(columns=drop), reference, check_exact=True)
+    curves = [
+        pd.read_parquet(tmp_path / f"results/{name}/curves").sort_values(["run_id", "step"], ignore_index=True)
+        for name in "ab"
+    ]
+    pd.testing.assert_frame_equal(*curves, check_exact=True)
+
+
+def test_force_computes_again(tmp_path: Path) -> None:
+    for extra in ((), ("force=true",)):
+        assert dd_run("-m", "width=20,30", *FAST, *extra, cwd=tmp_path).returncode == 0
+        frame = table(tmp_path)
+        assert len(frame) == 2
+    assert frame.finished_at.min() > pd.Timestamp.now(tz="UTC") - pd.Timedelta(minutes=1)
+    curves = pd.read_parquet(tmp_path / "results/default/curves")
+    assert not curves.duplicated(["run_id", "step"]).any()
+    assert set(curves.run_id) == set(table(tmp_path).run_id)
+
+
+BAD = [
+    (("width=0",), "width=0 (from the command line): must be an integer >= 1"),
+    (("-m", "width=10,0,20"), "width=0 (from the command line): must be an integer >= 1"),
+    (("lr=-1",), "lr=-1 (from the command line): must be a number > 0"),
+    (("batch_size=600",), "batch_size=600 (from the command line): must be <= data.n_train=500, or full"),
+    (("data.n_train=5000",), "data.n_train=5000 (from the command line): must be <= 797"),
+    (("optimizer=sdg",), "optimizer=sdg (from the command line): must be one of adagrad, adam"),
+    (("-m", "optimizer=sgd,sdg"), "optimizer=sdg (from the command line): must be one of adagrad, adam"),
+    (("epochs=5", "steps=5"), "epochs=5 (from the command line): name epochs or steps=5, not both"),
+    (("data.n_train=30",), "batch_size=50 (from conf/config.yaml): must be <= data.n_train=30"),
+    (("widht=3",), "widht (from the command line): no such key; did you mean width?"),
+    (("-m", "widht=3,4"), "widht (from the command line): no such key; did you mean width?"),
+    (("optimizer.beta3=0.5",), "optimizer.beta3 (from the command line): no such key; did you mean"),
+    (("data=mnist",), "data=mnist: files not found"),
+    (("device=tpu",), "device=tpu (from the command line): must be one of auto, cpu, cuda"),
+    (("-m", "name=a,b"), "name=b (from the command line): one sweep has one name"),
+    (("name=../x",), "name=../x (from the command line): must be a plain folder name"),
+    (("-m", "+experiment=nothing"), "experiment=nothing (from the command line): must be one of batch_size"),
+    (("results_dir=blocked/deeper",), "results_dir=blocked/deeper: cannot write to"),
+    (("width=range(10",), "width=range(10 (from the command line): "),
+    (("-m", "width=10,range(3"), "width=10,range(3 (from the command line): "),
+]
+
+
+@pytest.mark.parametrize(("arguments", "line"), BAD, ids=[" ".join(a) for a, _ in BAD])
+def test_bad_input_is_one_line_before_any_run(arguments: tuple[str, ...], line: str, tmp_path: Path) -> None:
+    (tmp_path / "blocked").write_text("a file")
+    done = dd_run(*arguments, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert line in done.stderr
+    assert done.stderr.startswith("dd: ")
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_truncated_part_stops_a_sweep_and_nothing_is_lost(tmp_path: Path) -> None:
+    assert dd_run("width=20", *FAST, cwd=tmp_path).returncode == 0
+    assert dd_run("width=30", *FAST, cwd=tmp_path).returncode == 0
+    runs = tmp_path / "results/default/runs"
+    broken, whole = sorted(runs.iterdir())
+    broken.write_bytes(broken.read_bytes()[:1000])
+    content = {p: p.read_bytes() for p in (broken, whole)}
+    for extra in ((), ("force=true",)):
+        done = dd_run("-m", "width=20,30,40", *FAST, *extra, cwd=tmp_path)
+        assert done.returncode == 2
+        assert f"{broken.name} is not a readable parquet file" in done.stderr
+        assert done.stderr.count("\n") == 1
+    assert {p: p.read_bytes() for p in runs.iterdir()} == content
+    broken.unlink()
+    assert dd_run("-m", "width=20,30,40", *FAST, cwd=tmp_path).returncode == 0
+    assert len(table(tmp_path)) == 3
+
+
+def test_diverged_and_failed_runs_are_rows_and_take_nobody_with_them(tmp_path: Path) -> None:
+    sweep = ("-m", "width=20,30", "lr=0.5,50", "steps=2000")
+    done = dd_run(*sweep, cwd=tmp_path)
+    assert done.returncode == 0, "a diverged run is a result"
+    assert table(tmp_path).status.value_counts().to_dict() == {"ok": 2, "diverged": 2}
+    assert "(1 diverged)" in done.stdout or "2 (2 diverged)" in done.stdout
+    # a net at zero has no curvature: there is no step size in units of it
+    failing = ("-m", "model=two_layer", "model.bias=false", "init=zero,torch", "width=4,5", *FAST, "name=f")
+    done = dd_run(*failing, cwd=tmp_path)
+    assert done.returncode == 1
+    frame = table(tmp_path, "f")
+    assert frame.status.value_counts().to_dict() == {"ok": 2, "failed": 2}
+    assert "positive largest Hessian eigenvalue" in frame.error.dropna().iloc[0]
+    assert "2 runs failed" in done.stderr
+    assert "Traceback" not in done.stderr
+    again = dd_run(*failing, cwd=tmp_path)
+    assert "2 of 4 runs to do (2 already in the table)" in again.stderr, "failed runs are tried again"
+    assert len(table(tmp_path, "f")) == 4
+
+
+def _start(arguments: list[str], cwd: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "dd.run", *arguments], cwd=cwd, text=True, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+
+
+def _wait_for(condition: object, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_ctrl_c_keeps_finished_runs_and_says_how_to_go_on(tmp_path: Path, n_jobs: int) -> None:
+    sweep = ["-m", "width=range(20,200,20)", "optimizer=adam", "steps=4000", "seed=0,1", f"n_jobs={n_jobs}"]
+    process = _start(sweep, tmp_path)
+    folder = tmp_path / "results/default/runs"
+    _wait_for(lambda: folder.is_dir() and any(folder.glob("*.parquet")))
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    interrupted = table(tmp_path)
+    assert 0 < len(interrupted) < 18
+    assert f"interrupted; {len(interrupted)} of 18 runs are in" in errors
+    assert "python -m dd.run -m 'width=range(20,200,20)'" in errors
+    assert "Traceback" not in errors
+    assert not [p for p in folder.iterdir() if not p.name.endswith(".parquet")]
+    done = dd_run(*sweep, cwd=tmp_path)
+    assert f"{18 - len(interrupted)} of 18 runs to do" in done.stderr
+    whole = dd_run(*sweep, "name=whole", cwd=tmp_path)
+    assert whole.returncode == 0
+    drop = [*VOLATILE, "name"]
+    pd.testing.assert_frame_equal(
+        table(tmp_path).drop(columns=drop), table(tmp_path, "whole").drop(columns=drop), check_exact=True
+    )
+
+
+def test_a_killed_worker_costs_its_own_pack_only(tmp_path: Path) -> None:
+    process = _start(["-m", "width=300,301,302,303", "optimizer=adam", "steps=15000", "n_jobs=2"], tmp_path)
+    workers = _children_busy(process.pid)
+    os.kill(workers[0], signal.SIGKILL)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1, errors
+    frame = table(tmp_path)
+    assert frame.status.value_counts().to_dict() == {"ok": 3, "failed": 1}
+    assert "exit code -9" in frame.error.dropna().iloc[0]
+
+
+def _children_busy(parent: int) -> list[int]:
+    """Descendants of a process that compute (more than two CPU seconds), newest last."""
+    found: list[int] = []
+
+    def busy() -> bool:
+        found.clear()
+        parents = {}
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                fields = stat.read_text().rsplit(")", 1)[1].split()
+            except OSError:
+                continue
+            parents[int(stat.parent.name)] = (int(fields[1]), int(fields[11]) / os.sysconf("SC_CLK_TCK"), fields[0])
+        for pid, (_, seconds, _state) in parents.items():
+            ancestor, depth = pid, 0
+            while ancestor in parents and ancestor != parent:
+                ancestor, depth = parents[ancestor][0], depth + 1
+            if ancestor == parent and depth >= 2 and seconds > 0.5:
+                found.append(pid)
+        return len(found) >= 2
+
+    _wait_for(busy)
+    return found
+
+
+def test_help_explains_axes_and_commands(tmp_path: Path) -> None:
+    done = dd_run("--help", cwd=tmp_path)
+    assert done.returncode == 0
+    for text in ("python -m dd.run -m 'width=range(10,2000,50)' optimizer=sgd,adam", "make figures", "data.n_train",
+                 "random features, hidden units", "integer >= 1 [units]", "optimizer=...", "min_norm", "hermite_teacher",
+                 "learning_rate", "optimizer.beta1", "[samples]"):  # fmt: skip
+        assert text in done.stdout, text
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_footer_carries_config_and_environment(tmp_path: Path) -> None:
+    assert dd_run("width=20", *FAST, cwd=tmp_path).returncode == 0
+    part = next((tmp_path / "results/default/runs").iterdir())
+    footer = pq.read_metadata(part).metadata[b"dd"].decode()
+    for text in ('"width": 20', '"torch":', '"python":', '"optimizer": "sgd"', '"lr": 0.5'):
+        assert text in footer
