@@ -163,21 +163,23 @@ def draw(rows: pd.DataFrame, title: str, line_axes: list[str]) -> Figure:
 
 
 def _draw_limit(
-    ax: Axes,
-    groups: list[tuple[dict[str, object], pd.DataFrame]],
-    tones: list[Any],
-    column: str,
-    panel: str,
+    ax: Axes, groups: list[tuple[dict[str, object], pd.DataFrame]], tones: list[Any], column: str, panel: str
 ) -> list[np.ndarray]:
-    """Dashed min-norm limit, one for all lines where it is the same."""
-    bands = [band(members.assign(status="ok"), column) for _, members in groups]
-    shared = _same([b for b in bands if len(b.width)] or bands)
-    full = [b for b in bands if len(b.width)]
-    for i, data in enumerate(full[:1] if shared else bands):
+    """Dashed min-norm limit: one for all lines, unless they see different features."""
+    of_features = [key for key in groups[0][0] if key.startswith("normalization")]
+    if of_features:
+        limits = [(members, tones[i]) for i, (_, members) in enumerate(groups)]
+    else:
+        limits = [(pd.concat([members for _, members in groups]), "black")]
+    seen = []
+    for members, colour in limits:
+        distinct = members.drop_duplicates(["width", "seed", "data_seed"]).assign(status="ok")
+        data = band(distinct, column)
         values = np.where(data.median > FLOOR, data.median, np.nan)
-        ax.plot(data.width, values, color="black" if shared else tones[i], ls="--", lw=1, zorder=2)
+        ax.plot(data.width, values, color=colour, ls="--", lw=1, zorder=2)
+        seen.append(data.median)
     # the training loss of the limit falls to rounding; it must not stretch the axis
-    return [] if panel == "train_loss" else [b.median for b in full]
+    return [] if panel == "train_loss" else seen
 
 
 def _mark_diverged(ax: Axes, groups: list[tuple[dict[str, object], pd.DataFrame]], tones: list[Any]) -> None:

@@ -1,0 +1,133 @@
+"""Figures: what is in the artists, what users are told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis import figures
+from analysis.curves import band, split, varying_axes
+from analysis.tables import load_runs, table_names
+from dd.results import Store
+from tests.helpers import run_of, solve_rows
+
+WIDTHS = (20, 40, 60, 80)
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[dict[str, object]]:
+    base = run_of("data.n_train=50", "data.n_test=60", "epochs=3")
+    runs = [base.replace(width=w, seed=s, lr=lr) for w in WIDTHS for s in range(3) for lr in (0.3, 0.6)]
+    runs += [run_of("data.n_train=50", "data.n_test=60", "optimizer=adam", "epochs=3", f"width={w}") for w in WIDTHS]
+    return solve_rows(*runs)
+
+
+@pytest.fixture
+def table(rows: list[dict[str, object]], results: Path) -> Path:
+    store = Store(results, "small")
+    store.open()
+    store.append("a", rows[:10], [], {}, {})
+    store.append("b", rows[10:], [], {}, {})
+    return results
+
+
+def test_band_is_median_and_quantiles() -> None:
+    values = [1, 2, 3, 4, 100, 5, 7, 1e9]
+    frame = pd.DataFrame({"width": [10] * 5 + [20] * 3, "status": ["ok"] * 7 + ["diverged"], "x": values})
+    got = band(frame, "x")
+    assert got.width.tolist() == [10, 20]
+    assert got.median.tolist() == [3, 6]
+    np.testing.assert_allclose(got.low, [np.quantile([1, 2, 3, 4, 100], 0.1), 5.2])
+    np.testing.assert_allclose(got.high, [np.quantile([1, 2, 3, 4, 100], 0.9), 6.8])
+    assert got.seeds == 5
+
+
+def test_lines_are_what_varies_within_an_optimizer(table: Path) -> None:
+    frame = load_runs(table, "small")
+    assert varying_axes(frame, figures.LINE_AXES, ("optimizer_",)) == ["optimizer", "lr"]
+    assert varying_axes(frame, figures.PANEL_AXES, ("model_", "data_")) == []
+    assert len(list(split(frame, ["optimizer", "lr"]))) == 3
+
+
+def test_artists_hold_the_medians(table: Path) -> None:
+    frame = load_runs(table, "small")
+    figure = figures.draw(frame, "title", ["optimizer", "lr"])
+    axes = {ax.get_ylabel(): ax for ax in figure.axes}
+    assert list(axes) == ["test error (0-1)", "test loss", "train loss", "condition number of the features"]
+    loss = axes["test loss"]
+    assert loss.get_xscale() == loss.get_yscale() == "log"
+    expected = frame[(frame.optimizer == "sgd") & (frame.lr == 0.3)].groupby("width").test_loss.median()
+    drawn = [line for line in loss.get_lines() if len(line.get_xdata()) == len(WIDTHS)]
+    assert any(np.allclose(line.get_ydata(), expected) for line in drawn)
+    limit = frame.groupby("width").min_norm_test_loss.first()
+    dashed = [line for line in drawn if line.get_linestyle() == "--"]
+    assert len(dashed) == 1
+    assert np.all(dashed[0].get_ydata() > 0)
+    assert dashed[0].get_xdata().tolist() == limit.index.tolist()
+    thresholds = [line for ax in figure.axes for line in ax.get_lines() if list(line.get_xdata()) == [50, 50]]
+    assert len(thresholds) == 4
+    assert len(loss.collections) == 2, "bands where there are several seeds"
+    labels = [t.get_text() for t in figure.legends[0].get_texts()]
+    assert labels == ["adam, lr 0.001", "sgd, lr 0.3", "sgd, lr 0.6", "min-norm limit"]
+    plt.close(figure)
+
+
+def test_frozen_features_have_one_condition_curve(table: Path) -> None:
+    frame = load_runs(table, "small")
+    one_seed = frame[frame.seed == 0]
+    figure = figures.draw(one_seed, "title", ["optimizer", "lr"])
+    panel = figure.axes[-1]
+    assert len([line for line in panel.get_lines() if len(line.get_xdata()) == len(WIDTHS)]) == 1
+    plt.close(figure)
+
+
+def test_every_table_is_drawn_as_png_and_pdf(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert table_names(table) == ["small"]
+    assert figures.main(["--results", str(table), "--out", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr().out.split()
+    assert {Path(p).name for p in printed} == {"small.png", "small.pdf"}
+    for path in map(Path, printed):
+        assert path.stat().st_size > 10_000
+    assert (tmp_path / "out/small.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "out/small.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_set_ups_get_figures_of_their_own(rows: list[dict[str, object]], tmp_path: Path) -> None:
+    frame = pd.DataFrame(rows)
+    noisy = frame.assign(label_noise=0.2, test_loss=frame.test_loss * 2)
+    written = figures.draw_table(pd.concat([frame, noisy]), "both", tmp_path)
+    assert {p.name for p in written if p.suffix == ".png"} == {"both-label_noise=0.0.png", "both-label_noise=0.2.png"}
+
+
+def test_many_lines_are_spread_over_figures(rows: list[dict[str, object]], tmp_path: Path) -> None:
+    frame = pd.DataFrame(rows)
+    many = pd.concat([frame.assign(batch_size=b) for b in (1, 2, 5, 10)])
+    written = [p.name for p in figures.draw_table(many, "many", tmp_path) if p.suffix == ".png"]
+    assert written == ["many-optimizer=adam.png", "many-optimizer=sgd.png"]
+
+
+def test_real_targets_have_no_error_panel() -> None:
+    base = run_of("data=linear_teacher", "epochs=2")
+    frame = pd.DataFrame(solve_rows(*(base.replace(width=w) for w in WIDTHS)))
+    figure = figures.draw(frame, "t", ["optimizer"])
+    assert [ax.get_ylabel() for ax in figure.axes] == ["test loss", "train loss", "condition number of the features"]
+    plt.close(figure)
+
+
+def test_without_results_it_says_what_makes_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert figures.main(["--results", str(tmp_path / "none"), "--out", str(tmp_path / "out")]) == 1
+    assert "make sweep" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unreadable_part_is_one_line(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    part = table / "small/runs/a.parquet"
+    part.write_bytes(part.read_bytes()[:50])
+    assert figures.main(["--results", str(table), "--out", str(tmp_path / "out")]) == 1
+    error = capsys.readouterr().err
+    assert "a.parquet is not a readable parquet file" in error
+    assert error.count("\n") == 1
