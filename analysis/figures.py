@@ -115,6 +115,7 @@ def draw(rows: pd.DataFrame, title: str, line_axes: list[str]) -> Figure:
     groups = [(values, members) for values, members in split(rows, line_axes) if (members["status"] == "ok").any()]
     tones = colours([values for values, _ in groups])
     panels = [p for p in PANELS if rows[p[0]].notna().any()]
+    has_limit = rows["min_norm_test_loss"].notna().any() and set(rows["optimizer"]) != {"min_norm"}
     figure, grid = plt.subplots(2, 2, figsize=(7.0, 5.6), sharex=True)
     axes = list(grid.flat)
     handles: list[Line2D] = []
@@ -129,7 +130,7 @@ def draw(rows: pd.DataFrame, title: str, line_axes: list[str]) -> Figure:
             for i, data in enumerate(bands):
                 _draw_band(ax, data, tones[i], MARKERS[i % len(MARKERS)])
         seen = [a for b in bands for a in (b.low, b.high)]
-        if limit_column is not None and rows[limit_column].notna().any():
+        if limit_column is not None and has_limit:
             seen += _draw_limit(ax, groups, tones, limit_column, column)
         ax.set(xscale="log", yscale="log", ylabel=name)
         _limits(ax, seen)
@@ -152,7 +153,7 @@ def draw(rows: pd.DataFrame, title: str, line_axes: list[str]) -> Figure:
     for i, (values, _) in enumerate(groups):
         marker = MARKERS[i % len(MARKERS)] if few else None
         handles.append(Line2D([], [], color=tones[i], marker=marker, label=label_of(values)))
-    if rows["min_norm_test_loss"].notna().any():
+    if has_limit:
         handles.append(Line2D([], [], color="black", ls="--", lw=1, label="min-norm limit"))
     if (rows["status"] == "diverged").any():
         handles.append(Line2D([], [], color="#555555", ls="", marker="x", label="diverged"))
