@@ -12,9 +12,11 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
+from hydra.core.singleton import Singleton
 from hydra.plugins.launcher import Launcher
 from hydra.test_utils.launcher_common_tests import LauncherTestSuite
 from hydra.test_utils.test_utils import TSweepRunner
+from hydra.version import VersionBase
 
 from dd.launcher import PackedLauncher, PackedSweeper
 from tests.helpers import dd_run
@@ -24,7 +26,11 @@ assert TSweepRunner  # the suite's fixtures come from Hydra's pytest plugin
 
 @pytest.fixture(autouse=True)
 def _hydra_state() -> Iterator[None]:
+    # Hydra's suite expects a process in which nobody has named a version_base yet
+    before = Singleton._instances.pop(VersionBase, None)
     yield
+    if before is not None:
+        Singleton._instances[VersionBase] = before
     GlobalHydra.instance().clear()
     HydraConfig.instance().cfg = None
 
