@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dd.config import RunConfig
+from dd.kernels._suits import suits
 from dd.measure.outcome import outcome
 from dd.models._base import Tensors
 from dd.network import Network, Parameters
@@ -18,8 +19,9 @@ from dd.solvers._solution import CurvePoint, Solution
 from dd.streams import stream
 
 LOGS_PER_DECADE = 8
-CHECK_EVERY = 10
-"""Full-batch runs look for divergence after so many steps; mini-batch runs after every epoch."""
+
+CHECK_STEPS = 250
+"""Divergence is looked for at logged steps and after whole epochs of at least so many steps."""
 
 
 def log_steps(steps: int) -> frozenset[int]:
@@ -34,6 +36,15 @@ def log_steps(steps: int) -> frozenset[int]:
     return frozenset({0} | {round(s) for s in np.geomspace(1, steps, count)})
 
 
+def check_steps(run: RunConfig) -> frozenset[int]:
+    """Steps besides the logged ones at which a run is looked at: every epoch if it may stop early, else rarely."""
+    assert run.steps is not None
+    assert run.batches_per_epoch is not None
+    wanted = 1 if run.stop_loss is not None else CHECK_STEPS
+    interval = run.batches_per_epoch * math.ceil(wanted / run.batches_per_epoch)
+    return frozenset(range(0, run.steps, interval))
+
+
 def batch_orders(run: RunConfig) -> Iterator[np.ndarray]:
     """Order of the training samples in each epoch, [n_train]; independent of batch size, width and optimizer.
 
@@ -42,6 +53,40 @@ def batch_orders(run: RunConfig) -> Iterator[np.ndarray]:
     generator = stream(run.seed, "batches")
     while True:
         yield generator.permutation(run.n_train)
+
+
+class _Batches:
+    """The batches of a run, step by step; gathered once an epoch."""
+
+    def __init__(self, network: Network) -> None:
+        self.run = network.run
+        self.samples = network.train
+        self.full = self.run.batch_size == self.run.n_train
+        self._orders = batch_orders(self.run)
+        self._epoch = -1
+        self._order = np.arange(self.run.n_train)
+        self._inputs, self._targets = self.samples.inputs, self.samples.targets
+
+    def order(self, epoch: int) -> np.ndarray:
+        """Order of the samples in an epoch, [n_train]; epochs are asked for in sequence."""
+        while not self.full and self._epoch < epoch:
+            self._order = next(self._orders)
+            self._epoch += 1
+        return self._order
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """Inputs and targets of step ``step`` (from 0)."""
+        if self.full:
+            return self._inputs, self._targets
+        per_epoch, size = self.run.batches_per_epoch, self.run.batch_size
+        assert per_epoch is not None
+        assert size is not None
+        if step // per_epoch != self._epoch:
+            order = torch.from_numpy(self.order(step // per_epoch)).to(self.samples.inputs.device)
+            self._inputs = self.samples.inputs.index_select(1, order)
+            self._targets = self.samples.targets[order]
+        start = step % per_epoch * size
+        return self._inputs[:, start : start + size], self._targets[start : start + size]
 
 
 class _Stack:
@@ -54,7 +99,9 @@ class _Stack:
         self.theta = network.named(network.theta.clone())
         self.buffers: Tensors = {k: v.clone() for k, v in network.buffers.items()}
         self.grad = network.named(torch.empty_like(self.theta.flat))
+        self.batches = _Batches(network)
         self.state: State = {}
+        self.hyper: dict[str, Tensor] = {}
         self.torch_optimizer: torch.optim.Optimizer | None = None
         if isinstance(self.rule, UpdateRule):
             self.hyper = self.rule.hyper(network.runs, lr.to(network.dtype))
@@ -63,8 +110,50 @@ class _Stack:
             self.theta.flat.requires_grad_(True)
             self.theta = network.named(self.theta.flat)
             self.torch_optimizer = self.rule.build(self.theta.flat, network.run, float(lr[0]))
+        device = self.theta.flat.device.type
+        self.compiled = len(self.index) == 1 and suits(network.run, network.problem.inputs, device)
+        self.lr = float(lr[0])
 
-    def step(self, inputs: Tensor, targets: Tensor, number: int) -> None:
+    def advance(self, first: int, last: int) -> None:
+        """Take steps ``first`` + 1 ... ``last``."""
+        if self.compiled:
+            self._advance_compiled(first, last)
+            return
+        for step in range(first, last):
+            self._step(*self.batches.batch(step), step + 1)
+
+    def _advance_compiled(self, first: int, last: int) -> None:
+        from dd.kernels.rules import RULES
+        from dd.kernels.two_layer import advance
+
+        run = self.network.run
+        options = run.group_options("optimizer")
+        number, state_names, option_names = RULES[run.optimizer]
+        state = [self.state[name][0].numpy() for name in state_names]
+        state += [np.empty(0, state[0].dtype if state else self.theta.flat.numpy().dtype)] * (2 - len(state))
+        per_epoch = run.batches_per_epoch
+        assert per_epoch is not None
+        epochs = range(first // per_epoch, (last - 1) // per_epoch + 1)
+        model = run.group_options("model")
+        advance(
+            self.network.train.inputs[0].numpy(),
+            self.network.train.targets.numpy(),
+            np.stack([self.batches.order(epoch) for epoch in epochs]),
+            epochs.start,
+            first,
+            last,
+            run.batch_size,
+            self.theta.flat[0].numpy(),
+            run.width,
+            bool(model["bias"]),
+            model["activation"] == "relu",
+            run.loss == "cross_entropy",
+            number,
+            np.array([self.lr, *(options[name] for name in option_names)]),
+            *state,
+        )
+
+    def _step(self, inputs: Tensor, targets: Tensor, number: int) -> None:
         """Take step ``number`` (from 1) on a batch."""
         if self.torch_optimizer is None:
             assert isinstance(self.rule, UpdateRule)
@@ -116,8 +205,6 @@ def train(network: Network, lr: Tensor) -> list[Solution]:
     solutions: list[Solution | None] = [None] * len(network.runs)
     curves: list[list[CurvePoint]] = [[] for _ in network.runs]
     limit = torch.finfo(network.dtype).max ** 0.9
-    full = run.batch_size == run.n_train
-    inputs, targets = network.train.inputs, network.train.targets
     saved: tuple[int, Tensor, Tensors] = (0, stack.theta.flat.detach().clone(), dict(stack.buffers))
 
     def precondition(i: int, step: int) -> Tensor | None:
@@ -170,21 +257,11 @@ def train(network: Network, lr: Tensor) -> list[Solution]:
 
     look(0, log=True)
     step = 0
-    orders = batch_orders(run)
-    while step < run.steps and stack.index:
-        if not full:
-            order = torch.from_numpy(next(orders)).to(inputs.device)
-            inputs, targets = network.train.inputs.index_select(1, order), network.train.targets[order]
-        for start in range(0, run.n_train, run.batch_size):
-            piece = slice(start, start + run.batch_size)
-            step += 1
-            stack.step(inputs[:, piece], targets[piece], step)
-            if step in logs:
-                look(step, log=True)
-            if step == run.steps or not stack.index:
-                break
-        if stack.index and step not in logs and (not full or run.stop_loss is not None or step % CHECK_EVERY == 0):
-            look(step, log=False)
+    for stop in sorted(logs | check_steps(run))[1:]:
+        if stack.index:
+            stack.advance(step, stop)
+            step = stop
+            look(step, log=step in logs)
     for i in range(len(stack.index)):
         finish(i, "ok", step)
     return [s for s in solutions if s is not None]

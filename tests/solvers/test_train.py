@@ -11,6 +11,8 @@ import torch
 from torch import nn
 
 from dd.config import RunConfig
+from dd.kernels import rules as kernel_rules
+from dd.kernels._suits import RULES, suits
 from dd.network import Network
 from dd.registry import get, names
 from dd.solvers.train import batch_orders, log_steps, train
@@ -90,6 +92,10 @@ def plain_loop(run: RunConfig, network: Network, lr: float) -> nn.Sequential:
 
 
 CASES = [
+    *(("width=11", f"optimizer={name}", "lr=0.02", "epochs=25", "model=two_layer") for name in TORCH),
+    ("width=6", "optimizer=adam", "lr=0.02", "steps=45", "model=two_layer", "batch_size=full", "model.bias=false"),
+    ("width=7", "optimizer=sgd", "lr=0.02", "steps=99", "model=two_layer", "batch_size=1", "loss=cross_entropy"),
+    ("width=13", "optimizer=nesterov", "lr=0.02", "steps=33", "model=two_layer", "batch_size=7", "data=mnist1d"),
     *(("width=25", f"optimizer={name}", "lr=0.02", "steps=70") for name in TORCH),
     ("width=70", "optimizer=sgd", "lr=0.1", "steps=50", "batch_size=1"),
     ("width=25", "optimizer=momentum", "lr=0.02", "epochs=9", "batch_size=17", "model.bias=true"),
@@ -126,6 +132,47 @@ def test_equals_a_plain_torch_loop(overrides: tuple[str, ...]) -> None:
         ours = network.outputs(theta, samples.inputs, buffers)[0]
         torch.testing.assert_close(ours, net(x).detach(), rtol=1e-9, atol=1e-9)
     assert (solution.theta - network.theta[0]).norm() > 1e-3
+
+
+COMPILED = [
+    ("optimizer=adamw", "optimizer.weight_decay=0.3"),
+    ("optimizer=momentum", "optimizer.weight_decay=0.1", "model.activation=tanh"),
+    ("optimizer=rmsprop", "optimizer.momentum=0.8", "optimizer.eps=0.01", "optimizer.weight_decay=0.05"),
+    ("optimizer=adagrad", "optimizer.lr_decay=0.05", "optimizer.initial_accumulator=0.3", "optimizer.weight_decay=0.1"),
+    ("optimizer=adam", "optimizer.beta1=0.5", "optimizer.eps=0.001", "optimizer.weight_decay=0.1", "batch_size=17"),
+    ("optimizer=sgd", "optimizer.weight_decay=0.1", "batch_size=1"),
+]
+
+
+@pytest.mark.parametrize("overrides", COMPILED, ids=" ".join)
+@pytest.mark.parametrize("width", [1, 5, 32])
+def test_compiled_steps_equal_the_eager_ones(
+    overrides: tuple[str, ...], width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = (*DATA, "model=two_layer", f"width={width}", "lr=0.03", "epochs=12", "batch_size=20")
+    run = run_of(*base, *overrides)
+    network = network_of(run)
+    assert suits(run, 64, "cpu")
+    lr = torch.tensor([0.03], dtype=torch.float64)
+    compiled = train(network, lr)[0]
+    monkeypatch.setattr("dd.solvers.train.suits", lambda *_: False)
+    eager = train(network, lr)[0]
+    torch.testing.assert_close(compiled.theta, eager.theta, rtol=1e-10, atol=1e-12)
+    assert [p.step for p in compiled.curve] == [p.step for p in eager.curve]
+    if compiled.preconditioner is not None:
+        torch.testing.assert_close(compiled.preconditioner, eager.preconditioner, rtol=1e-8, atol=1e-12)
+
+
+def test_the_compiled_path_knows_the_rules_it_names() -> None:
+    assert set(RULES) == set(kernel_rules.RULES)
+    for name in RULES:
+        rule = get("optimizer", name)
+        _, states, options = kernel_rules.RULES[name]
+        run = run_of(f"optimizer={name}")
+        state = rule.init_state(torch.zeros(1, 2), rule.hyper([run], torch.ones(1)))
+        assert set(states) <= set(state)
+        assert set(options) <= {a.key for a in rule.options}
+        assert state.keys() == set(states) or name == "rmsprop"
 
 
 def test_every_iterated_optimizer_is_compared() -> None:
