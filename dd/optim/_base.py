@@ -56,13 +56,19 @@ class UpdateRule(Optimizer):
             lr: absolute step sizes, [runs].
 
         Returns:
-            ``lr`` and every numeric option, each [runs, 1].
+            ``lr`` and every numeric option, each [runs, 1]; with ``exact NAME`` in float64 and ``1-NAME`` rounded
+            from there, since 1 - 0.999 keeps only four digits in float32.
         """
         out = {"lr": lr[:, None]}
         for axis in self.options:
             if axis.kind is float:
                 values = [run.group_options("optimizer")[axis.key] for run in runs]
-                out[axis.key] = torch.tensor(values, dtype=lr.dtype, device=lr.device)[:, None]
+                exact = torch.tensor(values, dtype=torch.float64, device=lr.device)[:, None]
+                out |= {
+                    axis.key: exact.to(lr.dtype),
+                    f"exact {axis.key}": exact,
+                    f"1-{axis.key}": (1 - exact).to(lr.dtype),
+                }
         return out
 
     def init_state(self, theta: Tensor, hyper: dict[str, Tensor]) -> State:

@@ -28,12 +28,14 @@ class Adam(UpdateRule):
         self._adam(theta, decay(theta, grad, hyper), state, hyper, step)
 
     def _adam(self, theta: Tensor, grad: Tensor, state: State, hyper: dict[str, Tensor], step: int) -> None:
-        mean = state["mean"].lerp_(grad, 1 - hyper["beta1"])
+        mean = state["mean"].lerp_(grad, hyper["1-beta1"])
         square = state["square"]
-        square.mul_(hyper["beta2"]).addcmul_(grad * (1 - hyper["beta2"]), grad)
+        square.mul_(hyper["beta2"]).addcmul_(grad * hyper["1-beta2"], grad)
         denominator = self.preconditioner(state, hyper, step)
-        theta.addcdiv_(mean * (hyper["lr"] / (1 - hyper["beta1"] ** step)), denominator, value=-1)
+        correction = (1 - hyper["exact beta1"] ** step).to(theta.dtype)
+        theta.addcdiv_(mean * (hyper["lr"] / correction), denominator, value=-1)
 
     def preconditioner(self, state: State, hyper: dict[str, Tensor], step: int) -> Tensor:
         """sqrt(v̂) + eps."""
-        return (state["square"].sqrt() / (1 - hyper["beta2"] ** step).sqrt()).add_(hyper["eps"])
+        correction = (1 - hyper["exact beta2"] ** step).sqrt().to(state["square"].dtype)
+        return (state["square"].sqrt() / correction).add_(hyper["eps"])

@@ -28,7 +28,7 @@ class RMSprop(UpdateRule):
     def update(self, theta: Tensor, grad: Tensor, state: State, hyper: dict[str, Tensor], step: int) -> None:
         """See :meth:`UpdateRule.update`."""
         grad = decay(theta, grad, hyper)
-        state["square"].mul_(hyper["alpha"]).addcmul_(grad * (1 - hyper["alpha"]), grad)
+        state["square"].mul_(hyper["alpha"]).addcmul_(grad * hyper["1-alpha"], grad)
         scaled = grad / self.preconditioner(state, hyper, step)
         velocity = state["velocity"].mul_(hyper["momentum"]).add_(scaled)
         theta.addcmul_(hyper["lr"], velocity, value=-1)

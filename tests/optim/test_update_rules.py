@@ -95,3 +95,25 @@ def test_preconditioner_is_the_divisor_of_the_step(name: str) -> None:
     rule.update(theta, grad.clone(), state, hyper, 1)
     divisor = rule.preconditioner(state, hyper, 1)
     torch.testing.assert_close(before - theta, 0.1 * grad / divisor, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_float32_is_as_close_to_float64_as_torchs(name: str) -> None:
+    """Complements of decay rates are rounded once, as by torch: no digits are lost in 1 - 0.999."""
+    _, variants, build = CASES[name]
+    run = run_of(f"optimizer={name}", *(f"optimizer.{k}={v}" for k, v in variants[0].items()))
+    rule = get("optimizer", name)
+    a, b = (x.float() for x in curvature(0))
+    theta = torch.ones(1, 12)
+    hyper = rule.hyper([run], torch.tensor([0.03]))
+    state = rule.init_state(theta, hyper)
+    single = torch.ones(12, requires_grad=True)
+    optimizer = build(single, 0.03, dict(variants[0]))
+    for step in range(1, 6):
+        grad = (a @ theta[0] - b)[None]
+        single.grad = grad[0].clone()
+        rule.update(theta, grad, state, hyper, step)
+        optimizer.step()
+        torch.testing.assert_close(theta[0], single.detach(), rtol=1e-6, atol=1e-7)
+        with torch.no_grad():
+            single.copy_(theta[0])
