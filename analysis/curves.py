@@ -27,6 +27,9 @@ LINE_AXES = (
 FOLLOWERS = ("lr", "lr_unit", "batch_size", "steps", "init", "init_scale", "stop_loss", "dtype")
 """Axes that an optimizer brings with it: they vary only if they do so within one optimizer."""
 
+GROUPS = ("model", "data", "init", "normalization", "optimizer")
+"""Axes whose options, ``<group>_<option>``, vary only if they do so within one value of the group."""
+
 
 @dataclass(frozen=True)
 class Band:
@@ -76,10 +79,11 @@ def varying_axes(rows: pd.DataFrame, core: tuple[str, ...], prefixes: tuple[str,
     names += [c for c in rows if c.startswith(prefixes) and c not in skip and c not in names]
     found = []
     for name in names:
-        if name in FOLLOWERS or name.startswith("optimizer_"):
-            varies = rows.groupby("optimizer")[name].nunique(dropna=False).max() > 1
-        else:
+        owner = "optimizer" if name in FOLLOWERS else next((g for g in GROUPS if name.startswith(g + "_")), None)
+        if owner is None:
             varies = rows[name].nunique(dropna=False) > 1
+        else:
+            varies = rows.groupby(owner, dropna=False)[name].nunique(dropna=False).max() > 1
         if varies:
             found.append(name)
     return found

@@ -144,6 +144,9 @@ def draw(rows: pd.DataFrame, title: str, line_axes: list[str]) -> Figure:
         ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         ax.xaxis.set_major_formatter(FuncFormatter(_plain))
         ax.xaxis.set_minor_formatter(NullFormatter())
+        if rows["width"].nunique() == 1:
+            at = float(rows["width"].iloc[0])
+            ax.set_xlim(at / 2, at * 2)
     for ax in axes[len(panels) :]:
         ax.remove()
     for ax in axes[max(0, len(panels) - 2) : len(panels)]:

@@ -1,6 +1,10 @@
 """dd: a laboratory for double descent.
 
-Importing the package is light; torch is loaded by the modules that compute.
+``dd.sweep("width=range(10,2000,50)", "optimizer=sgd,adam")`` runs a sweep and returns its rows; ``dd.load("default")``
+reads a table. Importing the package is light; torch is loaded by the modules that compute.
 """
+
+from dd.api import load as load
+from dd.api import sweep as sweep
 
 __version__ = "0.1.0"

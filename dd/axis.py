@@ -98,6 +98,8 @@ class Axis:
         if isinstance(value, str) and value in self.words:
             return value
         if self.kind is str:
+            if isinstance(value, int | float) and not isinstance(value, bool) and not self.choices:
+                return str(value)  # a name that looks like a number
             if not isinstance(value, str) or (self.choices and value not in self.choices):
                 raise ValueError
             return value
@@ -111,6 +113,8 @@ class Axis:
             if value != int(value):
                 raise ValueError
             value = int(value)
+            if abs(value) >= 2**63:  # what a parquet integer holds
+                raise ValueError
         else:
             value = float(f"{value:.12g}")
         if self.low is not None and (value < self.low or (self.low_open and value == self.low)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import hashlib
 import json
 import math
@@ -48,7 +49,7 @@ class RunConfig:
         "data.label_noise_over",
         choices=("other", "all"),
     )
-    data_seed: int = _axis(int, 0, "seed of split, noise and teacher", "data.seed", low=0)
+    data_seed: int = _axis(int, 0, "seed of split, noise and teacher", "data.seed", low=0, high=2**63 - 1)
     standardize: str = _axis(
         str,
         "none",
@@ -79,7 +80,7 @@ class RunConfig:
         "training loss: mean squared error or cross-entropy",
         choices=("mse", "cross_entropy"),
     )
-    seed: int = _axis(int, 0, "seed of features, weights and batch order", low=0)
+    seed: int = _axis(int, 0, "seed of features, weights and batch order", low=0, high=2**63 - 1)
     dtype: str = _axis(
         str, "float32", "precision of training; closed forms use float64", choices=("float32", "float64")
     )
@@ -160,6 +161,7 @@ SETTINGS = (
     Axis("name", str, "default", "which table the rows join: <results_dir>/<name>/"),
     Axis("results_dir", str, "results", "folder of all tables"),
     Axis("force", bool, False, "compute again what the table already has"),
+    Axis("plan_only", bool, False, "print the plan (packs, runs, estimated time and memory) and stop"),
     Axis("n_jobs", int, "auto", "worker processes", "processes", low=1, words=("auto",)),
     Axis("data.root", str, None, "folder searched first for the data set's files", nullable=True),
     Axis("data.download", bool, False, "allow downloading absent data"),
@@ -175,6 +177,7 @@ class Settings:
     name: str = "default"
     results_dir: str = "results"
     force: bool = False
+    plan_only: bool = False
     n_jobs: int | str = "auto"
     data_root: str | None = None
     data_download: bool = False
@@ -222,6 +225,11 @@ def resolve(config: Mapping[str, Any], origin: OriginOf = lambda key: "") -> Run
         ConfigError: a value, or a combination of values, that cannot be run.
     """
     axes = core_axes()
+    keys = {*registry.ROOMS, "epochs"} | {a.key.split(".")[0] for a in (*axes.values(), *SETTINGS)}
+    for unknown in sorted(config.keys() - keys):
+        near = difflib.get_close_matches(unknown, keys, n=2)
+        hint = f"did you mean {' or '.join(near)}?" if near else "python -m dd.run --help lists the keys"
+        raise ConfigError(unknown, config[unknown], f"no such key; {hint}", origin(unknown))
     values: dict[str, Any] = {}
     options: dict[str, Any] = {}
     for group in registry.ROOMS:
@@ -258,6 +266,8 @@ def resolve(config: Mapping[str, Any], origin: OriginOf = lambda key: "") -> Run
         # a closed form has no trajectory: what only shapes the trajectory is null
         values |= dict.fromkeys(("lr", "lr_unit", "batch_size", "steps", "stop_loss", "init", "init_scale"), None)
         values["dtype"] = "float64"
+        if "normalization.affine" in options:
+            options["normalization.affine"] = False  # gain and shift are trained, and nothing is
         options = {k: v for k, v in options.items() if not k.startswith("init.")}
     else:
         _resolve_budget(values, config, origin)

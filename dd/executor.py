@@ -13,12 +13,13 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from dd.config import Settings
+from dd.errors import DDError, StoreError
 from dd.pack import Pack
 from dd.results import Store
 from dd.solve import Row, run_axes
 
 Event = tuple[str, Any]
-"""``("run", row)``, ``("done", None)`` or ``("error", text)`` from a worker."""
+"""``("run", row)``, ``("done", None)``, ``("refused", line)`` or ``("error", text)`` from a worker."""
 
 
 class WorkerDied(RuntimeError):
@@ -71,6 +72,8 @@ def _worker(connection: Connection, settings: Settings) -> None:
             try:
                 solve_and_store(pack, settings, lambda row: connection.send(("run", row)))
                 connection.send(("done", None))
+            except DDError as error:
+                connection.send(("refused", str(error)))
             except Exception:
                 connection.send(("error", traceback.format_exc()))
 
@@ -107,11 +110,13 @@ def execute_processes(
 ) -> Iterator[tuple[Pack, Row | WorkerDied]]:
     """Solve packs in ``n_jobs`` processes; yields (pack, row) for each finished run.
 
-    A worker that dies yields one :class:`WorkerDied` for its pack and is replaced. Closing the iterator ends the
+    A worker that dies yields one :class:`WorkerDied` for its pack and is replaced; the runs of a pack of several are
+    then tried one by one. Closing the iterator ends the
     workers; of packs under way the finished runs are written, the others are lost.
 
     Raises:
-        RuntimeError: a pack failed outside any run (its part could not be written, for example).
+        StoreError: a part could not be written.
+        RuntimeError: a pack failed outside any run.
     """
     context = _context()
     # inherited: the linear algebra of every library in a worker stays on one thread
@@ -140,8 +145,10 @@ def execute_processes(
                     kind, content = worker.connection.recv()
                 except (EOFError, OSError):
                     worker.process.join()
-                    code = worker.process.exitcode
-                    yield worker.pack, WorkerDied(f"worker process ended with exit code {code}")
+                    yield worker.pack, WorkerDied(f"worker process ended with exit code {worker.process.exitcode}")
+                    if len(worker.pack.runs) > 1:
+                        # one of them may be to blame: the others get their chance alone
+                        waiting.extend(Pack((run,)) for run in worker.pack.runs)
                     workers.remove(worker)
                     if waiting:
                         workers.append(fresh := start())
@@ -150,6 +157,8 @@ def execute_processes(
                     continue
                 if kind == "run":
                     yield worker.pack, content
+                elif kind == "refused":
+                    raise StoreError(content)
                 elif kind == "error":
                     raise RuntimeError(content)
                 else:

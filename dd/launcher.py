@@ -1,15 +1,14 @@
-"""Hydra's ``-m``, the whole sweep at once: compose cheaply, validate all, then hand the runs to :mod:`dd.sweep`.
+"""Hydra's ``-m``, the whole sweep at once: compose cheaply, validate all, then hand the runs to :mod:`dd.sweeps`.
 
-Stock Hydra composes every job twice, about 0.1 s each time. Here a configuration is composed once for each combination
-of group choices (and of anything else that is not a plain value of a known key); plain values are set on a copy. Tasks
-other than dd's are run the stock way, one job after the other.
+Stock Hydra composes every job twice; :mod:`dd.jobs` hardly ever does. Tasks other than dd's are run the stock way, one
+job after the other.
 """
 
 from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 from random import shuffle
@@ -17,15 +16,15 @@ from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, OverrideType, RangeSweep
+from hydra.core.override_parser.types import Override, RangeSweep
 from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 
-from dd.config import Settings
 from dd.errors import ConfigError, RunsFailed
-from dd.task import command_of, origin_of, task, validated
+from dd.jobs import Composer
+from dd.task import command_of, task
 
 
 def decimal_range(sweep: RangeSweep) -> list[str]:
@@ -35,8 +34,6 @@ def decimal_range(sweep: RangeSweep) -> list[str]:
     ['0.1', '0.2', '0.3']
     """
     start, stop, step = (Decimal(str(v)) for v in (sweep.start, sweep.stop, sweep.step))
-    if step == 0:
-        raise ValueError("the step of a range cannot be 0")
     values = []
     value = start
     while (value < stop) if step > 0 else (value > stop):
@@ -45,6 +42,16 @@ def decimal_range(sweep: RangeSweep) -> list[str]:
     if sweep.shuffle:
         shuffle(values)
     return values
+
+
+def _any_value(override: Override) -> bool:
+    """Whether a sweep holds at least one value (a range whose step is 0 or leads away from its stop does not)."""
+    sweep = override.value()
+    if isinstance(sweep, RangeSweep):
+        if not sweep.step or sweep.start is None or sweep.stop is None:
+            return False
+        return sweep.start < sweep.stop if sweep.step > 0 else sweep.start > sweep.stop
+    return not override.is_discrete_sweep() or any(True for _ in override.sweep_string_iterator())
 
 
 class PackedSweeper(BasicSweeper):
@@ -59,7 +66,10 @@ class PackedSweeper(BasicSweeper):
         expanded = []
         for override in overrides:
             sweep = override.value()
-            if override.is_range_sweep() and isinstance(sweep, RangeSweep) and not isinstance(sweep.range(), range):
+            if override.is_sweep_override() and not _any_value(override):
+                text = (override.input_line or "").partition("=")[2]
+                raise ConfigError(override.key_or_group, text, "holds no value to run", "the command line")
+            if isinstance(sweep, RangeSweep) and not isinstance(sweep.range(), range):
                 override = copy.copy(override)
                 override._value = [float(v) for v in decimal_range(sweep)]
             expanded.append(override)
@@ -78,7 +88,9 @@ class PackedSweeper(BasicSweeper):
         for batch in self.split_arguments(overrides, self.max_batch_size):
             results = self.launcher.launch(batch, initial_job_idx=number)
             for result in results:
-                result.return_value  # noqa: B018 - raises what a failed job raised
+                if result.status is JobStatus.FAILED:
+                    # what Hydra raises, without its line about the job: dd has told which runs failed
+                    raise result._return_value
             number += len(batch)
             returns.append(results)
         return returns
@@ -118,27 +130,17 @@ class PackedLauncher(Launcher):
 
     def _packed(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Validate all runs, sweep, and answer for each job."""
-        from dd.sweep import run_sweep
+        from dd.sweeps import run_sweep
 
         assert self.config is not None
-        composer = _Composer(self.config, self.hydra_context)
-        typed = list(self.config.hydra.overrides.task)
-        runs = []
-        settings: Settings | None = None
-        for overrides in job_overrides:
-            config, choices = composer.compose(overrides)
-            origin = origin_of(overrides, typed, choices)
-            run, own = validated(config, origin)
-            settings = settings or own
-            for key, value in vars(own).items():
-                if value != getattr(settings, key):
-                    raise ConfigError(
-                        key, value, f"one sweep has one {key}; an earlier run has {getattr(settings, key)}", origin(key)
-                    )
-            runs.append(run)
+        assert self.hydra_context is not None
+        composer = Composer(self.config, self.hydra_context.config_loader)
+        runs, settings = composer.runs(job_overrides, list(self.config.hydra.overrides.task))
         if settings is None:
             return []
         outcome = run_sweep(runs, settings, command_of(sys.argv[1:]))
+        if settings.plan_only:
+            return []
         rows = {row["run_id"]: row for row in outcome.rows}
         results: list[JobReturn] = []
         answers: list[Any] = []
@@ -188,72 +190,3 @@ class PackedLauncher(Launcher):
             )
             configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         return results
-
-
-class _Composer:
-    """Composes jobs, once for each distinct set of overrides that are not plain values."""
-
-    def __init__(self, config: DictConfig, context: HydraContext | None) -> None:
-        assert context is not None
-        self.config = config
-        self.loader = context.config_loader
-        self.parser = OverridesParser.create(config_loader=self.loader)
-        self._parsed: dict[str, tuple[Override, bool]] = {}
-        self._live: set[tuple[str, ...]] = set()
-        self._bases: dict[tuple[str, ...], tuple[dict[str, Any], dict[str, str]]] = {}
-
-    def _parse(self, text: str) -> tuple[Override, bool]:
-        """Override, and whether it is a plain value of a key (no group, no addition, no interpolation)."""
-        if text not in self._parsed:
-            override = self.parser.parse_override(text)
-            plain = (
-                override.type is OverrideType.CHANGE
-                and override.package is None
-                and "${" not in text
-                and not override.key_or_group.startswith("hydra.")
-                and not self.loader.get_group_options(override.key_or_group)
-            )
-            self._parsed[text] = (override, plain)
-        return self._parsed[text]
-
-    def compose(self, overrides: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
-        """Return a job's configuration as a nested dict, and the chosen file of each group."""
-        parsed = [(text, *self._parse(text)) for text in overrides]
-        plain = [(text, override) for text, override, is_plain in parsed if is_plain]
-        other = [text for text, _, is_plain in parsed if not is_plain]
-        if tuple(other) in self._live or any("${" in text for text in other):
-            plain, other = [], list(overrides)
-        key = tuple(other)
-        if key not in self._bases:
-            composed = self.loader.load_sweep_config(self.config, other)
-            choices = {str(k): str(v) for k, v in composed.hydra.runtime.choices.items() if v is not None}
-            with open_dict(composed):
-                del composed["hydra"]
-            if plain and "${" in str(OmegaConf.to_container(composed)):
-                # a value that may follow a swept one: every job is composed in full
-                self._live.add(key)
-                return self.compose(overrides)
-            container = OmegaConf.to_container(composed, resolve=True)
-            assert isinstance(container, dict)
-            self._bases[key] = ({str(k): v for k, v in container.items()}, choices)
-        base, choices = self._bases[key]
-        config = copy.deepcopy(base)
-        for text, override in plain:
-            if not _set(config, override.key_or_group, override.value()):
-                # a key that the base lacks: Hydra itself tells what is wrong with it
-                self.loader.load_sweep_config(self.config, [*other, text])
-        return config, choices
-
-
-def _set(config: dict[str, Any], key: str, value: Any) -> bool:
-    """Set a dotted key that exists; tell whether it does."""
-    *parents, leaf = key.split(".")
-    node: Any = config
-    for part in parents:
-        if not isinstance(node, dict) or part not in node:
-            return False
-        node = node[part]
-    if not isinstance(node, dict) or leaf not in node or isinstance(node[leaf], Mapping):
-        return False
-    node[leaf] = value
-    return True

@@ -46,6 +46,29 @@ def estimated_seconds(run: RunConfig) -> float:
     return decomposition + run.steps * (6e-5 + 40 * run.batch_size * p / 3e10)
 
 
+def estimated_bytes(run: RunConfig) -> int:
+    """Estimated peak memory of one run.
+
+    Features of train and test in float64 and in the training precision, and the factors of their decomposition.
+    """
+    columns = run.width if run.component("model").frozen_features else run.component("data").inputs(run) + run.width
+    features = (run.n_train + run.n_test) * columns * 12
+    return features + 3 * 8 * run.n_train * run.width
+
+
+def describe(packs: list[Pack]) -> str:
+    """The plan as a table: packs, runs, widths, estimated seconds on one core and memory."""
+    lines = ["pack                  runs  widths        seconds  MB"]
+    for pack in packs:
+        widths = [run.width for run in pack.runs]
+        span = f"{min(widths)}-{max(widths)}" if len(set(widths)) > 1 else str(widths[0])
+        megabytes = max(estimated_bytes(run) for run in pack.runs) / 1e6
+        lines.append(f"{pack.pack_id}  {len(pack.runs):4d}  {span:12s}  {pack.seconds:7.1f}  {megabytes:.0f}")
+    total = sum(pack.seconds for pack in packs)
+    runs = sum(len(pack.runs) for pack in packs)
+    return "\n".join([*lines, f"{len(packs)} packs, {runs} runs, about {total:.0f} s on one core"])
+
+
 def plan(runs: Iterable[RunConfig]) -> list[Pack]:
     """Group runs into packs, most work first.
 

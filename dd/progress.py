@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
@@ -61,6 +62,12 @@ class Progress:
         """Failures and divergences so far, empty if there are none."""
         parts = [f"{n} {what}" for n, what in ((self.failed, "failed"), (self.diverged, "diverged")) if n]
         return ", ".join(parts)
+
+    def forget(self, statuses: Sequence[str]) -> None:
+        """Take runs back that were counted but will be computed again."""
+        self.done -= len(statuses)
+        self.failed -= sum(s == "failed" for s in statuses)
+        self.diverged -= sum(s == "diverged" for s in statuses)
 
     def update(self, status: str) -> None:
         """Count one finished run."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyarrow import dataset
 
 from dd.config import core_axes
 from dd.errors import StoreError
@@ -91,40 +93,60 @@ class Store:
         return sorted(p for p in self.runs.glob("*.parquet") if not p.name.startswith("_"))
 
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """Read ``runs`` as one table in the declared schema.
+        """Read ``runs`` as one table in the declared schema, one row a run.
 
-        Columns of components that have gone are dropped, columns that an old part lacks are null.
+        Columns of components that have gone are dropped, columns that an old part lacks are null. Where a run has been
+        computed again and its older row is still there, the newer one counts (a failed one never against a good one).
 
         Raises:
             StoreError: a part is not a readable parquet file.
         """
         schema = runs_schema()
-        if columns is not None:
-            schema = pa.schema([schema.field(c) for c in columns])
-        tables = [self._read_part(part, schema) for part in self.parts()]
-        return pa.concat_tables(tables) if tables else schema.empty_table()
+        table = self._rows([*ORDERING, *(c for c in columns or schema.names if c not in ORDERING)])
+        winners = _winners(table)
+        if len(winners) < table.num_rows:
+            table = table.take(sorted(winners.values()))
+        return table.select(list(columns or schema.names))
 
-    def _read_part(self, part: Path, schema: pa.Schema) -> pa.Table:
+    def _rows(self, columns: Sequence[str]) -> pa.Table:
+        """All rows of all parts, in the order of :meth:`parts`."""
+        schema = runs_schema()
+        schema = pa.schema([schema.field(c) for c in columns])
+        parts = self.parts()
+        if not parts:
+            return schema.empty_table()
         try:
-            with pq.ParquetFile(part) as file:
-                held = set(file.schema_arrow.names)
-                present = [name for name in schema.names if name in held]
-                table = file.read(columns=present)
-        except (pa.ArrowInvalid, OSError, EOFError) as error:
-            reason = str(error).splitlines()[0]
-            raise StoreError(
-                f"results_dir={self.folder.parent}: {part} is not a readable parquet file ({reason}); move it away, "
-                "its runs will be computed again"
-            ) from error
-        if table.schema.equals(schema):
-            return table.replace_schema_metadata()
-        arrays = [table[f.name].cast(f.type) if f.name in held else pa.nulls(table.num_rows, f.type) for f in schema]
-        return pa.Table.from_arrays(arrays, schema=schema)
+            return dataset.dataset([str(p) for p in parts], schema=schema, format="parquet").to_table()
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OSError, EOFError):
+            self.check()
+            raise
+
+    def check(self) -> None:
+        """Make sure that every part of both tables can be read.
+
+        Raises:
+            StoreError: naming the first that cannot.
+        """
+        for part in [*self.parts(), *sorted(self.curves.glob("*.parquet"))]:
+            try:
+                pq.read_metadata(part)
+            except (pa.ArrowInvalid, OSError, EOFError) as error:
+                reason = str(error).splitlines()[0]
+                raise StoreError(
+                    f"results_dir={self.folder.parent}: {part} is not a readable parquet file ({reason}); move it "
+                    "away, its runs will be computed again"
+                ) from error
 
     def finished(self) -> dict[str, str]:
         """Status of every run in the table, by ``run_id``."""
         table = self.read(["run_id", "status"])
         return dict(zip(table["run_id"].to_pylist(), table["status"].to_pylist(), strict=True))
+
+    def finished_since(self, start: datetime, run_ids: set[str]) -> int:
+        """How many of some runs have been finished after a moment."""
+        table = self.read(ORDERING)
+        pairs = zip(table["run_id"].to_pylist(), table["finished_at"].to_pylist(), strict=True)
+        return sum(run_id in run_ids and at >= start for run_id, at in pairs)
 
     def append(
         self,
@@ -153,29 +175,70 @@ class Store:
         """
         stamped = [{"name": self.name, "finished_at": datetime.now(UTC), **provenance, **row} for row in rows]
         footer = {b"dd": json.dumps(metadata, sort_keys=True, default=str).encode()}
-        self._drop_rows({str(row["run_id"]) for row in rows}, keep=f"{pack_id}.parquet")
         if curves:
             _write(self.curves / f"{pack_id}.parquet", _table(curves, CURVES_SCHEMA))
         part = self.runs / f"{pack_id}.parquet"
         _write(part, _table(stamped, runs_schema().with_metadata(footer)))
         return part
 
-    def _drop_rows(self, run_ids: set[str], keep: str) -> None:
-        """Take rows that are about to be replaced (force, or an earlier failure) out of the other parts."""
-        for folder in (self.runs, self.curves):
-            for part in sorted(folder.glob("*.parquet")):
-                if part.name == keep or part.name.startswith("_"):
-                    continue
+    def retire(self) -> None:
+        """Take superseded rows (after ``force``, or a retried failure) and their curves out of their parts.
+
+        New rows are whole on disk before old ones go; one process at a time does this.
+        """
+        table = self._rows(ORDERING)
+        winners = _winners(table)
+        if len(winners) == table.num_rows:
+            return
+        with _locked(self.folder / "_lock"):
+            position = 0
+            for part in self.parts():
                 ids = pq.read_table(part, columns=["run_id"])["run_id"].to_pylist()
-                if run_ids.isdisjoint(ids):
-                    continue
-                with pq.ParquetFile(part) as file:
-                    table = file.read()
-                table = table.filter(pa.array([i not in run_ids for i in ids]))
-                if table.num_rows:
-                    _write(part, table)
-                else:
-                    part.unlink()
+                gone = {run_id for i, run_id in enumerate(ids, position) if winners.get(run_id) != i}
+                position += len(ids)
+                if gone:
+                    _without(self.curves / part.name, gone)
+                    _without(part, gone)
+
+
+ORDERING = ("run_id", "status", "finished_at")
+
+
+def _winners(table: pa.Table) -> dict[str, int]:
+    """Row that counts for each run: the newest that has not failed, else the newest."""
+    best: dict[str, tuple[bool, Any, int]] = {}
+    columns = (table[name].to_pylist() for name in ORDERING)
+    for i, (run_id, status, finished_at) in enumerate(zip(*columns, strict=True)):
+        rank = (status != "failed", finished_at, i)
+        if run_id not in best or rank > best[run_id]:
+            best[run_id] = rank
+    return {run_id: rank[2] for run_id, rank in best.items()}
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold an advisory lock, where the system has them."""
+    with path.open("w") as file:
+        try:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except ImportError:
+            pass
+        yield
+
+
+def _without(part: Path, run_ids: set[str]) -> None:
+    """Rewrite a part without some runs; an emptied part goes."""
+    if not part.exists():
+        return
+    with pq.ParquetFile(part) as file:
+        table = file.read()
+    table = table.filter(pa.array([i not in run_ids for i in table["run_id"].to_pylist()], pa.bool_()))
+    if table.num_rows:
+        _write(part, table)
+    else:
+        part.unlink()
 
 
 def _table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:

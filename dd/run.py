@@ -58,6 +58,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"dd: {one_line(error, sys.argv[1:])}", file=sys.stderr)
         return USAGE
+    except ValueError as error:
+        if verbose or "override must be a string" not in str(error):
+            raise
+        print(f"dd: a group takes a name, not null ({' '.join(str(error).split())})", file=sys.stderr)
+        return USAGE
     finally:
         if not verbose:
             del os.environ["HYDRA_FULL_ERROR"]

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -25,6 +25,7 @@ from dd.solvers.closed_form import Factors, factorize, least_squares
 from dd.solvers.train import train
 
 Row = dict[str, Any]
+Measured = TypeVar("Measured")
 
 
 @dataclass
@@ -155,29 +156,41 @@ def _solve_run(run: RunConfig, context: _Context) -> tuple[Row, list[CurvePoint]
         "device": str(context.device),
     }
     factors = context.factors(run, network) if network.linear else None
-    initial = factors.spectrum if factors else _feature_spectrum(network, network.theta, network.buffers)
-    row |= {f"feature_{k}_init": v for k, v in _spectrum_columns(initial).items()}
-
-    sharpness: float | None = None
     if optimizer.closed_form:
-        solution = _closed_form(run, network, factors)
+        solution, factors = _closed_form(run, network, factors)
+        initial: Spectrum | None = factors.spectrum
     else:
-        if factors and run.loss == "mse":
+        initial = factors.spectrum if factors else _feature_spectrum(network, network.theta, network.buffers)
+        sharpness: float | None = None
+        if factors and initial and run.loss == "mse":
             sharpness = 2 * initial.sigma_max**2 / (run.n_train * problem.outputs)
         elif run.lr_unit == "sharpness":
-            sharpness = hessian.largest_eigenvalue(_exact_loss(network, network.buffers), network.theta[0].double())
+            exact = _exact_loss(network, network.buffers)
+            sharpness = _guarded(lambda: hessian.largest_eigenvalue(exact, network.theta[0].double()))
         lr = _absolute_lr(run, sharpness)
         row |= {"lr_absolute": lr, "sharpness_init": sharpness}
         solution = train(network, torch.tensor([lr], dtype=torch.float64, device=context.device))[0]
+    row |= {f"feature_{k}_init": v for k, v in _spectrum_columns(initial).items()}
     row |= {"status": solution.status, "steps_done": solution.steps_done}
     row |= _measure(run, network, solution, factors)
     if factors and run.loss == "mse":
         best = least_squares(factors, network.exact_train.targets)
-        limit = outcome(network, _exact(network, best.T.flatten()[None]), {}, network.exact_train, network.exact_test)
+        buffers = {k: v[None].double() for k, v in solution.buffers.items()}
+        limit = outcome(
+            network, _exact(network, best.T.flatten()[None]), buffers, network.exact_train, network.exact_test
+        )
         row["min_norm_train_loss"] = float(limit.train_loss)
         row["min_norm_test_loss"] = float(limit.test_loss)
         row["min_norm_test_error"] = None if limit.test_error is None else float(limit.test_error)
-    return row, solution.curve
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}, solution.curve
+
+
+def _guarded(measure: Callable[[], Measured]) -> Measured | None:
+    """A measurement, or None where it has none: numbers of a diverged run may be too large to decompose."""
+    try:
+        return measure()
+    except torch.linalg.LinAlgError:
+        return None
 
 
 def _absolute_lr(run: RunConfig, sharpness: float | None) -> float:
@@ -197,8 +210,8 @@ def _absolute_lr(run: RunConfig, sharpness: float | None) -> float:
     return run.lr / sharpness
 
 
-def _closed_form(run: RunConfig, network: Network, factors: Factors | None) -> Solution:
-    """Solve for the read-out; a normalisation that is not fixed is taken at its full-batch statistics."""
+def _closed_form(run: RunConfig, network: Network, factors: Factors | None) -> tuple[Solution, Factors]:
+    """Solve for the read-out; batch statistics are those of the whole training set."""
     design = network.exact_train.inputs
     buffers = {k: v.double() for k, v in network.buffers.items()}
     if factors is None:
@@ -215,7 +228,7 @@ def _closed_form(run: RunConfig, network: Network, factors: Factors | None) -> S
     readout = least_squares(factors, network.exact_train.targets, penalty)
     solved = network.named(network.theta.double().clone())
     solved.named["readout"].copy_(readout.T)
-    return Solution(solved.flat[0], {k: v[0] for k, v in buffers.items()})
+    return Solution(solved.flat[0], {k: v[0] for k, v in buffers.items()}), factors
 
 
 def _exact(network: Network, flat: torch.Tensor) -> Parameters:
@@ -234,14 +247,17 @@ def _exact_loss(network: Network, buffers: Mapping[str, torch.Tensor]) -> Callab
     return loss
 
 
-def _feature_spectrum(network: Network, theta: torch.Tensor, buffers: Mapping[str, torch.Tensor]) -> Spectrum:
-    """Spectrum of the matrix that the last layer sees, on the training set."""
+def _feature_spectrum(network: Network, theta: torch.Tensor, buffers: Mapping[str, torch.Tensor]) -> Spectrum | None:
+    """Spectrum of the matrix that the last layer sees, on the training set (batch statistics: of all of it)."""
     exact = {k: v.double().clone() for k, v in buffers.items()}
-    training = network.normalization.batch_dependent and not network.run.component("optimizer").closed_form
-    return spectrum(network.design(_exact(network, theta), network.exact_train.inputs, exact, training=training)[0])
+    training = network.normalization.batch_dependent
+    design = network.design(_exact(network, theta), network.exact_train.inputs, exact, training=training)[0]
+    return _guarded(lambda: spectrum(design))
 
 
-def _spectrum_columns(s: Spectrum) -> Row:
+def _spectrum_columns(s: Spectrum | None) -> Row:
+    if s is None:
+        return dict.fromkeys(("condition", "rank", "sigma_max", "sigma_min"))
     return {"condition": s.condition, "rank": s.rank, "sigma_max": s.sigma_max, "sigma_min": s.sigma_min}
 
 
@@ -270,36 +286,37 @@ def _hessian_columns(
     run: RunConfig,
     network: Network,
     solution: Solution,
-    final: Spectrum,
+    final: Spectrum | None,
     loss: Callable[[torch.Tensor], torch.Tensor],
 ) -> Row:
     """Condition of the Hessian as it is and as the optimizer sees it; null where it is out of reach."""
     optimizer = run.component("optimizer")
     flat = solution.theta.double()
-    least_squares_problem = network.linear and run.loss == "mse"
+    least_squares_problem = run.loss == "mse" and (network.linear or optimizer.closed_form)
+    dense = network.parameters <= hessian.DENSE_LIMIT and not least_squares_problem
     plain: float | None = None
-    if least_squares_problem:
-        plain = _ridge_condition(run, final) if optimizer.closed_form else final.condition**2
-    elif network.parameters <= hessian.DENSE_LIMIT and not optimizer.closed_form:
-        plain = hessian.condition(loss, flat)
-    if not optimizer.adaptive:
-        # identity preconditioner; L-BFGS has a changing dense one, closed forms none
-        plainly = optimizer.packable and not optimizer.closed_form
-        return {"hessian_condition": plain, "preconditioned_condition": plain if plainly else None}
+    if least_squares_problem and final is not None:
+        columns = network.named(network.theta).named["readout"].shape[2]
+        plain = _ridge_condition(run, final, columns) if optimizer.closed_form else final.condition**2
+    elif dense:
+        plain = _guarded(lambda: hessian.condition(loss, flat))
     seen: float | None = None
-    if solution.preconditioner is not None:
-        if least_squares_problem:
-            diagonal = network.named(solution.preconditioner[None]).named["readout"][0]
-            seen = hessian.preconditioned_least_squares(network.exact_train.inputs[0], diagonal)
-        elif network.parameters <= hessian.DENSE_LIMIT:
-            seen = hessian.condition(loss, flat, solution.preconditioner)
-    return {
-        "hessian_condition": plain,
-        "preconditioned_condition": None if seen is None or math.isnan(seen) else seen,
-    }
+    diagonal = solution.preconditioner
+    if not optimizer.adaptive:
+        # D = 1; but L-BFGS has a changing dense one, and closed forms see none
+        seen = plain if optimizer.packable and not optimizer.closed_form else None
+    elif diagonal is not None and least_squares_problem:
+        of_readout = network.named(diagonal[None]).named["readout"][0]
+        design = network.exact_train.inputs[0]
+        seen = _guarded(lambda: hessian.preconditioned_least_squares(design, of_readout))
+    elif diagonal is not None and dense:
+        seen = _guarded(lambda: hessian.condition(loss, flat, diagonal))
+    return {"hessian_condition": plain, "preconditioned_condition": seen}
 
 
-def _ridge_condition(run: RunConfig, final: Spectrum) -> float:
-    """Condition of the penalised Hessian: (sigma_max² + penalty)/(sigma_min² + penalty) over the kept spectrum."""
+def _ridge_condition(run: RunConfig, final: Spectrum, columns: int) -> float:
+    """Condition of the penalised Hessian ZᵀZ + penalty; directions that Z does not see have eigenvalue ``penalty``."""
     penalty = run.component("optimizer").penalty(run)
+    if final.rank < columns and penalty > 0:
+        return (final.sigma_max**2 + penalty) / penalty
     return (final.sigma_max**2 + penalty) / (final.sigma_min**2 + penalty)

@@ -36,10 +36,10 @@ class Peak:
 
 
 def medians(rows: Iterable[Mapping[str, Any]], column: str) -> dict[int, float]:
-    """Median of a column over the finished runs of each width, widths ascending; nulls are left out."""
+    """Median of a column at each width, ascending; failed and diverged runs and nulls are left out."""
     by_width: dict[int, list[float]] = {}
     for row in rows:
-        if row["status"] != "failed" and row[column] is not None:
+        if row["status"] == "ok" and row[column] is not None:
             by_width.setdefault(row["width"], []).append(row[column])
     return {width: statistics.median(by_width[width]) for width in sorted(by_width)}
 
@@ -72,23 +72,35 @@ def find_peak(rows: Sequence[Mapping[str, Any]], test: str = "test_loss", train:
     return best
 
 
+GROUPS = ("model", "data", "init", "normalization", "optimizer")
+
+TRAJECTORY = ("optimizer", "lr", "lr_unit", "batch_size", "steps", "stop_loss", "init", "init_scale", "dtype")
+"""Axes that do not change the min-norm limit."""
+
+
+def owner(column: str) -> str | None:
+    """Axis that brings a column with it: an option's component, the optimizer for what it sets by default."""
+    if column in TRAJECTORY[1:]:
+        return "optimizer"
+    return next((g for g in GROUPS if column.startswith(g + "_")), None)
+
+
 def varying(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Axes other than width and seeds that take more than one value, optimizer first."""
-    skip = {"width", *SEEDS, "optimizer", "epochs"}
-    # what follows from the optimizer is no axis of its own
-    by_optimizer: dict[str, dict[Any, set[Any]]] = {}
-    names = [n for n in core_axes() if n not in skip]
-    names += [
-        k
-        for k in rows[0]
-        if k.startswith(("model_", "data_", "normalization_", "init_", "optimizer_")) and k not in names
-    ]
-    for name in names:
-        if name in ("data_source", "data_sha256", *SEEDS) or name not in rows[0]:
-            continue
+    """Axes other than width and seeds that take more than one value, optimizer first.
+
+    What a component brings with it (its options, an optimizer's step size) varies only if it does so within one value
+    of that component.
+    """
+    names = [n for n in core_axes() if n not in {"width", "optimizer", *SEEDS}]
+    names += [k for k in rows[0] if owner(k) and k not in names and k not in ("data_source", "data_sha256", *SEEDS)]
+    found = []
+    for name in (n for n in names if n in rows[0]):
+        group = owner(name)
+        values: dict[Any, set[Any]] = {}
         for row in rows:
-            by_optimizer.setdefault(name, {}).setdefault(row["optimizer"], set()).add(row[name])
-    found = [n for n, per in by_optimizer.items() if any(len(values) > 1 for values in per.values())]
+            values.setdefault(row.get(group) if group else None, set()).add(row[name])
+        if any(len(v) > 1 for v in values.values()):
+            found.append(name)
     return ["optimizer", *found]
 
 
@@ -119,9 +131,15 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> str:
     lines = [head]
     for values, members in list(groups.items())[:GROUP_LIMIT]:
         lines.append(_cells(["-" if v is None else str(v) for v in values], members, "test_loss", "train_loss"))
-    if medians(rows, "min_norm_test_loss") and {row["optimizer"] for row in rows} != {"min_norm"}:
-        label = ["(min-norm limit)"] + [""] * (len(axes) - 1)
-        lines.append(_cells(label, rows, "min_norm_test_loss", "min_norm_train_loss"))
+    limits: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        # one limit for each problem: it does not depend on how the read-out is trained
+        key = tuple("" if a in TRAJECTORY or a.startswith(("optimizer_", "init_")) else row[a] for a in axes)
+        if row["optimizer"] != "min_norm" and row["min_norm_test_loss"] is not None:
+            limits.setdefault(key, []).append(row)
+    for key, members in list(limits.items())[:GROUP_LIMIT]:
+        label = ["(min-norm limit)", *(str(v) for v in key[1:])]
+        lines.append(_cells(label, members, "min_norm_test_loss", "min_norm_train_loss"))
         lines[-1][len(axes)] = ""
     wide = [max(len(line[i]) for line in lines) for i in range(len(head))]
     text = "\n".join("  ".join(cell.ljust(n) for cell, n in zip(line, wide, strict=True)).rstrip() for line in lines)

@@ -85,7 +85,7 @@ def task(config: DictConfig) -> float | None:
 
 def run_one(config: Mapping[str, Any], origin: OriginOf) -> float | None:
     """Validate and run one composed configuration; see :func:`task`."""
-    from dd.sweep import run_sweep
+    from dd.sweeps import run_sweep
 
     run, settings = validated(config, origin)
     outcome = run_sweep([run], settings, command_of(sys.argv[1:]))

@@ -20,11 +20,14 @@ def test_every_run_is_in_one_pack() -> None:
     assert set(planned) == set(RUNS)
 
 
-def test_plan_depends_on_the_set_of_runs_only() -> None:
+def test_plan_is_deterministic_and_keeps_groups_whatever_the_order() -> None:
     shuffled = RUNS.copy()
     random.Random(0).shuffle(shuffled)
-    assert {p.pack_id for p in plan(RUNS)} == {p.pack_id for p in plan(RUNS)}
-    assert sorted(len(p.runs) for p in plan(shuffled)) == sorted(len(p.runs) for p in plan(RUNS))
+    assert [p.pack_id for p in plan(RUNS)] == [p.pack_id for p in plan(list(RUNS))]
+    for packs in (plan(RUNS), plan(shuffled)):
+        holder = {run: i for i, pack in enumerate(packs) for run in pack.runs}
+        for run in RUNS:
+            assert holder[run] == holder[run.replace(optimizer="sgd")], "one decomposition serves both"
 
 
 def test_runs_with_the_same_features_are_neighbours() -> None:

@@ -53,11 +53,39 @@ def test_unknown_columns_are_refused(store: Store) -> None:
 def test_a_rerun_replaces_its_rows_and_keeps_the_neighbours(store: Store) -> None:
     store.append("a", [row("1", train_loss=1.0), row("2", train_loss=2.0)], curve("1") + curve("2"), {}, {})
     store.append("b", [row("1", train_loss=9.0)], curve("1"), {}, {})
+    assert len(pd.read_parquet(store.runs)) == 3, "the old row stays until the new one is whole"
+    assert {r["run_id"]: r["train_loss"] for r in store.read().to_pylist()} == {"1": 9.0, "2": 2.0}
+    store.retire()
     frame = pd.read_parquet(store.runs).set_index("run_id")
     assert frame.train_loss.to_dict() == {"1": 9.0, "2": 2.0}
     assert pd.read_parquet(store.curves).groupby("run_id").size().to_dict() == {"1": 3, "2": 3}
     store.append("c", [row("2", train_loss=5.0)], [], {}, {})
+    store.retire()
     assert [p.stem for p in store.parts()] == ["b", "c"], "an emptied part goes"
+    assert [p.stem for p in sorted(store.curves.glob("*.parquet"))] == ["b"]
+
+
+def test_a_failure_never_displaces_a_good_row(store: Store) -> None:
+    store.append("a", [row("1", train_loss=1.0)], [], {}, {})
+    store.append("b", [row("1", status="failed")], [], {}, {})
+    assert store.finished() == {"1": "ok"}
+    store.append("c", [row("2", status="failed")], [], {}, {})
+    store.append("d", [row("2", status="diverged")], [], {}, {})
+    store.retire()
+    assert pd.read_parquet(store.runs).set_index("run_id").status.to_dict() == {"1": "ok", "2": "diverged"}
+
+
+def test_a_disk_that_is_full_loses_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.append("a", [row("1", train_loss=1.0), row("2")], [], {}, {})
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pq, "write_table", full)
+    with pytest.raises(StoreError, match="No space left"):
+        store.append("b", [row("1", train_loss=2.0)], [], {}, {})
+    monkeypatch.undo()
+    assert len(pd.read_parquet(store.runs)) == 2
 
 
 def test_temporary_files_are_nobodys_business(store: Store) -> None:
@@ -74,6 +102,14 @@ def test_a_truncated_part_is_named_and_left_alone(store: Store) -> None:
         store.finished()
     assert "\n" not in str(caught.value)
     assert path.stat().st_size == 100
+
+
+def test_a_truncated_curves_part_is_found_too(store: Store) -> None:
+    store.append("a", [row("1")], curve("1"), {}, {})
+    path = store.curves / "a.parquet"
+    path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(StoreError, match=r"curves/a\.parquet is not a readable parquet file"):
+        store.check()
 
 
 def test_a_part_of_an_older_schema_is_read_with_nulls(store: Store) -> None:

@@ -39,8 +39,7 @@ def test_one_run_at_the_defaults(tmp_path: Path) -> None:
     assert curve.train_loss.iloc[-1] == pytest.approx(row.train_loss, rel=1e-4)
     assert {p.name for p in tmp_path.iterdir()} == {"results"}, "nothing else is left in the folder"
     again = dd_run(cwd=tmp_path)
-    assert "already in" in again.stderr
-    assert re.sub(r".*\n", "", again.stderr) == ""
+    assert re.fullmatch(r"dd: already in .*; force=true computes it again\n", again.stderr)
     assert again.stdout == done.stdout
 
 
@@ -103,6 +102,14 @@ BAD = [
     (("-m", "widht=3,4"), "widht (from the command line): no such key; did you mean width?"),
     (("optimizer.beta3=0.5",), "optimizer.beta3 (from the command line): no such key; did you mean"),
     (("data=mnist",), "data=mnist: files not found"),
+    (("data=mnist", "data.root=garbage"), "train-images-idx3-ubyte: not an IDX file"),
+    (("+widht=3",), "widht=3 (from the command line): no such key; did you mean width?"),
+    (("-m", "+widht=3,4"), "widht=3 (from the command line): no such key; did you mean width?"),
+    (("seed=10000000000000000000",), "seed=10000000000000000000 (from the command line): must be an integer"),
+    (("-m", "width=range(10,30,0)"), "width=range(10,30,0) (from the command line): holds no value to run"),
+    (("-m", "width=range(30,10)"), "width=range(30,10) (from the command line): holds no value to run"),
+    (("-m", "seed=glob(*)"), "seed=glob(*) (from the command line): holds no value to run"),
+    (("optimizer=null",), "a group takes a name, not null"),
     (("device=tpu",), "device=tpu (from the command line): must be one of auto, cpu, cuda"),
     (("-m", "name=a,b"), "name=b (from the command line): one sweep has one name"),
     (("name=../x",), "name=../x (from the command line): must be a plain folder name"),
@@ -116,6 +123,9 @@ BAD = [
 @pytest.mark.parametrize(("arguments", "line"), BAD, ids=[" ".join(a) for a, _ in BAD])
 def test_bad_input_is_one_line_before_any_run(arguments: tuple[str, ...], line: str, tmp_path: Path) -> None:
     (tmp_path / "blocked").write_text("a file")
+    (tmp_path / "garbage").mkdir()
+    for name in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
+        (tmp_path / "garbage" / f"{name}-ubyte").write_text("<html>")
     done = dd_run(*arguments, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert line in done.stderr
@@ -158,6 +168,7 @@ def test_diverged_and_failed_runs_are_rows_and_take_nobody_with_them(tmp_path: P
     assert "positive largest Hessian eigenvalue" in frame.error.dropna().iloc[0]
     assert "2 runs failed" in done.stderr
     assert "Traceback" not in done.stderr
+    assert "Error executing job" not in done.stderr
     again = dd_run(*failing, cwd=tmp_path)
     assert "2 of 4 runs to do (2 already in the table)" in again.stderr, "failed runs are tried again"
     assert len(table(tmp_path, "f")) == 4
@@ -213,6 +224,15 @@ def test_a_killed_worker_costs_its_own_pack_only(tmp_path: Path) -> None:
     assert "exit code -9" in frame.error.dropna().iloc[0]
 
 
+def test_neighbours_of_a_killed_run_are_computed_all_the_same(tmp_path: Path) -> None:
+    process = _start(["-m", "width=range(20,60,2)", "optimizer=sgd", "steps=8000", "n_jobs=2"], tmp_path)
+    os.kill(_children_busy(process.pid)[0], signal.SIGKILL)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert table(tmp_path).status.tolist() == ["ok"] * 20
+    assert "20/20 runs" in errors
+
+
 def _children_busy(parent: int) -> list[int]:
     """Descendants of a process that compute (grandchildren: the fork server's)."""
     found: list[int] = []
@@ -236,6 +256,11 @@ def _children_busy(parent: int) -> list[int]:
 
     _wait_for(busy)
     return found
+
+
+def test_names_may_look_like_numbers(tmp_path: Path) -> None:
+    assert dd_run("width=20", "name=2024", *FAST, cwd=tmp_path).returncode == 0
+    assert table(tmp_path, "2024").name.iloc[0] == "2024"
 
 
 def test_help_explains_axes_and_commands(tmp_path: Path) -> None:

@@ -34,8 +34,9 @@ def test_medians_over_seeds_decide() -> None:
 
 
 def test_failed_runs_are_counted_and_left_out() -> None:
-    text = summary([*rows(CURVE), *rows({500: 1e9}, status="failed"), *rows({600: 1e9}, status="diverged")])
+    text = summary([*rows(CURVE), *rows({500: 1e9}, status="failed"), *rows({150: 1e9}, status="diverged")])
     assert "8 (1 failed) (1 diverged)" in text
+    assert text.splitlines()[1].split()[6] == "200", "the diverged run in the middle is no peak"
 
 
 def test_lines_follow_what_varies_within_an_optimizer() -> None:
@@ -51,6 +52,21 @@ def test_the_min_norm_limit_has_a_line_of_its_own() -> None:
     last = summary(limit).splitlines()[-1]
     assert last.startswith("(min-norm limit)")
     assert last.split()[2] == "200"
+
+
+def test_each_problem_has_its_own_limit() -> None:
+    def limited(**more: object) -> list[dict[str, object]]:
+        return [r | {"min_norm_test_loss": r["test_loss"], "min_norm_train_loss": 0.0} | more for r in rows(CURVE)]
+
+    text = summary(limited(n_train=60) + limited(n_train=100) + limited(n_train=100, optimizer="adam"))
+    lines = [line.split() for line in text.splitlines() if line.startswith("(min-norm limit)")]
+    assert [line[2] for line in lines] == ["60", "100"]
+
+
+def test_options_vary_only_within_their_component() -> None:
+    plain = rows(CURVE, normalization="none", normalization_eps=None)
+    normed = rows(CURVE, normalization="batch_norm", normalization_eps=1e-5)
+    assert summary(plain + normed).splitlines()[0].split()[:3] == ["optimizer", "normalization", "runs"]
 
 
 def test_one_run_in_words() -> None:

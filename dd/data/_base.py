@@ -44,12 +44,14 @@ class Dataset(Component):
     Attributes:
         classification: whether targets are one-hot classes (else real numbers).
         outputs: number of classes or targets.
+        from_files: whether samples come from files that the user provides or downloads.
         train_samples: samples to train on, or None for a generator without end.
         test_samples: samples of the set's own test part, or None if train and test share ``train_samples``.
     """
 
     classification: ClassVar[bool] = True
     outputs: ClassVar[int] = 10
+    from_files: ClassVar[bool] = False
     train_samples: ClassVar[int | None] = None
     test_samples: ClassVar[int | None] = None
 

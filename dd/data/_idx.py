@@ -72,6 +72,7 @@ class IdxDataset(Dataset):
         hint: a further way to get the files, for the error message.
     """
 
+    from_files = True
     train_samples = 60_000
     test_samples = 10_000
     remotes: ClassVar[tuple[Remote, ...]]

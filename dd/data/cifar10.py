@@ -58,6 +58,7 @@ def read_batch(content: bytes) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
 class CIFAR10(Dataset):
     """Read from ``cifar-10-python.tar.gz``; the archive is never unpacked to disk."""
 
+    from_files = True
     train_samples = 50_000
     test_samples = 10_000
     remote = Remote(

@@ -12,7 +12,7 @@ CHUNK = 512
 """Columns handled at a time."""
 
 
-@njit(fastmath=True, cache=True)
+@njit(fastmath=True, cache=True, error_model="numpy")
 def dots(x, rows, w, columns, out):
     """out[i, j] += <x[rows[i], :columns], w[j, :columns]> for all i, j.
 
@@ -90,7 +90,7 @@ def dots(x, rows, w, columns, out):
                 out[i, j] += a0
 
 
-@njit(fastmath=True, cache=True)
+@njit(fastmath=True, cache=True, error_model="numpy")
 def outer_sums(r, x, rows, columns, out):
     """out[j, :columns] = sum over i of r[i, j] · x[rows[i], :columns].
 

@@ -22,7 +22,7 @@ RULES: dict[str, tuple[int, tuple[str, ...], tuple[str, ...]]] = {
 """Optimizer -> (number, names of its state tensors, options after ``lr`` in the order of ``hyper``)."""
 
 
-@njit(fastmath=True, cache=True)
+@njit(fastmath=True, cache=True, error_model="numpy")
 def update(rule, theta, grad, first, second, hyper, step):
     """Take one step in place.
 

@@ -12,7 +12,7 @@ from dd.kernels.products import dots, outer_sums
 from dd.kernels.rules import update
 
 
-@njit(fastmath=True, cache=True)
+@njit(fastmath=True, cache=True, error_model="numpy")
 def advance(x, y, orders, epoch, first_step, last_step, batch, theta, width, bias, relu, cross_entropy, rule, hyper,
             first, second):  # fmt: skip
     """Take steps ``first_step`` + 1 ... ``last_step`` of one run, in place.

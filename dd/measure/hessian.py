@@ -46,7 +46,7 @@ def largest_eigenvalue(loss: Loss, theta: Tensor, rtol: float = 1e-10) -> float:
         rtol: relative change of the Ritz value at which to stop.
 
     Returns:
-        lambda_max; it converges from below.
+        lambda_max; it converges from below. NaN where the loss overflows.
     """
     product = hessian_vector(loss, theta)
     size = theta.numel()
@@ -62,6 +62,8 @@ def largest_eigenvalue(loss: Loss, theta: Tensor, rtol: float = 1e-10) -> float:
         stacked = torch.stack(basis)
         for _ in range(2):  # twice is enough (Parlett)
             image = image - stacked.T @ (stacked @ image)
+        if not math.isfinite(diagonal[-1]):
+            return math.nan
         tri = torch.diag(torch.tensor(diagonal, dtype=torch.float64))
         if off:
             side = torch.tensor(off, dtype=torch.float64)
@@ -86,11 +88,16 @@ def condition(loss: Loss, theta: Tensor, preconditioner: Tensor | None = None) -
 
     Returns:
         The condition number; NaN for a zero Hessian.
+
+    Raises:
+        torch.linalg.LinAlgError: the Hessian has entries that are not finite.
     """
     product = hessian_vector(loss, theta)
     eye = torch.eye(theta.numel(), dtype=theta.dtype, device=theta.device)
     matrix = torch.stack([product(row) for row in eye])
     matrix = (matrix + matrix.T) / 2
+    if not torch.isfinite(matrix).all():
+        raise torch.linalg.LinAlgError("the Hessian has entries that are not finite")
     if preconditioner is not None:
         scale = preconditioner.double().rsqrt()
         matrix = scale[:, None] * matrix * scale

@@ -42,5 +42,11 @@ def kept(values: Tensor, shape: tuple[int, ...]) -> Spectrum:
 
 
 def spectrum(matrix: Tensor) -> Spectrum:
-    """Spectrum of one matrix [rows, columns], by SVD in float64, never by normal equations."""
+    """Spectrum of one matrix [rows, columns], by SVD in float64, never by normal equations.
+
+    Raises:
+        torch.linalg.LinAlgError: the matrix has entries that are not finite.
+    """
+    if not torch.isfinite(matrix).all():
+        raise torch.linalg.LinAlgError("the matrix has entries that are not finite")
     return kept(torch.linalg.svdvals(matrix.double()), tuple(matrix.shape))

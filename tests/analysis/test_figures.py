@@ -118,6 +118,20 @@ def test_real_targets_have_no_error_panel() -> None:
     plt.close(figure)
 
 
+def test_options_follow_their_component_and_one_width_is_drawn(rows: list[dict[str, object]], tmp_path: Path) -> None:
+    frame = pd.DataFrame(rows)
+    normed = frame.assign(normalization="batch_norm", normalization_eps=1e-5, normalization_affine=True)
+    both = pd.concat([frame, normed])
+    assert varying_axes(both, figures.LINE_AXES, ("normalization_",)) == ["optimizer", "lr", "normalization"]
+    one = frame[frame.width == WIDTHS[0]]
+    figure = figures.draw(one, "t", ["optimizer", "lr"])
+    for ax in figure.axes:
+        low, high = ax.get_xlim()
+        assert low < WIDTHS[0] < high
+        assert any(len(line.get_xdata()) == 1 for line in ax.get_lines())
+    plt.close(figure)
+
+
 def test_without_results_it_says_what_makes_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert figures.main(["--results", str(tmp_path / "none"), "--out", str(tmp_path / "out")]) == 1
     assert "make sweep" in capsys.readouterr().err

@@ -11,7 +11,8 @@ import torch
 from dd.measure import hessian
 from dd.measure.spectrum import spectrum
 from dd.solve import _exact_loss
-from tests.helpers import network_of, row_of, run_of
+from dd.solvers.train import train
+from tests.helpers import network_of, row_of, run_of, solve_rows
 
 SMALL = ("data.n_train=50", "data.n_test=30", "batch_size=full", "width=6", "data=mnist1d")
 
@@ -91,8 +92,6 @@ def test_preconditioned_condition_for_adam(model: str) -> None:
     run = run_of(*SMALL, "optimizer=adam", "steps=40", f"model={model}", "dtype=float64")
     row = row_of(*SMALL, "optimizer=adam", "steps=40", f"model={model}", "dtype=float64")
     network = network_of(run)
-    from dd.solvers.train import train
-
     solution = train(network, torch.tensor([1e-3], dtype=torch.float64))[0]
     scale = solution.preconditioner.rsqrt()
     matrix = scale[:, None] * dense_hessian(network, solution.theta) * scale
@@ -105,6 +104,53 @@ def test_preconditioned_condition_for_adam(model: str) -> None:
 def test_norms_are_those_of_the_solution() -> None:
     row = row_of("width=30", "optimizer=min_norm")
     assert row["gradient_norm"] < 1e-12
-    trained = row_of("width=30", "steps=20")
-    assert trained["gradient_norm"] > 1e-3
-    assert trained["weight_norm"] > 0
+    run = run_of("width=30", "steps=20", "dtype=float64", "lr_unit=absolute", "lr=0.1")
+    trained = solve_rows(run)[0]
+    network = network_of(run)
+    theta = train(network, torch.tensor([0.1], dtype=torch.float64))[0].theta
+    design, targets = network.exact_train.inputs[0], network.exact_train.targets
+    readout = theta.view(10, 30).T
+    gradient = 2 * design.T @ (design @ readout - targets) / targets.numel()
+    assert trained["weight_norm"] == pytest.approx(float(readout.norm()), rel=1e-12)
+    assert trained["gradient_norm"] == pytest.approx(float(gradient.norm()), rel=1e-10)
+
+
+@pytest.mark.parametrize("width", [40, 200])
+@pytest.mark.parametrize("penalty", [1e-3, 1.0])
+def test_ridge_condition_is_that_of_the_penalised_hessian(width: int, penalty: float) -> None:
+    overrides = ("optimizer=ridge", f"optimizer.penalty={penalty}", f"width={width}", "data.n_train=100")
+    design = network_of(run_of(*overrides)).exact_train.inputs[0]
+    values = torch.linalg.eigvalsh(design.T @ design + penalty * torch.eye(width))
+    expected = float(values[-1] / values[0])
+    assert row_of(*overrides)["hessian_condition"] == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("normalization", ["layer_norm", "batch_norm", "standardize"])
+def test_closed_forms_train_the_readout_alone(normalization: str) -> None:
+    row = row_of("optimizer=min_norm", "width=50", "data.n_train=300", f"normalization={normalization}")
+    assert row["parameters"] == 500
+    assert row["gradient_norm"] < 1e-11
+    assert row["feature_condition_init"] == row["feature_condition"]
+    assert row["min_norm_test_loss"] == row["test_loss"]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("model=two_layer", "width=4", "optimizer=momentum", "lr=50", "dtype=float64", "normalization=batch_norm"),
+        ("model=two_layer", "width=4", "init.scale=1e40", "optimizer=adam"),
+        ("width=20", "init.scale=1e40"),
+        ("model=two_layer", "width=8", "optimizer=adam", "optimizer.eps=0"),
+    ],
+    ids=" ".join,
+)
+def test_numbers_out_of_range_are_null_and_never_a_failure(overrides: tuple[str, ...]) -> None:
+    row = row_of(*overrides, "epochs=60")
+    assert row["status"] in ("ok", "diverged")
+    assert all(math.isfinite(v) for v in row.values() if isinstance(v, float))
+
+
+def test_one_sample_leaves_no_nan() -> None:
+    row = row_of("data.n_train=1", "batch_size=full", "optimizer=min_norm", "width=5", "data.standardize=feature")
+    assert row["feature_rank"] == 0
+    assert row["feature_condition"] is None

@@ -7,12 +7,15 @@ import sys
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from dd.config import RunConfig, Settings
+from dd.data._problem import load
 from dd.errors import ConfigError
 from dd.executor import WorkerDied, execute_inline, execute_processes
 from dd.pack import Pack, plan
+from dd.pack import describe as plan_table
 from dd.progress import Progress
 from dd.results import Store, rows_of
 from dd.solve import Row, device_of, failed_row, run_axes
@@ -45,8 +48,16 @@ def check_settings(runs: Iterable[RunConfig], settings: Settings) -> None:
 
         if not torch.cuda.is_available():
             raise ConfigError("device", "cuda", "this torch finds no CUDA device; use device=auto or device=cpu")
-    for run in {run.data: run for run in runs}.values():
-        run.component("data").ensure(settings)
+    by_data: dict[str, list[RunConfig]] = {}
+    for run in runs:
+        by_data.setdefault(run.data, []).append(run)
+    for members in by_data.values():
+        dataset = members[0].component("data")
+        dataset.ensure(settings)
+        if dataset.from_files:
+            # damaged files, or fewer samples in them than asked for, are found here and not in every run
+            largest = max(members, key=lambda run: run.n_train)
+            load(largest.replace(n_test=max(run.n_test for run in members)), settings)
 
 
 def worker_count(settings: Settings, packs: Sequence[Pack]) -> int:
@@ -78,9 +89,8 @@ def run_sweep(runs: Sequence[RunConfig], settings: Settings, command: str = "") 
     check_settings(distinct.values(), settings)
     store = Store(settings.results_dir, settings.name)
     store.open()
+    store.check()
     had = {} if settings.force else {i: s for i, s in store.finished().items() if s != "failed"}
-    if settings.force:
-        store.finished()  # an unreadable part stops the sweep before it starts, forced or not
     todo = [run for run_id, run in distinct.items() if run_id not in had]
     notes = []
     if duplicates := len(runs) - len(distinct):
@@ -93,6 +103,9 @@ def run_sweep(runs: Sequence[RunConfig], settings: Settings, command: str = "") 
         _say(f"{len(todo)} of {len(runs)} runs to do{extra}")
     elif skipped:
         _say(f"already in {store.runs}; force=true computes it again")
+    if settings.plan_only:
+        print(plan_table(plan(todo)))
+        return Outcome()
     if todo:
         _execute(todo, settings, store, many, command)
     rows = rows_of(store, distinct)
@@ -106,25 +119,30 @@ def _say(text: str) -> None:
 
 
 def _execute(todo: list[RunConfig], settings: Settings, store: Store, many: bool, command: str) -> None:
+    start = datetime.now(UTC)
     packs = plan(todo)
     n_jobs = worker_count(settings, packs)
     events: Any = execute_inline(packs, settings) if n_jobs == 1 else execute_processes(packs, settings, n_jobs)
     with Progress(len(todo)) as progress, closing(events):
-        counted = dict.fromkeys((pack.pack_id for pack in packs), 0)
+        counted: dict[str, list[str]] = {}
         try:
             for pack, event in events:
                 if isinstance(event, WorkerDied):
-                    _record_death(pack, event, store)
-                    for _ in range(len(pack.runs) - counted[pack.pack_id]):
+                    progress.forget(counted.pop(pack.pack_id, []))
+                    if len(pack.runs) == 1:
+                        _record_death(pack, event, store)
                         progress.update("failed")
                 elif many:
-                    counted[pack.pack_id] += 1
+                    counted.setdefault(pack.pack_id, []).append(event["status"])
                     progress.update(event["status"])
         except KeyboardInterrupt:
-            done = sum(run.run_id in store.finished() for run in todo)
-            again = f" by the same command:\n    {command}" if command else " by the same command"
-            _say(f"interrupted; {done} of {len(todo)} runs are in {store.runs}; go on{again}")
+            again = f"the same command:\n    {command}" if command else "the same command"
+            done = store.finished_since(start, {run.run_id for run in todo})
+            then = f"it starts over because of force=true: {again}" if settings.force else f"go on by {again}"
+            _say(f"interrupted; {done} of {len(todo)} runs are in {store.runs}; {then}")
             raise
+        finally:
+            store.retire()
 
 
 def _record_death(pack: Pack, death: WorkerDied, store: Store) -> None:

@@ -1,0 +1,84 @@
+"""dd from a notebook: the same sweeps, store, resume and progress as on the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dd.errors import ConfigError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def sweep(*overrides: str, n_jobs: int | str | None = None) -> pd.DataFrame:
+    """Run a sweep and return its rows.
+
+    Args:
+        overrides: what follows ``python -m dd.run -m``, one string each: ``"width=range(10,2000,50)"``,
+            ``"optimizer=sgd,adam"``, ``"+experiment=label_noise"``.
+        n_jobs: worker processes; the override ``n_jobs`` by another way.
+
+    Returns:
+        One row a distinct run, those that the table had included, with the columns of docs/columns.md. Failed runs
+        are rows with status ``failed``.
+
+    Raises:
+        ConfigError, StoreError: bad input; nothing was computed.
+    """
+    import hydra
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    from dd.jobs import Composer
+    from dd.launcher import PackedSweeper
+    from dd.results import Store
+    from dd.run import one_line
+    from dd.sweeps import run_sweep
+    from dd.task import conf_dir
+
+    typed = [*overrides, *([] if n_jobs is None else [f"n_jobs={n_jobs}"])]
+    base = {"version_base": "1.3"} if hydra.__version__ < "1.4" else {}
+    try:
+        with initialize_config_dir(str(conf_dir()), **base):
+            loader = GlobalHydra.instance().config_loader()
+            parsed = OverridesParser.create(config_loader=loader).parse_overrides(list(typed))
+            fixed = [o.input_line for o in parsed if o.input_line and not o.is_sweep_override()]
+            master = compose("config", fixed, return_hydra_config=True)
+            preset = [f"{key}={value}" for key, value in (master.hydra.sweeper.params or {}).items()]
+            own = OverridesParser.create(config_loader=loader).parse_overrides([*preset, *typed])
+            jobs = PackedSweeper.split_arguments(own, None)[0]
+            runs, settings = Composer(master, loader).runs(jobs, typed)
+    except (hydra.errors.HydraException, hydra.errors.ConfigCompositionException) as error:
+        raise ConfigError("sweep", " ".join(typed), one_line(error, typed)) from error
+    if settings is None:
+        raise ConfigError("sweep", " ".join(typed), "holds no run")
+    outcome = run_sweep(runs, settings)
+    table = Store(settings.results_dir, settings.name).read().to_pandas()
+    wanted = {row["run_id"] for row in outcome.rows}
+    kept: pd.DataFrame = table[table["run_id"].isin(wanted)].reset_index(drop=True)
+    return kept
+
+
+def load(name: str = "default", results_dir: str | Path = "results") -> pd.DataFrame:
+    """Read one table.
+
+    Args:
+        name: the table, ``<results_dir>/<name>/``.
+        results_dir: folder of all tables.
+
+    Returns:
+        One row a run, in the declared schema, whatever version of dd wrote it.
+
+    Raises:
+        StoreError: there is no such table, or a part is not readable.
+    """
+    from dd.errors import StoreError
+    from dd.results import Store
+
+    store = Store(results_dir, name)
+    if not store.parts():
+        raise StoreError(f"no table {store.runs}; a sweep with name={name} makes it")
+    frame: pd.DataFrame = store.read().to_pandas()
+    return frame

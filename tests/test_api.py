@@ -1,0 +1,74 @@
+"""dd from a notebook, and the plan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import dd
+from dd.errors import ConfigError, StoreError
+from tests.helpers import dd_run
+
+
+def test_sweep_returns_the_rows_that_the_command_line_makes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    table = dd.sweep("width=range(20,60,20)", "optimizer=sgd,adam", "epochs=3", "name=here", n_jobs=1)
+    assert dd_run("-m", "width=20,40", "optimizer=adam,sgd", "epochs=3", "name=there", cwd=tmp_path).returncode == 0
+    there = dd.load("there")
+    drop = ["name", "seconds", "finished_at"]
+    frames = [f.sort_values("run_id", ignore_index=True).drop(columns=drop) for f in (table, there)]
+    pd.testing.assert_frame_equal(*frames, check_exact=True)
+
+
+def test_sweep_resumes_and_returns_its_own_rows_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    dd.sweep("width=20,30", "epochs=2", n_jobs=1)
+    again = dd.sweep("width=30,40", "epochs=2", n_jobs=1)
+    assert sorted(again.width) == [30, 40]
+    assert "1 of 2 runs to do" in capsys.readouterr().err
+    assert len(dd.load()) == 3
+
+
+def test_presets_and_interpolations_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = dd.sweep("+experiment=linear_teacher", "width=20,60", "data.seed=${seed}", "seed=1,2", n_jobs=1)
+    assert set(rows.name) == {"linear_teacher"}
+    assert sorted(zip(rows.width, rows.data_seed, strict=True)) == [(20, 1), (20, 2), (60, 1), (60, 2)]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "text"),
+    [
+        (("width=0",), r"width=0 \(from the command line\): must be an integer >= 1"),
+        (("optimizer=sdg",), "must be one of adagrad"),
+        (("widht=1,2",), "did you mean width"),
+        (("width=range(1",), "range"),
+        (("lr=range(0.1,0.2,0)",), "holds no value to run"),
+    ],
+)
+def test_bad_input_raises_one_line(
+    overrides: tuple[str, ...], text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=text) as caught:
+        dd.sweep(*overrides)
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_table_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="name=none makes it"):
+        dd.load("none", tmp_path)
+
+
+def test_plan_only_computes_nothing(tmp_path: Path) -> None:
+    done = dd_run("-m", "width=range(100,2000,100)", "optimizer=sgd,adam", "plan_only=true", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].split() == ["pack", "runs", "widths", "seconds", "MB"]
+    assert "38 runs, about" in lines[-1]
+    assert not list((tmp_path / "results/default/runs").glob("*.parquet"))
