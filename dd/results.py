@@ -14,7 +14,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyarrow import dataset
 
 from dd.config import core_axes
 from dd.errors import StoreError
@@ -55,6 +54,10 @@ CURVES_SCHEMA = pa.schema(
     + [(key, pa.float64()) for key in ("train_loss", "train_error", "test_loss", "test_error")]
 )
 """Schema of ``curves``: one row a logged step of a run."""
+
+
+FEW_PARTS = 32
+"""Up to so many parts are read one by one: Arrow's dataset reader is faster for many, but imports pandas."""
 
 
 class Store:
@@ -116,6 +119,10 @@ class Store:
         if not parts:
             return schema.empty_table()
         try:
+            if len(parts) <= FEW_PARTS:
+                return pa.concat_tables([_read_part(part, schema) for part in parts])
+            from pyarrow import dataset
+
             return dataset.dataset([str(p) for p in parts], schema=schema, format="parquet").to_table()
         except (pa.ArrowInvalid, pa.ArrowTypeError, OSError, EOFError):
             self.check()
@@ -213,6 +220,15 @@ def _winners(table: pa.Table) -> dict[str, int]:
         if run_id not in best or rank > best[run_id]:
             best[run_id] = rank
     return {run_id: rank[2] for run_id, rank in best.items()}
+
+
+def _read_part(part: Path, schema: pa.Schema) -> pa.Table:
+    """Read one part in the given schema, absent columns as nulls."""
+    with pq.ParquetFile(part) as file:
+        held = set(file.schema_arrow.names)
+        table = file.read(columns=[name for name in schema.names if name in held])
+    arrays = [table[f.name].cast(f.type) if f.name in held else pa.nulls(table.num_rows, f.type) for f in schema]
+    return pa.Table.from_arrays(arrays, schema=schema)
 
 
 @contextmanager
