@@ -153,8 +153,8 @@ class Store:
     def finished_since(self, start: datetime, run_ids: set[str]) -> int:
         """How many of some runs have been finished after a moment."""
         table = self.read(ORDERING)
-        pairs = zip(table["run_id"].to_pylist(), table["finished_at"].to_pylist(), strict=True)
-        return sum(run_id in run_ids and at >= start for run_id, at in pairs)
+        pairs = zip(_plain(table["run_id"]), _plain(table["finished_at"]), strict=True)
+        return sum(run_id in run_ids and at >= start.timestamp() * 1e6 for run_id, at in pairs)
 
     def append(
         self,
@@ -212,10 +212,15 @@ class Store:
 ORDERING = ("run_id", "status", "finished_at")
 
 
+def _plain(column: pa.ChunkedArray) -> list[Any]:
+    """Python values; moments as microseconds, because converting those imports pandas."""
+    return list((column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column).to_pylist())
+
+
 def _winners(table: pa.Table) -> dict[str, int]:
     """Row that counts for each run: the newest that has not failed, else the newest."""
     best: dict[str, tuple[bool, Any, int]] = {}
-    columns = (table[name].to_pylist() for name in ORDERING)
+    columns = (_plain(table[name]) for name in ORDERING)
     for i, (run_id, status, finished_at) in enumerate(zip(*columns, strict=True)):
         rank = (status != "failed", finished_at, i)
         if run_id not in best or rank > best[run_id]:
@@ -284,6 +289,7 @@ def _write(path: Path, table: pa.Table) -> None:
 
 
 def rows_of(store: Store, run_ids: Iterable[str]) -> list[dict[str, Any]]:
-    """Rows of the given runs, in the table's order."""
+    """Rows of the given runs, in the table's order, without ``finished_at``."""
     wanted = set(run_ids)
-    return [row for row in store.read().to_pylist() if row["run_id"] in wanted]
+    columns = [name for name in runs_schema().names if name != "finished_at"]
+    return [row for row in store.read(columns).to_pylist() if row["run_id"] in wanted]
