@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,53 @@ from dd.errors import ConfigError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from dd.config import RunConfig, Settings
+
+
+def compose_jobs(overrides: Sequence[str]) -> tuple[list[RunConfig], Settings]:
+    """Compose and validate a sweep without running it.
+
+    Args:
+        overrides: what follows ``python -m dd.run -m``, one string each.
+
+    Returns:
+        The runs, in the order of the command line, and the settings that they share.
+
+    Raises:
+        ConfigError: bad input.
+    """
+    import hydra
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    from dd.jobs import Composer
+    from dd.launcher import PackedSweeper
+    from dd.run import one_line
+    from dd.task import conf_dir
+
+    typed = list(overrides)
+    base = {"version_base": "1.3"} if hydra.__version__ < "1.4" else {}
+    try:
+        with initialize_config_dir(str(conf_dir()), **base):
+            loader = GlobalHydra.instance().config_loader()
+            parser = OverridesParser.create(config_loader=loader)
+            fixed = [o.input_line for o in parser.parse_overrides(typed) if o.input_line and not o.is_sweep_override()]
+            master = compose("config", fixed, return_hydra_config=True)
+            preset = [f"{key}={value}" for key, value in (master.hydra.sweeper.params or {}).items()]
+            jobs = PackedSweeper.split_arguments(parser.parse_overrides([*preset, *typed]), None)[0]
+            runs, settings = Composer(master, loader).runs(jobs, typed)
+    except HydraException as error:
+        raise ConfigError("sweep", " ".join(typed), one_line(error, typed)) from error
+    assert settings is not None, "a sweep without a job has been refused"
+    return runs, settings
+
+
+def compose_runs(*overrides: str) -> list[RunConfig]:
+    """Runs of a sweep; see :func:`compose_jobs`."""
+    return compose_jobs(overrides)[0]
 
 
 def sweep(*overrides: str, n_jobs: int | str | None = None) -> pd.DataFrame:
@@ -26,34 +74,10 @@ def sweep(*overrides: str, n_jobs: int | str | None = None) -> pd.DataFrame:
     Raises:
         ConfigError, StoreError: bad input; nothing was computed.
     """
-    import hydra
-    from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    from dd.jobs import Composer
-    from dd.launcher import PackedSweeper
     from dd.results import Store
-    from dd.run import one_line
     from dd.sweeps import run_sweep
-    from dd.task import conf_dir
 
-    typed = [*overrides, *([] if n_jobs is None else [f"n_jobs={n_jobs}"])]
-    base = {"version_base": "1.3"} if hydra.__version__ < "1.4" else {}
-    try:
-        with initialize_config_dir(str(conf_dir()), **base):
-            loader = GlobalHydra.instance().config_loader()
-            parsed = OverridesParser.create(config_loader=loader).parse_overrides(list(typed))
-            fixed = [o.input_line for o in parsed if o.input_line and not o.is_sweep_override()]
-            master = compose("config", fixed, return_hydra_config=True)
-            preset = [f"{key}={value}" for key, value in (master.hydra.sweeper.params or {}).items()]
-            own = OverridesParser.create(config_loader=loader).parse_overrides([*preset, *typed])
-            jobs = PackedSweeper.split_arguments(own, None)[0]
-            runs, settings = Composer(master, loader).runs(jobs, typed)
-    except (hydra.errors.HydraException, hydra.errors.ConfigCompositionException) as error:
-        raise ConfigError("sweep", " ".join(typed), one_line(error, typed)) from error
-    if settings is None:
-        raise ConfigError("sweep", " ".join(typed), "holds no run")
+    runs, settings = compose_jobs([*overrides, *([] if n_jobs is None else [f"n_jobs={n_jobs}"])])
     outcome = run_sweep(runs, settings)
     table = Store(settings.results_dir, settings.name).read().to_pandas()
     wanted = {row["run_id"] for row in outcome.rows}
