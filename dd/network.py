@@ -40,14 +40,16 @@ class Samples:
     Attributes:
         inputs: [runs or 1, samples, columns]: the design matrix of a linear stack, else features or prepared inputs.
         targets: [samples, outputs].
+        classes: target classes, [samples], or None for real targets.
     """
 
     inputs: Tensor
     targets: Tensor
+    classes: Tensor | None
 
     def to(self, dtype: torch.dtype) -> Samples:
         """Round to another precision."""
-        return Samples(self.inputs.to(dtype), self.targets.to(dtype))
+        return Samples(self.inputs.to(dtype), self.targets.to(dtype), self.classes)
 
 
 class Network:
@@ -96,8 +98,10 @@ class Network:
             inputs = [self._finish(f, buffers) for f in features]
         else:
             inputs = features if self.model.frozen_features else [train_x, test_x]
-        self.exact_train = Samples(inputs[0], problem.train_y.to(device))
-        self.exact_test = Samples(inputs[1], problem.test_y.to(device))
+        parts = []
+        for x, y in zip(inputs, (problem.train_y.to(device), problem.test_y.to(device)), strict=True):
+            parts.append(Samples(x, y, y.argmax(dim=1) if problem.classification else None))
+        self.exact_train, self.exact_test = parts
         self.train, self.test = self.exact_train.to(dtype), self.exact_test.to(dtype)
 
     def _finish(self, features: Tensor, buffers: Tensors) -> Tensor:
