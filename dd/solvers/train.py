@@ -186,12 +186,13 @@ class _Stack:
 
 
 @torch.no_grad()
-def train(network: Network, lr: Tensor) -> list[Solution]:
+def train(network: Network, lr: Tensor, *, curve: bool = True) -> list[Solution]:
     """Train a stack to the end of its budget.
 
     Args:
         network: runs that share optimizer, budget, batch size and seed of the batch order.
         lr: absolute step size of each run, [runs].
+        curve: whether losses are logged on the way; without, only divergence and ``stop_loss`` are looked for.
 
     Returns:
         One solution a run. A run whose squared parameter norm or loss overflows ends as ``diverged`` with its last
@@ -201,7 +202,7 @@ def train(network: Network, lr: Tensor) -> list[Solution]:
     assert run.steps is not None
     assert run.batch_size is not None
     stack = _Stack(network, lr)
-    logs = log_steps(run.steps)
+    logs = log_steps(run.steps) if curve else frozenset({0, run.steps})
     solutions: list[Solution | None] = [None] * len(network.runs)
     curves: list[list[CurvePoint]] = [[] for _ in network.runs]
     limit = torch.finfo(network.dtype).max ** 0.9
@@ -255,13 +256,13 @@ def train(network: Network, lr: Tensor) -> list[Solution]:
                 step, stack.theta.flat.detach().clone(), {k: v.clone() for k, v in stack.buffers.items()}
             )  # fmt: skip
 
-    look(0, log=True)
+    look(0, log=curve)
     step = 0
     for stop in sorted(logs | check_steps(run))[1:]:
         if stack.index:
             stack.advance(step, stop)
             step = stop
-            look(step, log=step in logs)
+            look(step, log=curve and step in logs)
     for i in range(len(stack.index)):
         finish(i, "ok", step)
     return [s for s in solutions if s is not None]
