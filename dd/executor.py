@@ -18,9 +18,6 @@ from dd.pack import Pack
 from dd.results import Store
 from dd.solve import Row, run_axes
 
-Event = tuple[str, Any]
-"""``("run", row)``, ``("done", None)``, ``("refused", line)`` or ``("error", text)`` from a worker."""
-
 
 class WorkerDied(RuntimeError):
     """A worker process ended without finishing its pack (killed, or out of memory)."""
@@ -63,7 +60,10 @@ def _stop(number: int, frame: object) -> None:
 
 
 def _worker(connection: Connection, settings: Settings) -> None:
-    """Solve packs from the connection until it closes; Ctrl-C is the parent's business."""
+    """Solve packs from the connection until it closes; Ctrl-C is the parent's business.
+
+    Answers ``("run", row)`` for each run, then ``("done", None)``, ``("refused", line)`` or ``("error", traceback)``.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _stop)
     with contextlib.suppress(EOFError, OSError):

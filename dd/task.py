@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +97,3 @@ def run_one(config: Mapping[str, Any], origin: OriginOf) -> float | None:
 def validated(config: Mapping[str, Any], origin: OriginOf) -> tuple[RunConfig, Settings]:
     """Turn a composed configuration into what dd runs."""
     return resolve(config, origin), Settings.from_dict(config, origin)
-
-
-Task = Callable[[DictConfig], Any]

@@ -21,12 +21,10 @@ class Remote:
     Attributes:
         name: file name.
         sha256: digest of the file as the mirrors serve it.
-        size: its length in bytes, or None if unknown.
     """
 
     name: str
     sha256: str
-    size: int | None = None
 
 
 def cache_folder() -> Path:
@@ -53,7 +51,7 @@ def download(remote: Remote, mirrors: Sequence[str], folder: Path) -> Path:
     """Fetch one file from the first mirror that serves it whole and unchanged.
 
     Args:
-        remote: name, digest and size.
+        remote: name and digest.
         mirrors: base addresses, each ending in a slash.
         folder: where the file is kept; a good copy there is used without asking a mirror.
 

@@ -61,11 +61,7 @@ class CIFAR10(Dataset):
     from_files = True
     train_samples = 50_000
     test_samples = 10_000
-    remote = Remote(
-        "cifar-10-python.tar.gz",
-        "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
-        170498071,
-    )
+    remote = Remote("cifar-10-python.tar.gz", "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce")
     mirrors = (
         "https://www.cs.toronto.edu/~kriz/",
         "https://storage.googleapis.com/tensorflow/tf-keras-datasets/",
