@@ -20,14 +20,14 @@ def median_losses(widths: tuple[int, ...], *overrides: str) -> dict[int, float]:
 
 @pytest.mark.parametrize("noise", [0.0, 0.2])
 def test_min_norm_on_digits_peaks_at_n(noise: float) -> None:
-    widths = (10, 40, 100, 200, 300, 400, 440, 470, 490, 500, 510, 530, 560, 600, 850, 1400, 2000)
+    widths = (10, 100, 200, 300, 400, 470, 490, 500, 510, 530, 600, 850, 2000)
     loss = median_losses(widths, "optimizer=min_norm", f"data.label_noise={noise}")
     assert max(loss, key=loss.get) == 500
     assert loss[500] > 10 * loss[2000]
     assert loss[490] > 5 * loss[2000]
     assert loss[510] > 5 * loss[2000]
-    rising = [loss[w] for w in (200, 300, 400, 440, 470, 490)]
-    falling = [loss[w] for w in (510, 530, 560, 600, 850, 1400, 2000)]
+    rising = [loss[w] for w in (200, 300, 400, 470, 490)]
+    falling = [loss[w] for w in (510, 530, 600, 850, 2000)]
     assert rising == sorted(rising)
     assert falling == sorted(falling, reverse=True)
 
@@ -47,7 +47,7 @@ def test_isotropic_teacher_has_its_exact_mean_risk(width: int) -> None:
     # the noise is redrawn with every training set, so the spread of the mean is known from the sample
     runs = [
         run_of("model=linear", "data=linear_teacher", f"data.dim={width}", f"width={width}", "optimizer=min_norm",
-               f"data.n_train={n}", "data.n_test=4000", "data.noise=0.5").replace(data_seed=seed)
+               f"data.n_train={n}", "data.n_test=2000", "data.noise=0.5").replace(data_seed=seed)
         for seed in range(repeats)
     ]  # fmt: skip
     risks = [row["test_loss"] for row in solve_rows(*runs)]
@@ -57,7 +57,7 @@ def test_isotropic_teacher_has_its_exact_mean_risk(width: int) -> None:
 @pytest.mark.parametrize("width", [60, 400])
 def test_unseen_inputs_act_as_noise(width: int) -> None:
     base = ("model=linear", "data=linear_teacher", "data.dim=600", f"width={width}", "optimizer=min_norm")
-    runs = [run_of(*base, "data.n_test=3000").replace(data_seed=seed) for seed in range(100)]
+    runs = [run_of(*base, "data.n_test=2000").replace(data_seed=seed) for seed in range(100)]
     risks = [row["test_loss"] for row in solve_rows(*runs)]
     assert np.mean(risks) == pytest.approx(min_norm_risk(200, width, 0.5, 600), rel=0.05)
 
