@@ -99,9 +99,13 @@ def _plain(x: float, _: object) -> str:
 
 
 def _same(bands: list[Band]) -> bool:
-    """Whether all lines of a panel are one curve."""
-    first = bands[0]
-    return all(len(b.width) == len(first.width) and np.allclose(b.median, first.median, rtol=1e-6) for b in bands[1:])
+    """Whether all lines of a panel are one curve, as far as they have widths in common."""
+    first = max(bands, key=lambda b: len(b.width))
+    for other in bands:
+        _, mine, theirs = np.intersect1d(first.width, other.width, return_indices=True)
+        if not len(mine) or not np.allclose(first.median[mine], other.median[theirs], rtol=1e-6):
+            return False
+    return True
 
 
 def draw(rows: pd.DataFrame, title: str, line_axes: list[str]) -> Figure:
@@ -124,7 +128,7 @@ def draw(rows: pd.DataFrame, title: str, line_axes: list[str]) -> Figure:
         bands = [band(members, column) for _, members in groups]
         seeds = max([seeds, *(b.seeds for b in bands)])
         if column == "feature_condition" and len(bands) > 1 and _same(bands):
-            _draw_band(ax, bands[0], "black", "o")
+            _draw_band(ax, max(bands, key=lambda b: len(b.width)), "black", "o")
             ax.set_title("the same for every line", loc="right", color="#555555", pad=2, fontsize=7)
         else:
             for i, data in enumerate(bands):
