@@ -46,9 +46,7 @@ def known_keys() -> tuple[str, ...]:
     keys = {*ROOMS, "experiment"} | {a.key for a in core_axes().values()} | {a.key for a in SETTINGS}
     for group in ROOMS:
         for path in (conf_dir() / group).glob("*.yaml"):
-            body = OmegaConf.to_container(OmegaConf.load(path))
-            own = body.get(group, body) if isinstance(body, dict) else {}
-            keys |= {f"{group}.{k}" for k in own if k not in ("name", "lr", "lr_unit", "batch_size")}
+            keys |= set(_options(group, path.stem))
     return tuple(sorted(keys))
 
 

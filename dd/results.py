@@ -192,17 +192,21 @@ class Store:
     def retire(self) -> None:
         """Take superseded rows (after ``force``, or a retried failure) and their curves out of their parts.
 
-        New rows are whole on disk before old ones go; one process at a time does this.
+        New rows are whole on disk before old ones go. One process at a time does this, and rows are told by part and
+        run, so parts that another process adds meanwhile are left alone.
         """
         table = self._rows(ORDERING)
-        winners = _winners(table)
-        if len(winners) == table.num_rows:
+        if len(_winners(table)) == table.num_rows:
             return
+        schema = pa.schema([runs_schema().field(c) for c in ORDERING])
         with _locked(self.folder / "_lock"):
+            parts = self.parts()
+            tables = [_read_part(part, schema) for part in parts]
+            kept = set(_winners(pa.concat_tables(tables)).values())
             position = 0
-            for part in self.parts():
-                ids = pq.read_table(part, columns=["run_id"])["run_id"].to_pylist()
-                gone = {run_id for i, run_id in enumerate(ids, position) if winners.get(run_id) != i}
+            for part, rows in zip(parts, tables, strict=True):
+                ids = rows["run_id"].to_pylist()
+                gone = {run_id for i, run_id in enumerate(ids, position) if i not in kept}
                 position += len(ids)
                 if gone:
                     _without(self.curves / part.name, gone)
@@ -282,7 +286,6 @@ def _write(path: Path, table: pa.Table) -> None:
         pq.write_table(table, temporary, compression="zstd")
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise StoreError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)

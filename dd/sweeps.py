@@ -123,26 +123,32 @@ def _execute(todo: list[RunConfig], settings: Settings, store: Store, many: bool
     packs = plan(todo)
     n_jobs = worker_count(settings, packs)
     events: Any = execute_inline(packs, settings) if n_jobs == 1 else execute_processes(packs, settings, n_jobs)
-    with Progress(len(todo)) as progress, closing(events):
-        counted: dict[str, list[str]] = {}
-        try:
-            for pack, event in events:
-                if isinstance(event, WorkerDied):
-                    progress.forget(counted.pop(pack.pack_id, []))
-                    if len(pack.runs) == 1:
-                        _record_death(pack, event, store)
-                        progress.update("failed")
-                elif many:
-                    counted.setdefault(pack.pack_id, []).append(event["status"])
-                    progress.update(event["status"])
-        except KeyboardInterrupt:
-            again = f"the same command:\n    {command}" if command else "the same command"
-            done = store.finished_since(start, {run.run_id for run in todo})
-            then = f"it starts over because of force=true: {again}" if settings.force else f"go on by {again}"
-            _say(f"interrupted; {done} of {len(todo)} runs are in {store.runs}; {then}")
-            raise
-        finally:
-            store.retire()
+    try:
+        with Progress(len(todo)) as progress, closing(events):
+            _follow(events, progress, store, many)
+    except KeyboardInterrupt:
+        # the workers have closed and written what they had finished
+        again = f"the same command:\n    {command}" if command else "the same command"
+        done = store.finished_since(start, {run.run_id for run in todo})
+        then = f"it starts over because of force=true: {again}" if settings.force else f"go on by {again}"
+        _say(f"interrupted; {done} of {len(todo)} runs are in {store.runs}; {then}")
+        raise
+    finally:
+        store.retire()
+
+
+def _follow(events: Iterable[tuple[Pack, Row | WorkerDied]], progress: Progress, store: Store, many: bool) -> None:
+    """Count finished runs; record a run whose process died on it alone."""
+    counted: dict[str, list[str]] = {}
+    for pack, event in events:
+        if isinstance(event, WorkerDied):
+            progress.forget(counted.pop(pack.pack_id, []))
+            if len(pack.runs) == 1:
+                _record_death(pack, event, store)
+                progress.update("failed")
+        elif many:
+            counted.setdefault(pack.pack_id, []).append(event["status"])
+            progress.update(event["status"])
 
 
 def _record_death(pack: Pack, death: WorkerDied, store: Store) -> None:

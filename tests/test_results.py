@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from dd import results
 from dd.errors import StoreError
 from dd.results import Store, runs_schema
 from dd.solve import axes_row
@@ -127,3 +128,20 @@ def test_a_folder_that_cannot_be_written(results: Path, blocked: str) -> None:
     target = results if blocked == "file" else results / "deeper"
     with pytest.raises(StoreError, match="cannot write to"):
         Store(target, "t").open()
+
+
+def test_retiring_leaves_parts_alone_that_another_process_adds(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is written between the first look and the removal, only superseded rows go."""
+    store.append("b", [row("1"), row("2")], [], {}, {})
+    store.append("c", [row("1", train_loss=3.0)], [], {}, {})
+    locked = results._locked
+
+    def late(path: Path) -> object:
+        store.append("a", [row("3"), row("4"), row("5")], [], {}, {})  # sorts before the parts seen first
+        return locked(path)
+
+    monkeypatch.setattr(results, "_locked", late)
+    store.retire()
+    frame = pd.read_parquet(store.runs).set_index("run_id")
+    assert sorted(frame.index) == ["1", "2", "3", "4", "5"]
+    assert frame.loc["1", "train_loss"] == 3.0

@@ -173,11 +173,10 @@ class _Stack:
     def drop(self, gone: Sequence[int]) -> None:
         """Compact runs away; neighbours keep their rows."""
         stay = [i for i in range(len(self.index)) if i not in gone]
+        self.index = [self.index[i] for i in stay]
         if not stay or not gone:
-            self.index = [self.index[i] for i in stay]
             return
         rows = torch.tensor(stay, device=self.theta.flat.device)
-        self.index = [self.index[i] for i in stay]
         self.theta = self.network.named(self.theta.flat[rows].contiguous())
         self.grad = self.network.named(torch.empty_like(self.theta.flat))
         self.buffers = {k: v[rows] for k, v in self.buffers.items()}
