@@ -122,6 +122,12 @@ class RunConfig:
         )  # fmt: skip
 
     @property
+    def inputs_key(self) -> tuple[Any, ...]:
+        """Everything but the width that a run's inputs to training depend on (``dd.network.common_inputs``)."""
+        seed = self.seed if self.component("model").frozen_features else None
+        return (self.data_key, self.model, seed, tuple(self.group_options("model").items()))
+
+    @property
     def feature_key(self) -> tuple[Any, ...]:
         """Everything that the run's design matrix depends on, if its features are frozen."""
         return (

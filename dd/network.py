@@ -52,26 +52,54 @@ class Samples:
         return Samples(self.inputs.to(dtype), self.targets.to(dtype), self.classes)
 
 
+@dataclass(frozen=True)
+class Inputs:
+    """What a family makes of the data before training, computed once for all runs that share it.
+
+    Attributes:
+        train: frozen features of a run at least as wide, or prepared inputs; [1, samples, columns], float64.
+        test: the same of the test samples.
+    """
+
+    train: Tensor
+    test: Tensor
+
+
+def common_inputs(run: RunConfig, problem: Problem, device: torch.device) -> Inputs:
+    """Inputs of ``run`` and of all runs of its :attr:`RunConfig.inputs_key` that are not wider."""
+    model: Model = run.component("model")
+    sides = [model.prepare(run, x.to(device)) for x in (problem.train_x, problem.test_x)]
+    if model.frozen_features:
+        frozen = {k: torch.from_numpy(v).to(device) for k, v in model.draw_frozen(run, problem.inputs).items()}
+        sides = [model.features(run, frozen, {}, x) for x in sides]
+    return Inputs(*sides)
+
+
 class Network:
     """Forward and backward pass of a stack.
 
     Args:
-        runs: runs of one architecture and width; seeds and initialization may differ.
+        runs: runs of one architecture and width that share their seed; initialization may differ.
         problem: their data.
         device: where to compute.
         dtype: precision of training.
+        inputs: of :func:`common_inputs`, for these runs or for wider ones; computed where None.
 
     Attributes:
         theta: trained parameters, [runs, parameters].
         buffers: the normalisation's memory, each [runs, 1, features].
         linear: whether outputs are linear in ``theta`` with a fixed design matrix.
-        exact_train: training samples in float64, for measurements.
-        exact_test: test samples in float64.
-        train: training samples in the precision of training.
-        test: test samples in the precision of training.
+        prefix: whether its inputs are the first columns of a wider run's (a column of ones apart).
     """
 
-    def __init__(self, runs: Sequence[RunConfig], problem: Problem, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        runs: Sequence[RunConfig],
+        problem: Problem,
+        device: torch.device,
+        dtype: torch.dtype,
+        inputs: Inputs | None = None,
+    ) -> None:
         self.run = runs[0]
         self.runs = tuple(runs)
         self.model: Model = self.run.component("model")
@@ -80,29 +108,67 @@ class Network:
         self.bias = bool(self.run.group_options("model")["bias"])
         self.problem = problem
         self.dtype = dtype
-        frozen, trained = self.model.init(runs, problem.inputs, problem.outputs)
         if len({run.seed for run in runs}) > 1:
             raise ValueError("runs of one stack share their seed")
-        self.frozen: Tensors = {k: v[:1].to(device) for k, v in frozen.items()}
-        train_x, test_x = (self.model.prepare(self.run, x.to(device)) for x in (problem.train_x, problem.test_x))
+        trained = self.model.init(runs, problem.inputs, problem.outputs)
+        common = common_inputs(self.run, problem, device) if inputs is None else inputs
+        self._common = (common.train, common.test)
+        if self.model.frozen_features:
+            self._common = (common.train[..., : self.run.width], common.test[..., : self.run.width])
         initial = {k: v.to(device) for k, v in trained.items()}
-        features = [self.model.features(self.run, self.frozen, initial, x) for x in (train_x, test_x)]
-        buffers = self.normalization.fit(features[0], self.norm_options)
-        initial |= self.normalization.trained(len(runs), features[0], self.norm_options)
+        self._fixed_buffers: Tensors = {}
+        if self.normalization.fitted:
+            features = self._common[0].contiguous()
+            if not self.model.frozen_features:
+                features = self.model.features(self.run, {}, initial, features)
+            self._fixed_buffers = self.normalization.fit(features, self.norm_options)
+            initial |= self.normalization.trained(len(runs), features, self.norm_options)
         self.shapes = {k: tuple(v.shape[1:]) for k, v in initial.items()}
         self.fixed_normalization = not self.normalization.batch_dependent and "gain" not in initial
         self.linear = self.model.frozen_features and self.fixed_normalization
+        self.prefix = not self.model.frozen_features or not self.normalization.fitted
         self.theta = torch.cat([v.flatten(1) for v in initial.values()], dim=1).to(dtype)
-        self.buffers: Tensors = {k: v.to(dtype).expand(len(runs), -1, -1).clone() for k, v in buffers.items()}
-        if self.linear:
-            inputs = [self._finish(f, buffers) for f in features]
-        else:
-            inputs = features if self.model.frozen_features else [train_x, test_x]
-        parts = []
-        for x, y in zip(inputs, (problem.train_y.to(device), problem.test_y.to(device)), strict=True):
-            parts.append(Samples(x, y, y.argmax(dim=1) if problem.classification else None))
-        self.exact_train, self.exact_test = parts
-        self.train, self.test = self.exact_train.to(dtype), self.exact_test.to(dtype)
+        self.buffers: Tensors = {
+            k: v.to(dtype).expand(len(runs), -1, -1).clone() for k, v in self._fixed_buffers.items()
+        }
+        self._kept: dict[str, Samples] = {}
+
+    @property
+    def exact_train(self) -> Samples:
+        """Training samples in float64, for measurements."""
+        return self._samples("exact_train")
+
+    @property
+    def exact_test(self) -> Samples:
+        """Test samples in float64."""
+        return self._samples("exact_test")
+
+    @property
+    def train(self) -> Samples:
+        """Training samples in the precision of training."""
+        return self._samples("train")
+
+    @property
+    def test(self) -> Samples:
+        """Test samples in the precision of training."""
+        return self._samples("test")
+
+    def _samples(self, name: str) -> Samples:
+        if name not in self._kept:
+            if name.startswith("exact_"):
+                side = name == "exact_test"
+                # no product may see by its strides how wide the widest run of a pack was
+                x = self._common[side].contiguous()
+                y = (self.problem.train_y, self.problem.test_y)[side].to(x.device)
+                x = self._finish(x, self._fixed_buffers) if self.linear else x
+                self._kept[name] = Samples(x, y, y.argmax(dim=1) if self.problem.classification else None)
+            else:
+                self._kept[name] = self._samples("exact_" + name).to(self.dtype)
+        return self._kept[name]
+
+    def release(self) -> None:
+        """Let go of the copies of the data that this stack has made; they are made again when asked for."""
+        self._kept.clear()
 
     def _finish(self, features: Tensor, buffers: Tensors) -> Tensor:
         """Fixed normalisation and column of ones: from features to the design matrix."""
@@ -123,13 +189,25 @@ class Network:
             start += size
         return Parameters(flat, out)
 
+    def split(self, flat: Tensor) -> list[Tensor]:
+        """Weight matrices [runs, rows, columns] and vectors [runs, size] (biases, gain, shift) as views of ``flat``."""
+        out = []
+        for name, view in self.named(flat).named.items():
+            if name in ("gain", "shift"):
+                out.append(view[:, 0])
+            elif self.bias:
+                out += [view[:, :, :-1], view[:, :, -1]]
+            else:
+                out.append(view)
+        return out
+
     def design(self, theta: Parameters, inputs: Tensor, buffers: Tensors, *, training: bool = False) -> Tensor:
         """The matrix that the last layer sees, column of ones included: [runs, samples, columns]."""
         if self.linear:
             return inputs
         features = inputs
         if not self.model.frozen_features:
-            features = self.model.features(self.run, self.frozen, theta.named, inputs)
+            features = self.model.features(self.run, {}, theta.named, inputs)
         features = self.normalization.apply(features, buffers, theta.named, self.norm_options, training=training)
         return with_ones(features) if self.bias else features
 
@@ -164,7 +242,7 @@ class Network:
             residual = losses.gradient(self.run.loss, _read_out(inputs, readout), targets)
             torch.matmul(residual.mT, inputs, out=out.named["readout"])
             return
-        features = self.model.features(self.run, self.frozen, theta.named, inputs)
+        features = self.model.features(self.run, {}, theta.named, inputs)
         normalised = self.normalization.apply(features, buffers, {}, self.norm_options, training=False)
         design = with_ones(normalised) if self.bias else normalised
         residual = losses.gradient(self.run.loss, _read_out(design, readout), targets)

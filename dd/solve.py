@@ -6,7 +6,7 @@ import math
 import os
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -14,15 +14,15 @@ from typing import Any, TypeVar
 import torch
 
 from dd.config import RunConfig, Settings, core_axes
-from dd.data._problem import Problem, load
+from dd.data._problem import load
 from dd.measure import hessian
 from dd.measure.outcome import outcome
 from dd.measure.spectrum import Spectrum, spectrum
-from dd.network import Network, Parameters
-from dd.pack import Pack
+from dd.network import Inputs, Network, Parameters, common_inputs
+from dd.pack import Pack, estimated_seconds
 from dd.solvers._solution import CurvePoint, Solution
 from dd.solvers.closed_form import Factors, factorize, least_squares
-from dd.solvers.train import train
+from dd.solvers.train import together, train, trainer_of
 
 Row = dict[str, Any]
 Measured = TypeVar("Measured")
@@ -83,15 +83,27 @@ def solve(pack: Pack, settings: Settings, solved: Solved, on_run: Callable[[Row]
         on_run: called with each finished row.
     """
     with reproducible(device_of(settings)):
-        context = _Context(settings)
+        context = _Context(settings, pack.runs)
+        jobs = {}
         for run in pack.runs:
-            start = time.perf_counter()
-            try:
-                row, curve = _solve_run(run, context)
-            except Exception as error:
-                context = _Context(settings)
-                row, curve = failed_row(run, error), []
-            row["seconds"] = time.perf_counter() - start
+            with _timed(context, run):
+                try:
+                    jobs[run] = _prepare(run, context)
+                except Exception as error:
+                    context.forget()
+                    context.errors[run] = error
+        _train(list(jobs.values()), context)
+        for run in pack.runs:
+            row, curve = None, []
+            with _timed(context, run):
+                try:
+                    if run not in context.errors:
+                        job = jobs.pop(run)
+                        row, curve = _measured(job)
+                except Exception as error:
+                    context.errors[run] = error
+                row = row or failed_row(run, context.errors[run])
+            row["seconds"] = context.seconds[run]
             solved.rows.append(row)
             solved.curves.extend(_curve_rows(run, curve))
             on_run(row)
@@ -120,18 +132,48 @@ def _curve_rows(run: RunConfig, curve: list[CurvePoint]) -> list[Row]:
     return [{"run_id": run.run_id, "epoch": p.step / per_epoch, **vars(p)} for p in curve]
 
 
-class _Context:
-    """What the runs of a pack share: the problem, and the decomposition of the last design matrix."""
+@dataclass(frozen=True)
+class _Limit:
+    """What runs with the same fixed design matrix share.
 
-    def __init__(self, settings: Settings) -> None:
+    Attributes:
+        spectrum: of the design matrix.
+        row: the columns ``min_norm_*``; empty where the loss is not squared.
+    """
+
+    spectrum: Spectrum
+    row: Row
+
+
+class _Context:
+    """What the runs of a pack share: inputs, and the decomposition of the last design matrix."""
+
+    def __init__(self, settings: Settings, runs: Sequence[RunConfig]) -> None:
         self.settings = settings
         self.device = device_of(settings)
+        self.seconds = dict.fromkeys(runs, 0.0)
+        self.errors: dict[RunConfig, Exception] = {}
+        self._widest: dict[object, RunConfig] = {}
+        for run in runs:
+            wide = self._widest.setdefault(run.inputs_key, run)
+            if run.width > wide.width:
+                self._widest[run.inputs_key] = run
+        self.forget()
+
+    def forget(self) -> None:
+        """Compute everything anew, after a failure."""
+        self._inputs: dict[object, Inputs] = {}
+        self._limits: dict[object, _Limit] = {}
         self._key: object = None
         self._factors: Factors | None = None
 
-    def problem(self, run: RunConfig) -> Problem:
-        """The run's data."""
-        return load(run, self.settings)
+    def network(self, run: RunConfig) -> Network:
+        """The run's network; inputs are computed once, for the widest run that shares them."""
+        problem = load(run, self.settings)
+        key = run.inputs_key
+        if key not in self._inputs:
+            self._inputs[key] = common_inputs(self._widest[key], problem, self.device)
+        return Network([run], problem, self.device, getattr(torch, run.dtype), self._inputs[key])
 
     def factors(self, run: RunConfig, network: Network) -> Factors:
         """Decomposition of a linear network's design matrix, kept for the next run with the same one."""
@@ -140,12 +182,61 @@ class _Context:
             self._key = run.feature_key
         return self._factors
 
+    def limit(self, run: RunConfig, network: Network) -> _Limit:
+        """Spectrum and minimum-norm solution of a linear network's design matrix."""
+        key = (run.feature_key, run.loss)
+        if key not in self._limits:
+            factors = self.factors(run, network)
+            row = _min_norm_columns(network, factors, network.buffers) if run.loss == "mse" else {}
+            self._limits[key] = _Limit(factors.spectrum, row)
+        return self._limits[key]
 
-def _solve_run(run: RunConfig, context: _Context) -> tuple[Row, list[CurvePoint]]:
-    """Solve and measure one run."""
-    problem = context.problem(run)
-    optimizer = run.component("optimizer")
-    network = Network([run], problem, context.device, getattr(torch, run.dtype))
+
+def _min_norm_columns(network: Network, factors: Factors, buffers: Mapping[str, torch.Tensor]) -> Row:
+    """Losses and error of the least-squares solution of least norm on a design matrix."""
+    solved = network.named(network.theta.double().clone())
+    solved.named["readout"].copy_(least_squares(factors, network.exact_train.targets).T)
+    exact = {k: v.double() for k, v in buffers.items()}
+    got = outcome(network, solved, exact, network.exact_train, network.exact_test)
+    return {
+        "min_norm_train_loss": float(got.train_loss),
+        "min_norm_test_loss": float(got.test_loss),
+        "min_norm_test_error": None if got.test_error is None else float(got.test_error),
+    }
+
+
+@contextmanager
+def _timed(context: _Context, run: RunConfig) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    context.seconds[run] += time.perf_counter() - start
+
+
+@dataclass
+class _Job:
+    """A run on its way.
+
+    Attributes:
+        run: its axes.
+        network: its model and data.
+        row: the columns known before training.
+        spectrum: of the matrix that the last layer sees, where it is fixed.
+        lr: absolute step size; None for a closed form.
+        solution: once it is there.
+    """
+
+    run: RunConfig
+    network: Network
+    row: Row
+    spectrum: Spectrum | None = None
+    lr: float | None = None
+    solution: Solution | None = None
+
+
+def _prepare(run: RunConfig, context: _Context) -> _Job:
+    """Everything before training: network, initial spectrum, step size; a closed form's solution."""
+    network = context.network(run)
+    problem = network.problem
     row = axes_row(run) | {
         "parameters": network.parameters,
         "inputs": problem.inputs,
@@ -155,33 +246,65 @@ def _solve_run(run: RunConfig, context: _Context) -> tuple[Row, list[CurvePoint]
         "data_sha256": problem.sha256,
         "device": str(context.device),
     }
-    factors = context.factors(run, network) if network.linear else None
-    if optimizer.closed_form:
-        solution, factors = _closed_form(run, network, factors)
+    job = _Job(run, network, row)
+    if network.linear:
+        limit = context.limit(run, network)
+        job.spectrum = limit.spectrum
+        row |= limit.row
+    if run.component("optimizer").closed_form:
+        factors = context.factors(run, network) if network.linear else None
+        job.solution, factors = _closed_form(run, network, factors)
         initial: Spectrum | None = factors.spectrum
+        job.spectrum = initial
+        if not network.linear and run.loss == "mse":
+            row |= _min_norm_columns(network, factors, {k: v[None] for k, v in job.solution.buffers.items()})
     else:
-        initial = factors.spectrum if factors else _feature_spectrum(network, network.theta, network.buffers)
+        initial = job.spectrum or _feature_spectrum(network, network.theta, network.buffers)
         sharpness: float | None = None
-        if factors and initial and run.loss == "mse":
-            sharpness = 2 * initial.sigma_max**2 / (run.n_train * problem.outputs)
+        if job.spectrum and run.loss == "mse":
+            sharpness = 2 * job.spectrum.sigma_max**2 / (run.n_train * problem.outputs)
         elif run.lr_unit == "sharpness":
             exact = _exact_loss(network, network.buffers)
             sharpness = _guarded(lambda: hessian.largest_eigenvalue(exact, network.theta[0].double()))
-        lr = _absolute_lr(run, sharpness)
-        row |= {"lr_absolute": lr, "sharpness_init": sharpness}
-        solution = train(network, torch.tensor([lr], dtype=torch.float64, device=context.device))[0]
+        job.lr = _absolute_lr(run, sharpness)
+        row |= {"lr_absolute": job.lr, "sharpness_init": sharpness}
     row |= {f"feature_{k}_init": v for k, v in _spectrum_columns(initial).items()}
-    row |= {"status": solution.status, "steps_done": solution.steps_done}
-    row |= _measure(run, network, solution, factors)
-    if factors and run.loss == "mse":
-        best = least_squares(factors, network.exact_train.targets)
-        buffers = {k: v[None].double() for k, v in solution.buffers.items()}
-        limit = outcome(
-            network, _exact(network, best.T.flatten()[None]), buffers, network.exact_train, network.exact_test
-        )
-        row["min_norm_train_loss"] = float(limit.train_loss)
-        row["min_norm_test_loss"] = float(limit.test_loss)
-        row["min_norm_test_error"] = None if limit.test_error is None else float(limit.test_error)
+    network.release()
+    return job
+
+
+def _train(jobs: list[_Job], context: _Context) -> None:
+    """Train what is iterated, runs that share batches together; each run's share of the time is its estimated one."""
+    waiting = [job for job in jobs if job.lr is not None]
+    groups = [[waiting[i] for i in members] for members in together([job.network for job in waiting])]
+    while groups:
+        members = groups.pop(0)
+        start = time.perf_counter()
+        try:
+            trainer = trainer_of([job.network for job in members], [job.lr for job in members if job.lr is not None])
+            for job, solution in zip(members, train(trainer), strict=True):
+                job.solution = solution
+        except Exception as error:
+            if len(members) > 1:  # whoever is to blame, the others get their chance alone
+                groups = [[job] for job in members] + groups
+            else:
+                context.errors[members[0].run] = error
+        finally:
+            for job in members:
+                job.network.release()
+        seconds = time.perf_counter() - start
+        estimates = [estimated_seconds(job.run) for job in members]
+        for job, estimate in zip(members, estimates, strict=True):
+            context.seconds[job.run] += seconds * estimate / sum(estimates)
+
+
+def _measured(job: _Job) -> tuple[Row, list[CurvePoint]]:
+    """The row of a solved run, and its curve."""
+    solution = job.solution
+    assert solution is not None
+    row = job.row | {"status": solution.status, "steps_done": solution.steps_done}
+    row |= _measure(job.run, job.network, solution, job.spectrum)
+    job.network.release()
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}, solution.curve
 
 
@@ -261,7 +384,7 @@ def _spectrum_columns(s: Spectrum | None) -> Row:
     return {"condition": s.condition, "rank": s.rank, "sigma_max": s.sigma_max, "sigma_min": s.sigma_min}
 
 
-def _measure(run: RunConfig, network: Network, solution: Solution, factors: Factors | None) -> Row:
+def _measure(run: RunConfig, network: Network, solution: Solution, fixed: Spectrum | None) -> Row:
     """Losses, errors, norms and conditioning of a solution, in float64."""
     theta = _exact(network, solution.theta[None])
     buffers = {k: v[None].double() for k, v in solution.buffers.items()}
@@ -276,7 +399,7 @@ def _measure(run: RunConfig, network: Network, solution: Solution, factors: Fact
     loss = _exact_loss(network, buffers)
     leaf = theta.flat[0].clone().requires_grad_(True)
     row["gradient_norm"] = float(torch.autograd.grad(loss(leaf), leaf)[0].norm())
-    final = factors.spectrum if factors else _feature_spectrum(network, theta.flat, buffers)
+    final = fixed or _feature_spectrum(network, theta.flat, buffers)
     row |= {f"feature_{k}": v for k, v in _spectrum_columns(final).items()}
     row |= _hessian_columns(run, network, solution, final, loss)
     return row

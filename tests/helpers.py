@@ -17,6 +17,8 @@ from dd.data._problem import load
 from dd.network import Network
 from dd.pack import Pack
 from dd.solve import Row, Solved, solve
+from dd.solvers._solution import Solution
+from dd.solvers.train import Stack, train, trainer_of
 from dd.task import conf_dir
 
 
@@ -48,6 +50,12 @@ def row_of(*overrides: str) -> Row:
 def network_of(*runs: RunConfig, dtype: torch.dtype = torch.float64) -> Network:
     """The stack of some runs on a CPU."""
     return Network(runs, load(runs[0], Settings()), torch.device("cpu"), dtype)
+
+
+def trained(network: Network, lr: float, *, eager: bool = False) -> Solution:
+    """Train one run alone, by the engine where it can unless ``eager``."""
+    stack = Stack(network, torch.tensor([lr], dtype=torch.float64)) if eager else trainer_of([network], [lr])
+    return train(stack)[0]
 
 
 def dd_run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:

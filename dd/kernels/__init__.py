@@ -1,6 +1,6 @@
-"""Compiled training on a CPU: whole stretches of steps of one run without returning to Python.
+"""Compiled training on a CPU: all runs of a pack, a whole stretch of steps, in one call.
 
 The same arithmetic as :mod:`dd.network` and :mod:`dd.optim`, which stay as the path of all other cases and as the
-oracle of the tests. A run is trained by itself, so its numbers cannot depend on its neighbours. The code is compiled by
-Numba at the first call and kept on disk.
+oracle of the tests. The shape of every loop follows from the run alone, so its numbers cannot depend on its neighbours.
+``src`` holds the C sources, compiled at installation (``hatch_build.py``).
 """

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from dd.measure.spectrum import kept
+from dd.measure.spectrum import kept, singular_values
 
 DENSE_LIMIT = 1000
 """Parameters up to which a Hessian without closed form is computed in full; beyond, its condition is null."""
@@ -118,5 +118,5 @@ def preconditioned_least_squares(design: Tensor, preconditioner: Tensor) -> floa
     if outputs * design.numel() * min(design.shape) > PRECONDITIONED_LIMIT:
         return math.nan
     scale = preconditioner.double().rsqrt()
-    values = torch.stack([torch.linalg.svdvals(design * scale[c]) for c in range(outputs)])
+    values = torch.stack([singular_values(design * scale[c]) for c in range(outputs)])
     return kept(values.flatten(), tuple(design.shape)).condition ** 2

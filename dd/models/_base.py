@@ -58,8 +58,8 @@ class Model(Component):
     default_init: ClassVar[str] = "fan_in"
     frozen_features: ClassVar[bool] = True
 
-    def init(self, runs: Sequence[RunConfig], inputs: int, outputs: int) -> tuple[Tensors, Tensors]:
-        """Draw frozen and trained weights of a stack of runs of one width.
+    def init(self, runs: Sequence[RunConfig], inputs: int, outputs: int) -> Tensors:
+        """Draw the trained weights of a stack of runs of one width.
 
         Args:
             runs: runs that share the family, its options and the width.
@@ -67,17 +67,19 @@ class Model(Component):
             outputs: outputs of the read-out.
 
         Returns:
-            Frozen and trained tensors by name, each [runs, rows, columns], float64; the last trained one is
-            ``readout``, [runs, outputs, features (+ 1 for the bias)].
+            Trained tensors by name, each [runs, rows, columns], float64; the last one is ``readout``,
+            [runs, outputs, features (+ 1 for the bias)].
         """
         drawn = [self._draw(run, inputs, outputs) for run in runs]
-        frozen = {k: torch.stack([torch.from_numpy(d[0][k]) for d in drawn]) for k in drawn[0][0]}
-        trained = {k: torch.stack([torch.from_numpy(d[1][k]) for d in drawn]) for k in drawn[0][1]}
-        return frozen, trained
+        return {k: torch.stack([torch.from_numpy(d[k]) for d in drawn]) for k in drawn[0]}
 
-    def _draw(self, run: RunConfig, inputs: int, outputs: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """Frozen and trained weights of one run; here: nothing frozen, a read-out trained."""
-        return {}, {"readout": self._draw_readout(run, self.feature_count(run), outputs)}
+    def draw_frozen(self, run: RunConfig, inputs: int) -> dict[str, np.ndarray]:
+        """Frozen weights of a run by name, float64; here none."""
+        return {}
+
+    def _draw(self, run: RunConfig, inputs: int, outputs: int) -> dict[str, np.ndarray]:
+        """Trained weights of one run; here a read-out."""
+        return {"readout": self._draw_readout(run, self.feature_count(run), outputs)}
 
     def _draw_readout(self, run: RunConfig, features: int, outputs: int) -> np.ndarray:
         """[outputs, features (+ 1)], times ``init.scale``."""
@@ -104,12 +106,12 @@ class Model(Component):
 
         Args:
             run: any run of the stack (they share the options).
-            frozen: frozen tensors of :meth:`init`.
+            frozen: tensors of :meth:`draw_frozen`.
             trained: trained tensors of :meth:`init`.
             x: prepared inputs, [1 or runs, samples, columns].
 
         Returns:
-            [runs, samples, features].
+            [runs, samples, features]; frozen ones of a narrow run are, bit for bit, the first of a wide one's.
         """
 
     def backward(

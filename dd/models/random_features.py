@@ -16,6 +16,16 @@ from dd.models._base import ACTIVATIONS, BIAS, Model
 from dd.streams import stream
 
 
+TILE = 256
+"""Columns of one matrix product: its shape, and with it every bit of a feature, is the same for all widths."""
+
+
+def _in_tiles(x: Tensor, weight: Tensor) -> Tensor:
+    """x · weight, [runs, samples, columns], each product as wide as a tile."""
+    tiles = [torch.nn.functional.pad(w, (0, TILE - w.shape[1])) for w in weight.split(TILE, dim=1)]
+    return torch.cat([x @ tile for tile in tiles], dim=-1)[..., : weight.shape[1]]
+
+
 class RandomFeatures(Model):
     """features = act(x W) with W ~ N(0, 1/inputs), or cosines and sines of x W / bandwidth.
 
@@ -34,19 +44,19 @@ class RandomFeatures(Model):
         if options["model.activation"] != "fourier":
             options["model.bandwidth"] = 1.0
 
-    def _draw(self, run: RunConfig, inputs: int, outputs: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        options = run.group_options("model")
-        count = math.ceil(run.width / 2) if options["activation"] == "fourier" else run.width
+    def draw_frozen(self, run: RunConfig, inputs: int) -> dict[str, np.ndarray]:
+        """Weights ``features``, [inputs, features or frequencies]."""
+        fourier = run.group_options("model")["activation"] == "fourier"
+        count = math.ceil(run.width / 2) if fourier else run.width
         weight = stream(run.seed, "features.weight").standard_normal((count, inputs)) / math.sqrt(inputs)
-        _, trained = super()._draw(run, inputs, outputs)
-        return {"features": np.ascontiguousarray(weight.T)}, trained
+        return {"features": np.ascontiguousarray(weight.T)}
 
     def features(
         self, run: RunConfig, frozen: Mapping[str, Tensor], trained: Mapping[str, Tensor], x: Tensor
     ) -> Tensor:
         """See :meth:`Model.features`."""
         options = run.group_options("model")
-        pre = x @ frozen["features"]
+        pre = _in_tiles(x, frozen["features"])
         if options["activation"] != "fourier":
             return ACTIVATIONS[options["activation"]](pre)
         phase = pre / options["bandwidth"]

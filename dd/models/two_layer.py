@@ -24,14 +24,14 @@ class TwoLayer(Model):
         Axis("bias", bool, True, "biases in both layers"),
     )
 
-    def _draw(self, run: RunConfig, inputs: int, outputs: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    def _draw(self, run: RunConfig, inputs: int, outputs: int) -> dict[str, np.ndarray]:
         scheme = initialization(run, self.default_init)
         hidden = scheme.weight(stream(run.seed, "init.hidden"), run.width, inputs, inputs, run.width)
         if run.group_options("model")["bias"]:
             bias = scheme.bias(stream(run.seed, "init.hidden.bias"), run.width, inputs)
             hidden = np.concatenate([hidden, bias[:, None]], axis=1)
         hidden = hidden * run.init_scale
-        return {}, {"hidden": hidden, "readout": self._draw_readout(run, run.width, outputs)}
+        return {"hidden": hidden, "readout": self._draw_readout(run, run.width, outputs)}
 
     def prepare(self, run: RunConfig, x: Tensor) -> Tensor:
         """Append the column of ones that the hidden biases multiply: [1, samples, inputs (+ 1)]."""

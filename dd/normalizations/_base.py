@@ -17,9 +17,15 @@ AFFINE = Axis("affine", bool, True, "train a gain and a shift for each feature")
 
 
 class Normalization(Component):
-    """Base: the identity has nothing to fit, to train or to remember."""
+    """Base: by itself it has nothing to fit, to train or to remember.
+
+    Attributes:
+        batch_dependent: whether training uses the statistics of each batch.
+        fitted: whether it is anything but the identity.
+    """
 
     batch_dependent: ClassVar[bool] = False
+    fitted: ClassVar[bool] = True
 
     def fit(self, features: Tensor, options: Mapping[str, Any]) -> dict[str, Tensor]:
         """Buffers of a run, from the training features at the start.

@@ -13,6 +13,8 @@ from dd.normalizations._base import Normalization
 class Identity(Normalization):
     """Features as they are."""
 
+    fitted = False
+
     def apply(
         self,
         features: Tensor,

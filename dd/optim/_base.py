@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import torch
@@ -17,6 +17,9 @@ from dd.registry import Component
 WEIGHT_DECAY = Axis("weight_decay", float, 0.0, "L2 penalty added to the gradient, as torch", low=0)
 
 State = dict[str, Tensor]
+
+Split = Callable[[Tensor], list[Tensor]]
+"""From flat parameters [runs, parameters] to views: matrices [runs, rows, columns] and vectors [runs, size]."""
 
 
 class Optimizer(Component):
@@ -71,6 +74,10 @@ class UpdateRule(Optimizer):
                 }
         return out
 
+    def bind(self, split: Split, runs: Sequence[RunConfig]) -> UpdateRule:
+        """Return the rule for parameters of known shapes; most rules do not look at shapes."""
+        return self
+
     def init_state(self, theta: Tensor, hyper: dict[str, Tensor]) -> State:
         """State before the first step, for parameters [runs, parameters]."""
         return {}
@@ -98,11 +105,11 @@ class UnpackedRule(Optimizer):
     packable = False
 
     @abstractmethod
-    def build(self, theta: Tensor, run: RunConfig, lr: float) -> torch.optim.Optimizer:
+    def build(self, parameters: list[Tensor], run: RunConfig, lr: float) -> torch.optim.Optimizer:
         """Return an optimizer of one run.
 
         Args:
-            theta: leaf with the run's parameters, [1, parameters].
+            parameters: leaves: weight matrices [rows, columns] and vectors [size].
             run: the run; its options are the optimizer's.
             lr: absolute step size.
         """
@@ -115,3 +122,11 @@ def decay(theta: Tensor, grad: Tensor, hyper: dict[str, Tensor]) -> Tensor:
     if "decays" not in hyper:
         hyper["decays"] = (weight_decay != 0).any().cpu()
     return grad.addcmul_(weight_decay, theta) if hyper["decays"] else grad
+
+
+def decouple(theta: Tensor, hyper: dict[str, Tensor]) -> None:
+    """Shrink ``theta`` by ``lr · weight_decay`` of itself, in place, where any run asks for it."""
+    if "decays" not in hyper:
+        hyper["decays"] = (hyper["weight_decay"] != 0).any().cpu()
+    if hyper["decays"]:
+        theta.mul_(1 - hyper["lr"] * hyper["weight_decay"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from dd.axis import Axis
-from dd.optim._base import State
+from dd.optim._base import State, decouple
 from dd.optim.adam import BETA1, BETA2, EPS, Adam
 
 
@@ -16,5 +16,5 @@ class AdamW(Adam):
 
     def update(self, theta: Tensor, grad: Tensor, state: State, hyper: dict[str, Tensor], step: int) -> None:
         """See :meth:`UpdateRule.update`."""
-        theta.mul_(1 - hyper["lr"] * hyper["weight_decay"])
+        decouple(theta, hyper)
         self._adam(theta, grad, state, hyper, step)

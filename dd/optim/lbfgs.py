@@ -19,10 +19,10 @@ class LBFGS(UnpackedRule):
     full_batch = True
     options = (Axis("history", int, 10, "curvature pairs that are kept", low=1),)
 
-    def build(self, theta: Tensor, run: RunConfig, lr: float) -> torch.optim.Optimizer:
+    def build(self, parameters: list[Tensor], run: RunConfig, lr: float) -> torch.optim.Optimizer:
         """One iteration a call; the curvature pairs stay in the optimizer between calls, and it never stops early."""
         return torch.optim.LBFGS(
-            [theta],
+            parameters,
             lr=lr,
             max_iter=1,
             history_size=run.group_options("optimizer")["history"],

@@ -21,6 +21,21 @@ class CurvePoint:
 
 
 @dataclass
+class Snapshot:
+    """State of one run at some step.
+
+    Attributes:
+        theta: trained parameters, [parameters].
+        buffers: the normalisation's memory, each [1, features].
+        preconditioner: diagonal of the optimizer, [parameters], or None.
+    """
+
+    theta: Tensor
+    buffers: Tensors
+    preconditioner: Tensor | None
+
+
+@dataclass
 class Solution:
     """Outcome of training one run.
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from dd.config import RunConfig
-from dd.kernels._suits import suits
+from dd.kernels import engine
 from dd.measure.outcome import outcome
 from dd.models._base import Tensors
-from dd.network import Network, Parameters
+from dd.network import Network
 from dd.optim._base import State, UnpackedRule, UpdateRule
-from dd.solvers._solution import CurvePoint, Solution
-from dd.streams import stream
+from dd.solvers._solution import CurvePoint, Snapshot, Solution
+from dd.solvers.batches import Batches
 
 LOGS_PER_DECADE = 8
 
@@ -45,237 +46,220 @@ def check_steps(run: RunConfig) -> frozenset[int]:
     return frozenset(range(0, run.steps, interval))
 
 
-def batch_orders(run: RunConfig) -> Iterator[np.ndarray]:
-    """Order of the training samples in each epoch, [n_train]; independent of batch size, width and optimizer.
+class Trainer(Protocol):
+    """Runs that are trained together: what :func:`train` asks of them. Positions count the runs still training."""
 
-    Every epoch is a fresh permutation; batches are consecutive pieces of it, the last one may be smaller.
+    @property
+    def runs(self) -> Sequence[RunConfig]:
+        """All runs, those that left included."""
+
+    def advance(self, first: int, last: int) -> None:
+        """Take steps ``first`` + 1 ... ``last``."""
+
+    def norms(self) -> list[float]:
+        """Squared norm of every run's parameters."""
+
+    def evaluate(self) -> list[CurvePoint]:
+        """Losses and errors of every run."""
+
+    def save(self) -> None:
+        """Remember the present parameters as the last finite ones."""
+
+    def state(self, position: int, step: int, *, saved: bool) -> Snapshot:
+        """State of a run after ``step`` steps, or as it was saved."""
+
+    def drop(self, gone: Sequence[int]) -> None:
+        """Let runs go without disturbing the others."""
+
+
+class Stack:
+    """Runs of one architecture and seed in PyTorch's own operations: the general path, and the engine's oracle.
+
+    Args:
+        network: runs that share optimizer, budget, batch size and seed.
+        lr: absolute step size of each run, [runs].
     """
-    generator = stream(run.seed, "batches")
-    while True:
-        yield generator.permutation(run.n_train)
-
-
-class _Batches:
-    """The batches of a run, step by step; gathered once an epoch."""
-
-    def __init__(self, network: Network) -> None:
-        self.run = network.run
-        self.samples = network.train
-        self.full = self.run.batch_size == self.run.n_train
-        self._orders = batch_orders(self.run)
-        self._epoch = -1
-        self._order = np.arange(self.run.n_train)
-        self._inputs, self._targets = self.samples.inputs, self.samples.targets
-
-    def order(self, epoch: int) -> np.ndarray:
-        """Order of the samples in an epoch, [n_train]; epochs are asked for in sequence."""
-        while not self.full and self._epoch < epoch:
-            self._order = next(self._orders)
-            self._epoch += 1
-        return self._order
-
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Inputs and targets of step ``step`` (from 0)."""
-        if self.full:
-            return self._inputs, self._targets
-        per_epoch, size = self.run.batches_per_epoch, self.run.batch_size
-        assert per_epoch is not None
-        assert size is not None
-        if step // per_epoch != self._epoch:
-            order = torch.from_numpy(self.order(step // per_epoch)).to(self.samples.inputs.device)
-            self._inputs = self.samples.inputs.index_select(1, order)
-            self._targets = self.samples.targets[order]
-        start = step % per_epoch * size
-        return self._inputs[:, start : start + size], self._targets[start : start + size]
-
-
-class _Stack:
-    """State of the runs of a stack that are still training."""
 
     def __init__(self, network: Network, lr: Tensor) -> None:
         self.network = network
-        self.index = list(range(len(network.runs)))
+        self.runs = network.runs
         self.rule: UpdateRule | UnpackedRule = network.run.component("optimizer")
         self.theta = network.named(network.theta.clone())
         self.buffers: Tensors = {k: v.clone() for k, v in network.buffers.items()}
         self.grad = network.named(torch.empty_like(self.theta.flat))
-        self.batches = _Batches(network)
-        self.state: State = {}
+        self.batches = Batches(network.run, network.train)
+        self.optimizer_state: State = {}
         self.hyper: dict[str, Tensor] = {}
         self.torch_optimizer: torch.optim.Optimizer | None = None
         if isinstance(self.rule, UpdateRule):
+            self.rule = self.rule.bind(network.split, network.runs)
             self.hyper = self.rule.hyper(network.runs, lr.to(network.dtype))
-            self.state = self.rule.init_state(self.theta.flat, self.hyper)
+            self.optimizer_state = self.rule.init_state(self.theta.flat, self.hyper)
         else:
-            self.theta.flat.requires_grad_(True)
-            self.theta = network.named(self.theta.flat)
-            self.torch_optimizer = self.rule.build(self.theta.flat, network.run, float(lr[0]))
-        device = self.theta.flat.device.type
-        self.compiled = len(self.index) == 1 and suits(network.run, network.problem.inputs, device)
-        self.lr = float(lr[0])
+            self.leaves = [part[0].clone().requires_grad_(True) for part in network.split(self.theta.flat)]
+            self.torch_optimizer = self.rule.build(self.leaves, network.run, float(lr[0]))
+        self.save()
 
     def advance(self, first: int, last: int) -> None:
-        """Take steps ``first`` + 1 ... ``last``."""
-        if self.compiled:
-            self._advance_compiled(first, last)
-            return
+        """See :meth:`Trainer.advance`."""
         for step in range(first, last):
             self._step(*self.batches.batch(step), step + 1)
-
-    def _advance_compiled(self, first: int, last: int) -> None:
-        from dd.kernels.rules import RULES
-        from dd.kernels.two_layer import advance
-
-        run = self.network.run
-        options = run.group_options("optimizer")
-        number, state_names, option_names = RULES[run.optimizer]
-        state = [self.state[name][0].numpy() for name in state_names]
-        state += [np.empty(0, state[0].dtype if state else self.theta.flat.numpy().dtype)] * (2 - len(state))
-        per_epoch = run.batches_per_epoch
-        assert per_epoch is not None
-        epochs = range(first // per_epoch, (last - 1) // per_epoch + 1)
-        model = run.group_options("model")
-        advance(
-            self.network.train.inputs[0].numpy(),
-            self.network.train.targets.numpy(),
-            np.stack([self.batches.order(epoch) for epoch in epochs]),
-            epochs.start,
-            first,
-            last,
-            run.batch_size,
-            self.theta.flat[0].numpy(),
-            run.width,
-            bool(model["bias"]),
-            model["activation"] == "relu",
-            run.loss == "cross_entropy",
-            number,
-            np.array([self.lr, *(options[name] for name in option_names)]),
-            *state,
-        )
 
     def _step(self, inputs: Tensor, targets: Tensor, number: int) -> None:
         """Take step ``number`` (from 1) on a batch."""
         if self.torch_optimizer is None:
             assert isinstance(self.rule, UpdateRule)
             self.network.gradient(self.theta, inputs, targets, self.buffers, self.grad)
-            self.rule.update(self.theta.flat, self.grad.flat, self.state, self.hyper, number)
+            self.rule.update(self.theta.flat, self.grad.flat, self.optimizer_state, self.hyper, number)
             return
 
-        def closure() -> float:
-            flat = self.theta.flat
+        def closure() -> Tensor:
+            self._gather()
+            flat = self.theta.flat.clone().requires_grad_(True)
             with torch.enable_grad():
                 loss = self.network.loss(self.network.named(flat), inputs, targets, self.buffers).sum()
-                flat.grad = torch.autograd.grad(loss, flat)[0]
-            return float(loss.detach())
+                gradient = torch.autograd.grad(loss, flat)[0]
+            for leaf, part in zip(self.leaves, self.network.split(gradient), strict=True):
+                leaf.grad = part[0].clone()
+            return loss.detach()
 
-        self.torch_optimizer.step(closure)
+        with torch.enable_grad():  # some optimizers switch it off themselves and expect it on
+            self.torch_optimizer.step(closure)  # type: ignore[arg-type]  # torch says float, its optimizers take both
+        self._gather()
+
+    def _gather(self) -> None:
+        """Write an unpacked optimizer's parameters into the flat ones."""
+        for leaf, part in zip(self.leaves, self.network.split(self.theta.flat), strict=True):
+            part[0].copy_(leaf.detach())
+
+    def norms(self) -> list[float]:
+        """See :meth:`Trainer.norms`."""
+        norms: list[float] = self.theta.flat.square().sum(dim=1).tolist()
+        return norms
+
+    def evaluate(self) -> list[CurvePoint]:
+        """See :meth:`Trainer.evaluate`; in the precision of training."""
+        got = outcome(self.network, self.theta, self.buffers, self.network.train, self.network.test)
+        blank = [None] * len(self.theta.flat)
+        columns = (
+            got.train_loss.tolist(),
+            got.test_loss.tolist(),
+            blank if got.train_error is None else got.train_error.tolist(),
+            blank if got.test_error is None else got.test_error.tolist(),
+        )
+        return [CurvePoint(0, *values) for values in zip(*columns, strict=True)]
+
+    def save(self) -> None:
+        """See :meth:`Trainer.save`."""
+        self._saved = self.theta.flat.clone(), {k: v.clone() for k, v in self.buffers.items()}
+
+    def state(self, position: int, step: int, *, saved: bool) -> Snapshot:
+        """See :meth:`Trainer.state`."""
+        flat, buffers = self._saved if saved else (self.theta.flat, self.buffers)
+        diagonal = None
+        if not saved and step > 0 and isinstance(self.rule, UpdateRule):
+            diagonal = self.rule.preconditioner(self.optimizer_state, self.hyper, step)
+        return Snapshot(
+            flat[position].clone(),
+            {k: v[position].clone() for k, v in buffers.items()},
+            None if diagonal is None else diagonal[position].clone(),
+        )
 
     def drop(self, gone: Sequence[int]) -> None:
-        """Compact runs away; neighbours keep their rows."""
-        stay = [i for i in range(len(self.index)) if i not in gone]
-        self.index = [self.index[i] for i in stay]
+        """See :meth:`Trainer.drop`."""
+        stay = [i for i in range(len(self.theta.flat)) if i not in gone]
         if not stay or not gone:
             return
         rows = torch.tensor(stay, device=self.theta.flat.device)
         self.theta = self.network.named(self.theta.flat[rows].contiguous())
         self.grad = self.network.named(torch.empty_like(self.theta.flat))
         self.buffers = {k: v[rows] for k, v in self.buffers.items()}
-        self.state = {k: v[rows] for k, v in self.state.items()}
+        self.optimizer_state = {k: v[rows] for k, v in self.optimizer_state.items()}
         self.hyper = {k: v[rows] if v.ndim else v for k, v in self.hyper.items()}
 
 
+def together(networks: Sequence[Network]) -> list[list[int]]:
+    """Positions of the runs that one trainer takes: all of one stream in the engine, every other run alone."""
+    groups: dict[Hashable, list[int]] = {}
+    for i, network in enumerate(networks):
+        fits = engine.suits(network.run, network)
+        groups.setdefault(engine.stream_key(network.run, network) if fits else i, []).append(i)
+    return list(groups.values())
+
+
+def trainer_of(networks: Sequence[Network], lrs: Sequence[float]) -> Trainer:
+    """Trainer of the runs of one group of :func:`together`; ``lrs`` are absolute step sizes."""
+    first = networks[0]
+    if engine.suits(first.run, first):
+        return engine.Engine(networks, lrs)
+    return Stack(first, torch.tensor(lrs, dtype=torch.float64, device=first.theta.device))
+
+
 @torch.no_grad()
-def train(network: Network, lr: Tensor, *, curve: bool = True) -> list[Solution]:
-    """Train a stack to the end of its budget.
+def train(trainer: Trainer, *, curve: bool = True) -> list[Solution]:
+    """Train runs to the end of their budget, which they share.
 
     Args:
-        network: runs that share optimizer, budget, batch size and seed of the batch order.
-        lr: absolute step size of each run, [runs].
+        trainer: the runs.
         curve: whether losses are logged on the way; without, only divergence and ``stop_loss`` are looked for.
 
     Returns:
         One solution a run. A run whose squared parameter norm or loss overflows ends as ``diverged`` with its last
-        finite state; a run at ``stop_loss`` ends there. Both leave the stack without disturbing the others.
+        finite state; a run at ``stop_loss`` ends there. Both leave without disturbing the others.
     """
-    run = network.run
-    assert run.steps is not None
-    assert run.batch_size is not None
-    stack = _Stack(network, lr)
-    logs = log_steps(run.steps) if curve else frozenset({0, run.steps})
-    solutions: list[Solution | None] = [None] * len(network.runs)
-    curves: list[list[CurvePoint]] = [[] for _ in network.runs]
-    limit = torch.finfo(network.dtype).max ** 0.9
-    saved: tuple[int, Tensor, Tensors] = (0, stack.theta.flat.detach().clone(), dict(stack.buffers))
+    runs = trainer.runs
+    assert runs[0].steps is not None
+    logs = log_steps(runs[0].steps) if curve else frozenset({0, runs[0].steps})
+    solutions: list[Solution | None] = [None] * len(runs)
+    curves: list[list[CurvePoint]] = [[] for _ in runs]
+    index = list(range(len(runs)))
+    limit = torch.finfo(getattr(torch, runs[0].dtype)).max ** 0.9
+    last_finite = 0
 
-    def precondition(i: int, step: int) -> Tensor | None:
-        if step == 0 or not isinstance(stack.rule, UpdateRule):
-            return None
-        diagonal = stack.rule.preconditioner(stack.state, stack.hyper, step)
-        return None if diagonal is None else diagonal[i].clone()
-
-    def finish(i: int, status: str, step: int) -> None:
-        """Take the present state of stack position ``i``, or its last finite one."""
-        flat, buffers = stack.theta.flat.detach(), stack.buffers
-        diagonal = precondition(i, step)
-        if status == "diverged":
-            step, flat, buffers = saved
-            diagonal = None
-        solutions[stack.index[i]] = Solution(
-            flat[i].clone(), {k: v[i].clone() for k, v in buffers.items()}, status, step, diagonal,
-            curves[stack.index[i]],
-        )  # fmt: skip
+    def finish(position: int, status: str, step: int) -> None:
+        """Take the present state of a run, or its last finite one."""
+        diverged = status == "diverged"
+        at = last_finite if diverged else step
+        got = trainer.state(position, at, saved=diverged)
+        i = index[position]
+        solutions[i] = Solution(got.theta, got.buffers, status, at, got.preconditioner, curves[i])
 
     def look(step: int, log: bool) -> None:
         """Log, and let diverged and finished runs leave."""
-        nonlocal saved
-        norms = stack.theta.flat.detach().square().sum(dim=1)
-        bad = {i for i, norm in enumerate(norms.tolist()) if not norm <= limit}
+        nonlocal index, last_finite
+        bad = {i for i, norm in enumerate(trainer.norms()) if not norm <= limit}
         done: set[int] = set()
-        if log or run.stop_loss is not None:
-            seen = _evaluate(network, stack)
-            for i, point in enumerate(seen):
+        if log or runs[0].stop_loss is not None:
+            for position, point in enumerate(trainer.evaluate()):
+                run = index[position]
+                point.step = step
                 if not (math.isfinite(point.train_loss) and math.isfinite(point.test_loss)):
-                    bad.add(i)
-                elif log and i not in bad:
-                    point.step = step
-                    curves[stack.index[i]].append(point)
-                stop_loss = network.runs[stack.index[i]].stop_loss
-                if stop_loss is not None and point.train_loss <= stop_loss and i not in bad:
-                    done.add(i)
-                    if not log:
-                        point.step = step
-                        curves[stack.index[i]].append(point)
-        for i in bad:
-            finish(i, "diverged", step)
-        for i in done:
-            finish(i, "ok", step)
-        stack.drop(sorted(bad | done))
-        if stack.index:
-            saved = (
-                step, stack.theta.flat.detach().clone(), {k: v.clone() for k, v in stack.buffers.items()}
-            )  # fmt: skip
+                    bad.add(position)
+                stop_loss = runs[run].stop_loss
+                if position in bad:
+                    continue
+                if stop_loss is not None and point.train_loss <= stop_loss:
+                    done.add(position)
+                if log or position in done:
+                    curves[run].append(point)
+        for position in bad:
+            finish(position, "diverged", step)
+        for position in done:
+            finish(position, "ok", step)
+        if bad or done:
+            trainer.drop(sorted(bad | done))
+            index = [i for position, i in enumerate(index) if position not in bad | done]
+        if index:
+            trainer.save()
+            last_finite = step
 
     look(0, log=curve)
     step = 0
-    for stop in sorted(logs | check_steps(run))[1:]:
-        if stack.index:
-            stack.advance(step, stop)
+    for stop in sorted(logs | check_steps(runs[0]))[1:]:
+        if index:
+            trainer.advance(step, stop)
             step = stop
             look(step, log=curve and step in logs)
-    for i in range(len(stack.index)):
-        finish(i, "ok", step)
+    for position in range(len(index)):
+        finish(position, "ok", step)
     return [s for s in solutions if s is not None]
-
-
-def _evaluate(network: Network, stack: _Stack) -> list[CurvePoint]:
-    """Losses and errors of the runs still training, in the precision of training."""
-    theta = Parameters(stack.theta.flat.detach(), {k: v.detach() for k, v in stack.theta.named.items()})
-    got = outcome(network, theta, stack.buffers, network.train, network.test)
-    blank = [None] * len(stack.index)
-    columns = (
-        got.train_loss.tolist(),
-        got.test_loss.tolist(),
-        blank if got.train_error is None else got.train_error.tolist(),
-        blank if got.test_error is None else got.test_error.tolist(),
-    )
-    return [CurvePoint(0, *values) for values in zip(*columns, strict=True)]

@@ -11,8 +11,7 @@ import torch
 from dd.measure import hessian
 from dd.measure.spectrum import spectrum
 from dd.solve import _exact_loss
-from dd.solvers.train import train
-from tests.helpers import network_of, row_of, run_of, solve_rows
+from tests.helpers import network_of, row_of, run_of, solve_rows, trained
 
 SMALL = ("data.n_train=50", "data.n_test=30", "batch_size=full", "width=6", "data=mnist1d")
 
@@ -92,7 +91,7 @@ def test_preconditioned_condition_for_adam(model: str) -> None:
     run = run_of(*SMALL, "optimizer=adam", "steps=40", f"model={model}", "dtype=float64")
     row = row_of(*SMALL, "optimizer=adam", "steps=40", f"model={model}", "dtype=float64")
     network = network_of(run)
-    solution = train(network, torch.tensor([1e-3], dtype=torch.float64))[0]
+    solution = trained(network, 1e-3)
     scale = solution.preconditioner.rsqrt()
     matrix = scale[:, None] * dense_hessian(network, solution.theta) * scale
     values = torch.linalg.eigvalsh((matrix + matrix.T) / 2).abs()
@@ -105,14 +104,14 @@ def test_norms_are_those_of_the_solution() -> None:
     row = row_of("width=30", "optimizer=min_norm")
     assert row["gradient_norm"] < 1e-12
     run = run_of("width=30", "steps=20", "dtype=float64", "lr_unit=absolute", "lr=0.1")
-    trained = solve_rows(run)[0]
+    row = solve_rows(run)[0]
     network = network_of(run)
-    theta = train(network, torch.tensor([0.1], dtype=torch.float64))[0].theta
+    theta = trained(network, 0.1).theta
     design, targets = network.exact_train.inputs[0], network.exact_train.targets
     readout = theta.view(10, 30).T
     gradient = 2 * design.T @ (design @ readout - targets) / targets.numel()
-    assert trained["weight_norm"] == pytest.approx(float(readout.norm()), rel=1e-12)
-    assert trained["gradient_norm"] == pytest.approx(float(gradient.norm()), rel=1e-10)
+    assert row["weight_norm"] == pytest.approx(float(readout.norm()), rel=1e-12)
+    assert row["gradient_norm"] == pytest.approx(float(gradient.norm()), rel=1e-10)
 
 
 @pytest.mark.parametrize("width", [40, 200])

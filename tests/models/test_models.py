@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from dd.config import RunConfig
 from dd.registry import get
 from tests.helpers import network_of, run_of
 
@@ -15,32 +16,34 @@ X = torch.randn(20, 64, generator=torch.Generator().manual_seed(0), dtype=torch.
 SMALL = ("data.n_train=50", "data.n_test=20", "batch_size=full")
 
 
+def frozen_of(run: RunConfig) -> dict[str, torch.Tensor]:
+    return {k: torch.from_numpy(v) for k, v in run.component("model").draw_frozen(run, 64).items()}
+
+
 def features(*overrides: str) -> torch.Tensor:
     run = run_of(*overrides)
     model = run.component("model")
-    frozen, trained = model.init([run], 64, 10)
-    return model.features(run, frozen, trained, model.prepare(run, X))
+    return model.features(run, frozen_of(run), model.init([run], 64, 10), model.prepare(run, X))
 
 
 @pytest.mark.parametrize("activation", ["relu", "tanh", "erf", "fourier"])
 def test_narrow_features_are_the_first_of_wide_ones(activation: str) -> None:
     narrow, wide = (features(f"model.activation={activation}", f"width={w}") for w in (37, 500))
     assert narrow.shape == (1, 20, 37)
-    torch.testing.assert_close(narrow, wide[..., :37], rtol=1e-12, atol=1e-13)
+    assert torch.equal(narrow, wide[..., :37])
 
 
 def test_weights_are_scaled_by_the_input_dimension() -> None:
     run = run_of("width=4000")
-    frozen, _ = run.component("model").init([run], 64, 10)
-    assert frozen["features"].shape == (1, 64, 4000)
+    frozen = frozen_of(run)
+    assert frozen["features"].shape == (64, 4000)
     assert float(frozen["features"].var()) == pytest.approx(1 / 64, rel=0.02)
 
 
 @pytest.mark.parametrize(("activation", "function"), [("relu", torch.relu), ("tanh", torch.tanh), ("erf", torch.erf)])
 def test_features_are_activated_projections(activation: str, function: object) -> None:
     run = run_of(f"model.activation={activation}", "width=30")
-    frozen, _ = run.component("model").init([run], 64, 10)
-    expected = function(X @ frozen["features"][0])
+    expected = function(X @ frozen_of(run)["features"])
     torch.testing.assert_close(features(f"model.activation={activation}", "width=30")[0], expected)
 
 
@@ -85,8 +88,8 @@ def test_two_layer_net_is_torchs(activation: str, bias: bool) -> None:
 
 def test_two_layer_weights_are_nested_up_to_the_readouts_scale() -> None:
     narrow, wide = (run_of("model=two_layer", f"width={w}") for w in (10, 300))
-    small = narrow.component("model").init([narrow], 64, 10)[1]
-    large = wide.component("model").init([wide], 64, 10)[1]
+    small = narrow.component("model").init([narrow], 64, 10)
+    large = wide.component("model").init([wide], 64, 10)
     torch.testing.assert_close(small["hidden"], large["hidden"][:, :10])
     ratio = math.sqrt(300 / 10)
     torch.testing.assert_close(small["readout"][..., :10], large["readout"][..., :10] * ratio)

@@ -11,12 +11,15 @@ import torch
 from torch import nn
 
 from dd.config import RunConfig
-from dd.kernels import rules as kernel_rules
-from dd.kernels._suits import RULES, suits
+from dd.errors import ConfigError
+from dd.kernels.engine import suits
+from dd.kernels.library import library
+from dd.kernels.rules import RULES
 from dd.network import Network
 from dd.registry import get, names
-from dd.solvers.train import batch_orders, log_steps, train
-from tests.helpers import network_of, row_of, run_of
+from dd.solvers.batches import batch_orders
+from dd.solvers.train import Stack, log_steps, train
+from tests.helpers import network_of, row_of, run_of, trained
 
 DATA = ("data.n_train=60", "data.n_test=40", "dtype=float64", "data.label_noise=0.2", "lr_unit=absolute")
 TORCH: dict[str, Callable[[Any, float], torch.optim.Optimizer]] = {
@@ -36,7 +39,8 @@ class Features(nn.Module):
 
     def __init__(self, network: Network) -> None:
         super().__init__()
-        self.weight = network.frozen["features"][0]
+        frozen = network.model.draw_frozen(network.run, network.problem.inputs)
+        self.weight = torch.from_numpy(frozen["features"])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.relu(x @ self.weight)
@@ -123,7 +127,7 @@ def test_equals_a_plain_torch_loop(overrides: tuple[str, ...]) -> None:
     run = run_of(*DATA, *(() if own_batch else ("batch_size=25",)), *overrides)
     network = network_of(run)
     net = plain_loop(run, network, run.lr)
-    solution = train(network, torch.tensor([run.lr], dtype=torch.float64))[0]
+    solution = trained(network, run.lr)
     assert solution.status == "ok"
     assert solution.steps_done == run.steps
     buffers = {k: v[None] for k, v in solution.buffers.items()}
@@ -134,50 +138,101 @@ def test_equals_a_plain_torch_loop(overrides: tuple[str, ...]) -> None:
     assert (solution.theta - network.theta[0]).norm() > 1e-3
 
 
-COMPILED = [
+ENGINE = [
     ("optimizer=adamw", "optimizer.weight_decay=0.3"),
     ("optimizer=momentum", "optimizer.weight_decay=0.1", "model.activation=tanh"),
     ("optimizer=rmsprop", "optimizer.momentum=0.8", "optimizer.eps=0.01", "optimizer.weight_decay=0.05"),
     ("optimizer=adagrad", "optimizer.lr_decay=0.05", "optimizer.initial_accumulator=0.3", "optimizer.weight_decay=0.1"),
     ("optimizer=adam", "optimizer.beta1=0.5", "optimizer.eps=0.001", "optimizer.weight_decay=0.1", "batch_size=17"),
     ("optimizer=sgd", "optimizer.weight_decay=0.1", "batch_size=1"),
+    ("optimizer=nesterov", "batch_size=full", "loss=cross_entropy"),
 ]
 
 
-@pytest.mark.parametrize("overrides", COMPILED, ids=" ".join)
-@pytest.mark.parametrize("width", [1, 5, 32])
-def test_compiled_steps_equal_the_eager_ones(
-    overrides: tuple[str, ...], width: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    base = (*DATA, "model=two_layer", f"width={width}", "lr=0.03", "epochs=12", "batch_size=20")
+@pytest.mark.parametrize("overrides", ENGINE, ids=" ".join)
+@pytest.mark.parametrize(
+    "model", ["two_layer", "random_features", "random_features model.bias=true", "two_layer model.bias=false"]
+)
+@pytest.mark.parametrize("width", [1, 5, 37])
+def test_the_engines_steps_equal_the_eager_ones(overrides: tuple[str, ...], model: str, width: int) -> None:
+    base = (
+        *DATA,
+        "data.n_train=83",
+        *f"model={model}".split(),
+        f"width={width}",
+        "lr=0.03",
+        "steps=50",
+        "batch_size=20",
+    )
     run = run_of(*base, *overrides)
     network = network_of(run)
-    assert suits(run, 64, "cpu")
-    lr = torch.tensor([0.03], dtype=torch.float64)
-    compiled = train(network, lr)[0]
-    monkeypatch.setattr("dd.solvers.train.suits", lambda *_: False)
-    eager = train(network, lr)[0]
+    assert suits(run, network)
+    compiled, eager = trained(network, run.lr), trained(network, run.lr, eager=True)
     torch.testing.assert_close(compiled.theta, eager.theta, rtol=1e-10, atol=1e-12)
     assert [p.step for p in compiled.curve] == [p.step for p in eager.curve]
+    for a, b in zip(compiled.curve, eager.curve, strict=True):
+        assert vars(a) == pytest.approx(vars(b), rel=1e-9)
+    assert (compiled.preconditioner is None) == (eager.preconditioner is None)
     if compiled.preconditioner is not None:
         torch.testing.assert_close(compiled.preconditioner, eager.preconditioner, rtol=1e-8, atol=1e-12)
 
 
-def test_the_compiled_path_knows_the_rules_it_names() -> None:
-    assert set(RULES) == set(kernel_rules.RULES)
-    for name in RULES:
+def test_the_engine_was_compiled_and_knows_the_rules_it_names() -> None:
+    assert library() is not None, "pip install -e . compiles it"
+    for name, known in RULES.items():
         rule = get("optimizer", name)
-        _, states, options = kernel_rules.RULES[name]
         run = run_of(f"optimizer={name}")
         state = rule.init_state(torch.zeros(1, 2), rule.hyper([run], torch.ones(1)))
-        assert set(states) <= set(state)
-        assert set(options) <= {a.key for a in rule.options}
-        assert state.keys() == set(states) or name == "rmsprop"
+        assert state.keys() == set(known.state)
+        assert set(known.options) <= {a.key for a in rule.options}
 
 
 def test_every_iterated_optimizer_is_compared() -> None:
     iterated = {n for n in names("optimizer") if not get("optimizer", n).closed_form}
-    assert iterated == TORCH.keys() | {"lbfgs"}
+    assert iterated == TORCH.keys() | {"lbfgs", "lion", "signsgd", "muon", "pytorch_optimizer"}
+
+
+@pytest.mark.parametrize("model", ["two_layer", "random_features"])
+@pytest.mark.parametrize(("optimizer", "lr"), [("lion", 0.003), ("signsgd", 0.003), ("muon", 0.02)])
+def test_sign_methods_and_muon_learn_wherever_they_run(optimizer: str, lr: float, model: str) -> None:
+    row = row_of(f"model={model}", f"optimizer={optimizer}", "width=40", "epochs=60", f"lr={lr}", "data.n_train=100")
+    assert row["status"] == "ok"
+    assert row["train_loss"] < 0.06
+    assert row["preconditioned_condition"] is None
+
+
+@pytest.mark.parametrize(
+    "overrides", [("optimizer=lion",), ("optimizer=signsgd", "optimizer.momentum=0.9")], ids=" ".join
+)
+def test_a_packages_optimizer_is_the_packed_rule(overrides: tuple[str, ...]) -> None:
+    base = (*DATA, "model=two_layer", "width=9", "batch_size=20", "steps=40", "lr=0.003")
+    named = {"lion": "method=lion", "signsgd": "method=signsgd optimizer.arguments=momentum=0.9"}[overrides[0][10:]]
+    unpacked = ("optimizer=pytorch_optimizer", *f"optimizer.{named}".replace("arguments=", "arguments='").split())
+    unpacked = tuple(f"{o}'" if "'" in o else o for o in unpacked)
+    ours, theirs = (trained(network_of(run_of(*base, *o)), 0.003) for o in (overrides, unpacked))
+    torch.testing.assert_close(ours.theta, theirs.theta, rtol=1e-9, atol=1e-11)
+
+
+def test_a_packages_optimizer_sees_matrices() -> None:
+    row = row_of(
+        "optimizer=pytorch_optimizer",
+        "optimizer.method=soap",
+        "model=two_layer",
+        "width=6",
+        "steps=30",
+        "data.n_train=60",
+    )
+    assert row["status"] == "ok"
+    assert row["train_loss"] < 0.15
+
+
+@pytest.mark.parametrize(
+    ("override", "key"),
+    [("optimizer.method=no_such", "optimizer.method"), ("optimizer.arguments=rho", "optimizer.arguments")],
+)
+def test_a_package_s_optimizer_is_checked_first(override: str, key: str) -> None:
+    with pytest.raises(ConfigError, match=key):
+        run_of("optimizer=pytorch_optimizer", override)
 
 
 def test_lbfgs_is_torchs_with_as_many_iterations() -> None:
@@ -197,7 +252,7 @@ def test_lbfgs_is_torchs_with_as_many_iterations() -> None:
         return loss.detach()
 
     optimizer.step(closure)
-    solution = train(network, torch.tensor([1.0], dtype=torch.float64))[0]
+    solution = trained(network, 1.0)
     ours = network.outputs(network.named(solution.theta[None]), network.train.inputs, {})[0]
     # the parameters lie in another order, so sums round differently and the line searches amplify it
     torch.testing.assert_close(ours, net(x).detach(), rtol=1e-5, atol=1e-6)
@@ -216,9 +271,9 @@ def test_a_stack_trains_as_its_runs_alone(optimizer: str) -> None:
     base = (*DATA, "model=two_layer", "width=9", "batch_size=20", "steps=40", f"optimizer={optimizer}")
     runs = [run_of(*base, f"lr={lr}", f"init.scale={s}") for lr, s in ((0.01, 1), (0.03, 0.5), (0.02, 2))]
     lrs = torch.tensor([run.lr for run in runs], dtype=torch.float64)
-    together = train(network_of(*runs), lrs)
+    together = train(Stack(network_of(*runs), lrs))
     for i, run in enumerate(runs):
-        alone = train(network_of(run), lrs[i : i + 1])[0]
+        alone = trained(network_of(run), run.lr, eager=True)
         torch.testing.assert_close(together[i].theta, alone.theta, rtol=1e-10, atol=1e-12)
 
 
@@ -227,12 +282,12 @@ def test_runs_that_diverge_or_are_done_leave_the_stack_and_disturb_nobody() -> N
     runs = [run_of(*base), run_of(*base, "seed=0", "init.scale=2"), run_of(*base, "init.scale=0.5", "stop_loss=0.05")]
     lrs = torch.tensor([0.05, 50.0, 0.05], dtype=torch.float64)
     network = network_of(*[r.replace(stop_loss=0.05) for r in runs])
-    good, bad, done = train(network, lrs)
+    good, bad, done = train(Stack(network, lrs))
     assert [s.status for s in (good, bad, done)] == ["ok", "diverged", "ok"]
     assert bad.steps_done < done.steps_done <= 3000
     assert torch.isfinite(bad.theta).all()
     assert done.curve[-1].train_loss <= 0.05
-    alone = train(network_of(runs[0].replace(stop_loss=0.05)), lrs[:1])[0]
+    alone = trained(network_of(runs[0].replace(stop_loss=0.05)), 0.05, eager=True)
     assert alone.steps_done == good.steps_done
     torch.testing.assert_close(alone.theta, good.theta, rtol=1e-10, atol=1e-12)
 

@@ -1,0 +1,236 @@
+"""Runs that share data and batch order, trained together by the compiled engine."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dd.config import RunConfig
+from dd.kernels.library import library
+from dd.kernels.rules import RULES, hyper
+from dd.network import Network, Samples
+from dd.optim._base import UpdateRule
+from dd.solvers._solution import CurvePoint, Snapshot
+from dd.solvers.batches import Orders
+
+_PADDING = 16
+"""Columns of the data are padded to a multiple of this, the widest vector's lanes."""
+
+
+class _Data(ctypes.Structure):
+    """``Data`` of ``src/engine.h``."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("samples", "columns", "outputs", "batch")),
+        ("x", ctypes.c_void_p),
+        ("ldx", ctypes.c_int64),
+        ("y", ctypes.c_void_p),
+    )
+
+
+class _Run(ctypes.Structure):
+    """``Run`` of ``src/engine.h``."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("width", "bias", "two_layer", "tanh", "cross_entropy", "rule")),
+        *((name, ctypes.c_void_p) for name in ("theta", "first", "second")),
+        ("hyper", ctypes.c_double * 8),
+    )
+
+
+def suits(run: RunConfig, network: Network) -> bool:
+    """Whether the engine trains a run, decided by its own axes: design fixed, or two layers without normalisation.
+
+    A rule with eps = 0 divides zero by zero in the padding and goes the other way.
+    """
+    return (
+        network.theta.device.type == "cpu"
+        and run.optimizer in RULES
+        and (network.linear or (run.model == "two_layer" and run.normalization == "none"))
+        and run.group_options("optimizer").get("eps", 1.0) > 0
+        and library() is not None
+    )
+
+
+def stream_key(run: RunConfig, network: Network) -> Hashable:
+    """Runs with the same key see the same batches at the same steps and are trained in one call."""
+    own = None if network.prefix else (run.width, run.normalization, run.group_options("normalization").items())
+    return (
+        run.data_key, run.seed, run.dtype, run.batch_size, run.steps, run.stop_loss is None, run.model,
+        tuple(run.group_options("model").items()), repr(own),
+    )  # fmt: skip
+
+
+class _Side:
+    """Training or test samples as the engine reads them; keeps the memory alive."""
+
+    def __init__(self, samples: Samples, batch: int, *, ones: bool) -> None:
+        inputs = samples.inputs[0]
+        if ones:
+            inputs = inputs[:, :-1]
+        columns = inputs.shape[1]
+        self.x = torch.zeros(len(inputs), math.ceil(columns / _PADDING) * _PADDING, dtype=inputs.dtype)
+        self.x[:, :columns] = inputs
+        self.y = samples.targets.to(inputs.dtype).contiguous()
+        self.classes = None if samples.classes is None else samples.classes.contiguous()
+        self.data = _Data(
+            len(inputs), columns, self.y.shape[1], batch, self.x.data_ptr(), self.x.shape[1], self.y.data_ptr()
+        )
+
+
+class _Layout:
+    """Where the parameters of one run lie in its part of the engine's memory: rows are padded to whole vectors."""
+
+    def __init__(self, network: Network, columns: int, lanes: int) -> None:
+        def padded(n: int) -> int:
+            return math.ceil(n / lanes) * lanes
+
+        run, outputs = network.run, network.problem.outputs
+        self.matrices: list[tuple[int, int, int]] = []  # rows, columns in the flat parameters, columns in memory
+        if not network.linear:
+            self.matrices.append((run.width, columns, padded(columns)))
+        self.bias_apart = network.linear and network.bias
+        width = run.width + int(network.bias)
+        self.matrices.append((outputs, width, padded(run.width if self.bias_apart else width)))
+        self.size = sum(rows * ld for rows, _, ld in self.matrices) + (padded(outputs) if self.bias_apart else 0)
+
+    def copy(self, flat: Tensor, memory: Tensor, *, out: bool) -> None:
+        """Copy between flat parameters, [parameters], and memory, [size]; ``out`` of the memory, or into it."""
+        a = b = 0
+        for rows, width, ld in self.matrices:
+            outer = flat[a : a + rows * width].view(rows, width)
+            inner = memory[b : b + rows * ld].view(rows, ld)
+            shared = width - 1 if self.bias_apart else width
+            pairs = [(outer[:, :shared], inner[:, :shared])]
+            a, b = a + rows * width, b + rows * ld
+            if self.bias_apart:
+                pairs.append((outer[:, -1], memory[b : b + rows]))
+            for x, y in pairs:
+                if out:
+                    x.copy_(y)
+                else:
+                    y.copy_(x)
+
+
+class Engine:
+    """State of the runs of one stream that are still training; see :class:`dd.solvers.train.Trainer`.
+
+    Args:
+        networks: one a run; all with the same :func:`stream_key`.
+        lrs: absolute step size of each run.
+    """
+
+    def __init__(self, networks: Sequence[Network], lrs: Sequence[float]) -> None:
+        self.networks = list(networks)
+        self.runs = [network.run for network in networks]
+        widest = max(networks, key=lambda network: network.run.width)
+        run, ones = widest.run, widest.linear and widest.bias
+        assert run.batch_size is not None
+        suffix = "_f32" if widest.dtype == torch.float32 else "_f64"
+        functions: Any = library()
+        self._advance = getattr(functions, "dd_advance" + suffix)
+        self._evaluate = getattr(functions, "dd_evaluate" + suffix)
+        lanes = getattr(functions, "dd_lanes" + suffix)()
+        self._sides = [_Side(samples, run.batch_size, ones=ones) for samples in (widest.train, widest.test)]
+        self._orders = Orders(run)
+        self._layouts = [_Layout(n, self._sides[0].data.columns, lanes) for n in self.networks]
+        self._starts = np.cumsum([0] + [layout.size for layout in self._layouts]).tolist()
+        # parameters and up to two state tensors of all runs, one after the other
+        self._memory = torch.zeros(3, self._starts[-1], dtype=widest.dtype)
+        self._saved = self._memory[0]
+        self._structs = [self._struct(i, lr) for i, lr in enumerate(lrs)]
+        self._index = list(range(len(self.networks)))
+        self._lrs = list(lrs)
+        for i, network in enumerate(self.networks):
+            rule: UpdateRule = network.run.component("optimizer")
+            values = rule.hyper([network.run], torch.tensor([lrs[i]], dtype=network.dtype))
+            state = rule.init_state(network.theta[:1], values)
+            named = RULES[network.run.optimizer].state
+            for k, flat in enumerate([network.theta[0], *(state[name][0] for name in named)]):
+                self._layouts[i].copy(flat, self._part(k, i), out=False)
+        self._refresh()
+
+    def _part(self, k: int, i: int) -> Tensor:
+        """Parameters (k = 0) or state tensor k of run i, [padded parameters]."""
+        return self._memory[k, self._starts[i] : self._starts[i + 1]]
+
+    def _struct(self, i: int, lr: float) -> _Run:
+        network = self.networks[i]
+        run = network.run
+        rule = RULES[run.optimizer]
+        pointers = [self._part(k, i).data_ptr() if k <= len(rule.state) else None for k in range(3)]
+        tanh = not network.linear and run.group_options("model")["activation"] == "tanh"
+        values = (ctypes.c_double * 8)(*hyper(run, lr))
+        return _Run(
+            run.width, network.bias, not network.linear, tanh, run.loss == "cross_entropy", rule.number, *pointers,
+            values,
+        )  # fmt: skip
+
+    def _refresh(self) -> None:
+        """Array of the runs still training."""
+        self._array = (_Run * len(self._index))(*(self._structs[i] for i in self._index))
+
+    def advance(self, first: int, last: int) -> None:
+        """Take steps ``first`` + 1 ... ``last`` of every run."""
+        orders = self._orders.between(first, last)
+        failed = self._advance(
+            ctypes.byref(self._sides[0].data), self._array, ctypes.c_int64(len(self._index)),
+            orders.ctypes.data_as(ctypes.c_void_p), ctypes.c_int64(first), ctypes.c_int64(last),
+        )  # fmt: skip
+        if failed:
+            raise MemoryError("no memory for the batches of a pack")
+
+    def norms(self) -> list[float]:
+        """Squared norm of every run's parameters."""
+        return [float(self._part(0, i).double().square().sum()) for i in self._index]
+
+    def evaluate(self) -> list[CurvePoint]:
+        """Losses and errors of every run, summed in float64."""
+        count = len(self._index)
+        columns: list[list[Any]] = []
+        for side in self._sides:
+            loss, wrong = np.empty(count), np.empty(count)
+            classes = None if side.classes is None else ctypes.c_void_p(side.classes.data_ptr())
+            failed = self._evaluate(
+                ctypes.byref(side.data), self._array, ctypes.c_int64(count), classes,
+                loss.ctypes.data_as(ctypes.c_void_p), wrong.ctypes.data_as(ctypes.c_void_p),
+            )  # fmt: skip
+            if failed:
+                raise MemoryError("no memory to evaluate a pack")
+            columns.append(loss.tolist())
+            columns.append([None] * count if classes is None else wrong.tolist())
+        train, train_error, test, test_error = columns
+        return [CurvePoint(0, *p) for p in zip(train, test, train_error, test_error, strict=True)]
+
+    def save(self) -> None:
+        """Remember the parameters as the last finite ones."""
+        self._saved = self._memory[0].clone()
+
+    def state(self, position: int, step: int, *, saved: bool) -> Snapshot:
+        """Parameters of a run now, or as they were saved."""
+        i = self._index[position]
+        network, layout, rule = self.networks[i], self._layouts[i], RULES[self.runs[i].optimizer]
+        part = slice(self._starts[i], self._starts[i + 1])
+        theta = torch.empty_like(network.theta[0])
+        layout.copy(theta, self._saved[part] if saved else self._memory[0, part], out=True)
+        if saved or step == 0:
+            return Snapshot(theta, {}, None)
+        optimizer: UpdateRule = network.run.component("optimizer")
+        state = {}
+        for k, name in enumerate(rule.state, start=1):
+            state[name] = torch.empty_like(network.theta[:1])
+            layout.copy(state[name][0], self._memory[k, part], out=True)
+        values = optimizer.hyper([network.run], torch.tensor([self._lrs[i]], dtype=network.dtype))
+        diagonal = optimizer.preconditioner(state, values, step)
+        return Snapshot(theta, {}, None if diagonal is None else diagonal[0])
+
+    def drop(self, gone: Sequence[int]) -> None:
+        """Let runs go; the others do not notice."""
+        self._index = [i for position, i in enumerate(self._index) if position not in gone]
+        self._refresh()

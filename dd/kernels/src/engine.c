@@ -1,0 +1,29 @@
+/* dd's compiled engine: each function once for float (suffix _f32) and once for double (_f64). */
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PANELS_BYTES (1 << 19) /* batches laid out ahead: half of a usual second-level cache */
+
+#define NAME(n) n##_f32
+#define REAL float
+#define WORD int32_t
+#define SQRT sqrtf
+#define EXP expf
+#define TANH tanhf
+#include "vectors.h"
+#include "products.h"
+#include "rules.h"
+#include "engine.h"
+
+#define NAME(n) n##_f64
+#define REAL double
+#define WORD int64_t
+#define SQRT sqrt
+#define EXP exp
+#define TANH tanh
+#include "vectors.h"
+#include "products.h"
+#include "rules.h"
+#include "engine.h"

@@ -1,0 +1,42 @@
+/* Vectors of the machine's width, by the compiler's vector extensions (GCC, Clang). REAL is float or double. */
+#if defined(__AVX512F__)
+#define VECTOR_BYTES 64
+#elif defined(__AVX2__)
+#define VECTOR_BYTES 32
+#else
+#define VECTOR_BYTES 16
+#endif
+
+#define LANES ((int64_t)(VECTOR_BYTES / sizeof(REAL)))
+#define INLINE static inline __attribute__((always_inline))
+
+typedef REAL NAME(vec) __attribute__((vector_size(VECTOR_BYTES)));
+typedef REAL NAME(loose) __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(REAL)), may_alias));
+typedef WORD NAME(mask) __attribute__((vector_size(VECTOR_BYTES)));
+#define vec NAME(vec)
+
+INLINE vec NAME(load)(const REAL *p) { return *(const NAME(loose) *)p; }
+INLINE void NAME(store)(REAL *p, vec x) { *(NAME(loose) *)p = x; }
+INLINE vec NAME(splat)(REAL x) { return x - (vec){0}; }
+INLINE REAL NAME(total)(vec x) {
+    REAL sum = 0;
+    for (int64_t k = 0; k < LANES; k++) sum += x[k];
+    return sum;
+}
+INLINE vec NAME(root)(vec x) {
+    for (int k = 0; k < LANES; k++) x[k] = SQRT(x[k]);
+    return x;
+}
+INLINE vec NAME(select)(NAME(mask) where, vec x) { return (vec)(where & (NAME(mask))x); }
+INLINE vec NAME(sign)(vec x) {
+    return NAME(select)(x > 0, NAME(splat)(1)) - NAME(select)(x < 0, NAME(splat)(1));
+}
+INLINE int64_t NAME(padded)(int64_t n) { return (n + LANES - 1) / LANES * LANES; }
+#define load NAME(load)
+#define store NAME(store)
+#define splat NAME(splat)
+#define total NAME(total)
+#define root NAME(root)
+#define select NAME(select)
+#define sign NAME(sign)
+#define padded NAME(padded)

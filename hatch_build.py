@@ -1,0 +1,65 @@
+"""Build hook: compile ``dd/kernels/src`` into shared libraries, one for each instruction set, loaded through ctypes.
+
+The compiler is the ``ziglang`` package (Clang behind ``zig cc``), a build requirement that pip fetches by itself: no
+compiler of the system is needed, and the same sources give the same code everywhere. Without a library (an unknown
+processor, say) dd trains with PyTorch's own operations, more slowly.
+"""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+import sysconfig
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+HERE = Path(__file__).parent
+SOURCES = HERE / "dd" / "kernels" / "src"
+SUFFIX = {"Windows": ".dll", "Darwin": ".dylib"}.get(platform.system(), ".so")
+FLAGS = ("-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-shared", "-g0", "-s")
+X86 = {"baseline": "x86_64_v2", "avx2": "x86_64_v3", "avx512": "x86_64_v4"}
+
+
+def variants() -> dict[str, tuple[str, ...]]:
+    """Names of the libraries for this machine's architecture and the flags that make them."""
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        return {name: (f"-march={march}",) for name, march in X86.items()}
+    return {"baseline": ()}
+
+
+def compile_library(name: str, flags: tuple[str, ...]) -> Path:
+    """Compile one library.
+
+    Raises:
+        subprocess.CalledProcessError: the compiler refused.
+    """
+    target = SOURCES.parent / f"engine_{name}{SUFFIX}"
+    position = () if platform.system() == "Windows" else ("-fPIC", "-lm")
+    command = [sys.executable, "-m", "ziglang", "cc", *FLAGS, *flags, *position, "-o", str(target), "engine.c"]
+    subprocess.run(command, cwd=SOURCES, check=True)
+    return target
+
+
+class Hook(BuildHookInterface):
+    """Compile the engine and tell the wheel about it."""
+
+    PLUGIN_NAME = "custom"
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """See hatchling; editable installs compile in place."""
+        if self.target_name != "wheel":
+            return
+        with ThreadPoolExecutor(2) as pool:
+            libraries = list(pool.map(lambda item: compile_library(*item), variants().items()))
+        build_data["pure_python"] = False
+        build_data["tag"] = "py3-none-" + sysconfig.get_platform().replace("-", "_").replace(".", "_")
+        build_data["artifacts"] += [str(path.relative_to(HERE)) for path in libraries]
+
+
+if __name__ == "__main__":
+    for arguments in variants().items():
+        print(compile_library(*arguments))
