@@ -1,18 +1,31 @@
-"""Packs: the runs that are solved together and written as one file, planned deterministically."""
+"""Packs: the runs that are solved together and written as one file; planned as a pure function of their axes.
+
+The cost model, in seconds on one core of 2024 (constants measured, ``docs/benchmarks.md``): a run costs decompositions
+at ``DECOMPOSITION`` flop/s, and steps of a fixed overhead plus their products at ``PRODUCTS`` flop/s. A pack holds
+about ``TARGET_SECONDS`` of work, so that processes end together, and at most ``MEMORY`` bytes.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
 from dd.config import RunConfig
+from dd.kernels.rules import RULES
 
-MAX_RUNS = 64
+MAX_RUNS = 256
 """Runs of one pack at most."""
 
-TARGET_SECONDS = 1.0
+TARGET_SECONDS = 1.5
 """Small packs are merged up to about this much work: one file each would make the table slow to read."""
+
+MEMORY = 1 << 30
+"""Bytes that a pack may need; a run that needs more is a pack by itself."""
+
+DECOMPOSITION, PRODUCTS = 1.2e10, 5e10
+COMPILED_STEP, EAGER_STEP = 1.5e-6, 2e-4
+FIXED = 0.01
 
 
 @dataclass(frozen=True)
@@ -20,7 +33,7 @@ class Pack:
     """Runs solved together and written as one file.
 
     Attributes:
-        runs: in the order of the sweep.
+        runs: in the order in which they are solved.
     """
 
     runs: tuple[RunConfig, ...]
@@ -33,37 +46,66 @@ class Pack:
 
     @property
     def seconds(self) -> float:
-        """Estimated seconds on one core of 2024, for planning: decompositions and training steps."""
+        """Estimated seconds on one core."""
         return sum(estimated_seconds(run) for run in self.runs)
+
+    @property
+    def bytes(self) -> int:
+        """Estimated peak memory."""
+        return estimated_bytes(self.runs)
+
+
+def _columns(run: RunConfig) -> int:
+    """Columns of what enters training: features where they are frozen, else inputs."""
+    return run.width if run.component("model").frozen_features else run.component("data").inputs(run) + 1
+
+
+def parameters(run: RunConfig) -> int:
+    """Trained parameters of a run, give or take biases."""
+    readout = run.component("data").outputs * run.width
+    return readout if run.component("model").frozen_features else readout + _columns(run) * run.width
 
 
 def estimated_seconds(run: RunConfig) -> float:
-    """Cost model of one run: a decomposition at 10 GFLOP/s, and steps of 60 µs plus their arithmetic at 30 GFLOP/s."""
-    n, p = run.n_train, run.width
-    decomposition = 10 * n * p * min(n, p) / 1e10
+    """Cost of one run by the model above."""
+    n, p, outputs = run.n_train, run.width, run.component("data").outputs
+    frozen = run.component("model").frozen_features
+    spectra = 4.0 * n * p * min(n, p)
+    seconds = FIXED + (10 if frozen else 1) * spectra / 4 / DECOMPOSITION
     if run.steps is None or run.batch_size is None:
-        return decomposition
-    return decomposition + run.steps * (6e-5 + 40 * run.batch_size * p / 3e10)
+        return seconds
+    if frozen and run.component("optimizer").adaptive:
+        seconds += outputs * spectra / 2 / DECOMPOSITION
+    compiled = run.optimizer in RULES and (run.normalization == "none" or frozen)
+    flops = 4.0 * parameters(run) * run.batch_size
+    logged = 30 * 2.0 * parameters(run) * (n + run.n_test)
+    step = (COMPILED_STEP if compiled else EAGER_STEP) + flops / PRODUCTS
+    return seconds + run.steps * step + logged / PRODUCTS
 
 
-def estimated_bytes(run: RunConfig) -> int:
-    """Estimated peak memory of one run.
+def estimated_bytes(runs: Sequence[RunConfig]) -> int:
+    """Peak memory of some runs solved together.
 
-    Features of train and test in float64 and in the training precision, and the factors of their decomposition.
+    Shared inputs in float64 and in the training precision, once for the widest run of each kind; parameters, optimizer
+    state and copies of every run; copies and factors of the largest design matrix, which is measured alone.
     """
-    columns = run.width if run.component("model").frozen_features else run.component("data").inputs(run) + run.width
-    features = (run.n_train + run.n_test) * columns * 12
-    return features + 3 * 8 * run.n_train * run.width
+    widest: dict[Hashable, int] = {}
+    own = 0
+    for run in runs:
+        key = run.inputs_key if run.normalization == "none" else (run.inputs_key, run.width, run.normalization)
+        widest[key] = max(widest.get(key, 0), (run.n_train + run.n_test) * _columns(run) * 24)
+        own += parameters(run) * (8 if run.dtype == "float64" else 4) * 6
+    alone = max(8 * run.width * (2 * (run.n_train + run.n_test) + 3 * run.n_train) for run in runs)
+    return sum(widest.values()) + own + alone
 
 
 def describe(packs: list[Pack]) -> str:
     """The plan as a table: packs, runs, widths, estimated seconds on one core and memory."""
-    lines = ["pack                  runs  widths        seconds  MB"]
+    lines = ["pack                  runs  widths        seconds      MB"]
     for pack in packs:
         widths = [run.width for run in pack.runs]
         span = f"{min(widths)}-{max(widths)}" if len(set(widths)) > 1 else str(widths[0])
-        megabytes = max(estimated_bytes(run) for run in pack.runs) / 1e6
-        lines.append(f"{pack.pack_id}  {len(pack.runs):4d}  {span:12s}  {pack.seconds:7.1f}  {megabytes:.0f}")
+        lines.append(f"{pack.pack_id}  {len(pack.runs):4d}  {span:12s}  {pack.seconds:7.1f}  {pack.bytes / 1e6:6.0f}")
     total = sum(pack.seconds for pack in packs)
     runs = sum(len(pack.runs) for pack in packs)
     return "\n".join([*lines, f"{len(packs)} packs, {runs} runs, about {total:.0f} s on one core"])
@@ -72,27 +114,55 @@ def describe(packs: list[Pack]) -> str:
 def plan(runs: Iterable[RunConfig]) -> list[Pack]:
     """Group runs into packs, most work first.
 
-    Runs with the same features come one after the other, so that features and their decomposition are computed once;
-    runs on the same data share a pack until it holds ``TARGET_SECONDS`` of work or ``MAX_RUNS`` runs. A run's numbers
-    do not depend on the grouping.
+    Runs on the same data share a pack until it holds ``TARGET_SECONDS`` of work, ``MAX_RUNS`` runs or ``MEMORY`` bytes:
+    first those that read the same features (same model and seed), widest first, those with the same design matrix one
+    after the other, so that its decomposition is computed once. A run's numbers do not depend on the grouping.
     """
-    groups: dict[object, dict[object, list[RunConfig]]] = {}
+    groups: dict[Hashable, dict[Hashable, dict[Hashable, list[RunConfig]]]] = {}
     for run in runs:
-        groups.setdefault(run.data_key, {}).setdefault(run.feature_key, []).append(run)
+        same_data = groups.setdefault(run.data_key, {})
+        same_data.setdefault(run.inputs_key, {}).setdefault(run.feature_key, []).append(run)
     packs: list[Pack] = []
     for same_data in groups.values():
-        filling: list[RunConfig] = []
-        seconds = 0.0
-        for members in sorted(same_data.values(), key=lambda m: -Pack(tuple(m)).seconds):
-            for run in members:
-                filling.append(run)
-                seconds += estimated_seconds(run)
-                if len(filling) == MAX_RUNS:
-                    packs.append(Pack(tuple(filling)))
-                    filling, seconds = [], 0.0
-            if seconds >= TARGET_SECONDS:
-                packs.append(Pack(tuple(filling)))
-                filling, seconds = [], 0.0
-        if filling:
-            packs.append(Pack(tuple(filling)))
+        filling = _Filling()
+        for same_inputs in same_data.values():
+            for members in sorted(same_inputs.values(), key=lambda m: -sum(map(estimated_seconds, m))):
+                for run in members:
+                    if not filling.has_room(run):
+                        packs.append(filling.close())
+                    filling.add(run)
+                if filling.seconds >= TARGET_SECONDS:
+                    packs.append(filling.close())
+        if filling.runs:
+            packs.append(filling.close())
     return sorted(packs, key=lambda pack: -pack.seconds)
+
+
+class _Filling:
+    """A pack on its way."""
+
+    def __init__(self) -> None:
+        self.runs: list[RunConfig] = []
+        self.seconds = 0.0
+        self._bytes = 0
+
+    def has_room(self, run: RunConfig) -> bool:
+        """Whether a run fits in; the sum of the memory of runs alone bounds that of a pack from above."""
+        if not self.runs:
+            return True
+        if len(self.runs) == MAX_RUNS:
+            return False
+        if self._bytes + estimated_bytes([run]) > MEMORY:
+            self._bytes = estimated_bytes(self.runs)  # the bound is loose where inputs are shared
+        return self._bytes + estimated_bytes([run]) <= MEMORY
+
+    def add(self, run: RunConfig) -> None:
+        self.runs.append(run)
+        self.seconds += estimated_seconds(run)
+        self._bytes += estimated_bytes([run])
+
+    def close(self) -> Pack:
+        """The pack; the next one starts empty."""
+        pack = Pack(tuple(self.runs))
+        self.runs, self.seconds, self._bytes = [], 0.0, 0
+        return pack

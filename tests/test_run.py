@@ -190,7 +190,7 @@ def _wait_for(condition: object, seconds: float = 60) -> None:
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_ctrl_c_keeps_finished_runs_and_says_how_to_go_on(tmp_path: Path, n_jobs: int) -> None:
-    sweep = ["-m", "width=range(20,200,20)", "optimizer=adam", "steps=4000", "seed=0,1", f"n_jobs={n_jobs}"]
+    sweep = ["-m", "width=range(20,200,20)", "optimizer=adam", "steps=60000", "seed=0,1", f"n_jobs={n_jobs}"]
     process = _start(sweep, tmp_path)
     folder = tmp_path / "results/default/runs"
     _wait_for(lambda: folder.is_dir() and any(folder.glob("*.parquet")))
@@ -214,7 +214,7 @@ def test_ctrl_c_keeps_finished_runs_and_says_how_to_go_on(tmp_path: Path, n_jobs
 
 
 def test_a_killed_worker_costs_its_own_pack_only(tmp_path: Path) -> None:
-    process = _start(["-m", "width=300,301,302,303", "optimizer=adam", "steps=15000", "n_jobs=2"], tmp_path)
+    process = _start(["-m", "width=300,301,302,303", "optimizer=adam", "steps=200000", "n_jobs=2"], tmp_path)
     workers = _children_busy(process.pid)
     os.kill(workers[0], signal.SIGKILL)
     _, errors = process.communicate(timeout=120)
@@ -225,7 +225,7 @@ def test_a_killed_worker_costs_its_own_pack_only(tmp_path: Path) -> None:
 
 
 def test_neighbours_of_a_killed_run_are_computed_all_the_same(tmp_path: Path) -> None:
-    process = _start(["-m", "width=range(20,60,2)", "optimizer=sgd", "steps=8000", "n_jobs=2"], tmp_path)
+    process = _start(["-m", "width=range(20,60,2)", "optimizer=sgd", "steps=300000", "n_jobs=2"], tmp_path)
     os.kill(_children_busy(process.pid)[0], signal.SIGKILL)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors

@@ -8,13 +8,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from dd.measure.spectrum import kept, singular_values
+from dd.measure.lanczos import lanczos
+from dd.measure.spectrum import extreme_singular_values, kept
 
 DENSE_LIMIT = 1000
 """Parameters up to which a Hessian without closed form is computed in full; beyond, its condition is null."""
-
-LANCZOS_STEPS = 100
-"""At most so many Hessian-vector products to find the largest eigenvalue."""
 
 PRECONDITIONED_LIMIT = 5e11
 """Work (outputs · rows · columns · min(rows, columns)) up to which the preconditioned spectrum is computed."""
@@ -48,34 +46,8 @@ def largest_eigenvalue(loss: Loss, theta: Tensor, rtol: float = 1e-10) -> float:
     Returns:
         lambda_max; it converges from below. NaN where the loss overflows.
     """
-    product = hessian_vector(loss, theta)
-    size = theta.numel()
-    generator = torch.Generator().manual_seed(0)
-    vector = torch.randn(size, generator=generator, dtype=torch.float64).to(theta.device)
-    basis = [vector / vector.norm()]
-    diagonal: list[float] = []
-    off: list[float] = []
-    ritz = -math.inf
-    for _ in range(min(LANCZOS_STEPS, size)):
-        image = product(basis[-1])
-        diagonal.append(float(image @ basis[-1]))
-        stacked = torch.stack(basis)
-        for _ in range(2):  # twice is enough (Parlett)
-            image = image - stacked.T @ (stacked @ image)
-        if not math.isfinite(diagonal[-1]):
-            return math.nan
-        tri = torch.diag(torch.tensor(diagonal, dtype=torch.float64))
-        if off:
-            side = torch.tensor(off, dtype=torch.float64)
-            tri += torch.diag(side, 1) + torch.diag(side, -1)
-        previous, ritz = ritz, float(torch.linalg.eigvalsh(tri)[-1])
-        norm = float(image.norm())
-        scale = max(abs(d) for d in diagonal)
-        if norm <= 1e-14 * max(scale, norm) or abs(ritz - previous) <= rtol * abs(ritz):
-            break
-        off.append(norm)
-        basis.append(image / norm)
-    return ritz
+    value, _ = lanczos(hessian_vector(loss, theta), torch.empty_like(theta), rtol)
+    return value
 
 
 def condition(loss: Loss, theta: Tensor, preconditioner: Tensor | None = None) -> float:
@@ -118,5 +90,5 @@ def preconditioned_least_squares(design: Tensor, preconditioner: Tensor) -> floa
     if outputs * design.numel() * min(design.shape) > PRECONDITIONED_LIMIT:
         return math.nan
     scale = preconditioner.double().rsqrt()
-    values = torch.stack([singular_values(design * scale[c]) for c in range(outputs)])
-    return kept(values.flatten(), tuple(design.shape)).condition ** 2
+    values = torch.tensor([v for c in range(outputs) for v in extreme_singular_values(design * scale[c])])
+    return kept(values.double(), tuple(design.shape)).condition ** 2

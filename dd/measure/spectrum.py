@@ -8,6 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dd.measure.lanczos import lanczos
+
+SMALL = 100
+"""Matrices up to this size are decomposed in full: it takes no longer."""
+
 
 @dataclass(frozen=True)
 class Spectrum:
@@ -46,10 +51,35 @@ def singular_values(matrix: Tensor) -> Tensor:
 
     A matrix that is not square is reduced by QR first: as exact, and half the time of LAPACK's own way.
     """
-    wide = matrix.double() if matrix.shape[0] >= matrix.shape[1] else matrix.double().T
-    if wide.shape[0] > wide.shape[1]:
-        wide = torch.linalg.qr(wide, mode="r")[1]
-    return torch.linalg.svdvals(wide)
+    return torch.linalg.svdvals(_square(matrix))
+
+
+def _square(matrix: Tensor) -> Tensor:
+    """A triangular (or square) matrix with the same non-trivial singular values, float64."""
+    tall = matrix.double() if matrix.shape[0] >= matrix.shape[1] else matrix.double().T
+    return torch.linalg.qr(tall, mode="r")[1]
+
+
+def extreme_singular_values(matrix: Tensor) -> Tensor:
+    """Largest and smallest singular value of [rows, columns] in float64; all of them where that is not safe.
+
+    By Lanczos on RᵀR and its inverse, R from a QR factorisation; a matrix so nearly singular that rounding could
+    matter, and one on which Lanczos is slow, are decomposed in full.
+    """
+    r = _square(matrix)
+    diagonal = r.diagonal().abs()
+    size = r.shape[0]
+    if size > SMALL and float(diagonal.min()) > 1e-9 * float(diagonal.max()):
+        top, found = lanczos(lambda v: r.T @ (r @ v), diagonal, 1e-12)
+
+        def inverse(v: Tensor) -> Tensor:
+            half = torch.linalg.solve_triangular(r.T, v[:, None], upper=False)
+            return torch.linalg.solve_triangular(r, half, upper=True)[:, 0]
+
+        bottom, also = lanczos(inverse, diagonal, 1e-12) if found else (math.nan, False)
+        if found and also and 0 < bottom < 1e14 / top:
+            return torch.tensor([top**0.5, bottom**-0.5], dtype=torch.float64)
+    return torch.linalg.svdvals(r)
 
 
 def spectrum(matrix: Tensor) -> Spectrum:

@@ -70,7 +70,7 @@ def test_torch_scheme_has_the_law_of_nn_linear() -> None:
 @pytest.mark.parametrize(("model", "scheme"), [("random_features", "fan_in"), ("two_layer", "torch")])
 def test_default_is_the_models_own_and_scale_multiplies(model: str, scheme: str) -> None:
     default, named, scaled = (
-        run_of(f"model={model}", *extra).component("model").init([run_of(f"model={model}", *extra)], 64, 10)[1]
+        run_of(f"model={model}", *extra).component("model").init([run_of(f"model={model}", *extra)], 64, 10)
         for extra in ((), (f"init={scheme}",), ("init.scale=3",))
     )
     for key in default:
