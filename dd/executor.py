@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
-import os
 import signal
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +13,7 @@ from typing import Any
 from dd.config import Settings
 from dd.errors import DDError, StoreError
 from dd.pack import Pack
+from dd.processes import context, one_thread
 from dd.results import Store
 from dd.solve import Row, run_axes
 
@@ -87,15 +86,6 @@ class _Worker:
     pack: Pack | None = None
 
 
-def _context() -> Any:
-    """Processes that do not inherit the parent's threads; one import of torch serves them all."""
-    methods = multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-    if "forkserver" in methods:
-        context.set_forkserver_preload(["dd.solve"])
-    return context
-
-
 def execute_inline(packs: Sequence[Pack], settings: Settings) -> Iterator[tuple[Pack, Row]]:
     """Solve packs in this process, one after the other; yields (pack, row) for each run when its pack is written."""
     for pack in packs:
@@ -118,16 +108,14 @@ def execute_processes(
         StoreError: a part could not be written.
         RuntimeError: a pack failed outside any run.
     """
-    context = _context()
-    # inherited: the linear algebra of every library in a worker stays on one thread
-    before = {key: os.environ.get(key) for key in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-    os.environ.update(dict.fromkeys(before, "1"))
+    workers_of = context()
     waiting = list(reversed(packs))
 
     def start() -> _Worker:
-        ours, theirs = context.Pipe()
-        process = context.Process(target=_worker, args=(theirs, settings), daemon=True)
-        process.start()
+        ours, theirs = workers_of.Pipe()
+        process = workers_of.Process(target=_worker, args=(theirs, settings), daemon=True)
+        with one_thread():
+            process.start()
         theirs.close()
         return _Worker(process, ours)
 
@@ -171,8 +159,3 @@ def execute_processes(
         for worker in workers:
             worker.process.join()
             worker.connection.close()
-        for key, value in before.items():
-            if value is None:
-                os.environ.pop(key, None)
-            else:
-                os.environ[key] = value

@@ -12,6 +12,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf.errors import OmegaConfBaseException
 
 from dd.errors import ConfigError, DDError, RunsFailed, Stop
+from dd.processes import warm_up
 from dd.task import conf_dir, task
 
 USAGE, FAILED, INTERRUPTED = 2, 1, 130
@@ -42,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         print(help_text())
         return 0
+    warm_up(sys.argv[1:])
     verbose = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come here instead of being printed by Hydra
     try:

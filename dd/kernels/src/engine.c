@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PANELS_BYTES (1 << 19) /* batches laid out ahead: half of a usual second-level cache */
+#define AHEAD_BYTES (1 << 22) /* batches laid out ahead: a part of a usual third-level cache */
 
 #define NAME(n) n##_f32
 #define REAL float

@@ -240,17 +240,34 @@ static void NAME(free_scratch)(NAME(Scratch) *s) {
     free((void *)s->hidden_rows);
 }
 
+static int64_t NAME(state_bytes)(const NAME(Data) *data, const NAME(Run) *run) {
+    const int64_t hidden = run->two_layer ? run->width * padded(data->columns) : 0;
+    const int64_t tensors = 1 + (run->first != NULL) + (run->second != NULL);
+    return (hidden + data->outputs * padded(run->width + run->bias)) * tensors * (int64_t)sizeof(REAL);
+}
+
+static void NAME(take_step)(const NAME(Data) *data, const NAME(Run) *run, const NAME(Batch) *b, NAME(Scratch) *s,
+                            int64_t number) {
+    if (run->two_layer) {
+        for (int64_t j = 0; j <= run->width; j++) s->hidden_rows[j] = s->hidden + j * b->vectors * LANES;
+        NAME(step_two_layer)(data, run, b, s, number);
+    } else {
+        NAME(step_linear)(data, run, b, s, number);
+    }
+}
+
 /* Take steps first + 1 ... last of every run. `orders`: order of the samples in each epoch from the one of step
    `first` on, [epochs, samples]. Returns 0, or 1 where memory is short.
 
-   The batches of up to `PANELS` steps are laid out once and serve all runs. Which loop is outer changes no bit. */
+   Batches are laid out once, as many ahead as AHEAD_BYTES hold, and serve all runs. The order of runs changes no bit. */
 int NAME(dd_advance)(const NAME(Data) *data, const NAME(Run) *runs, int64_t count, const int64_t *orders, int64_t first,
                      int64_t last) {
     const int64_t per_epoch = (data->samples + data->batch - 1) / data->batch, epoch = first / per_epoch;
     const int64_t vectors = padded(data->batch) / LANES, two_layer = runs[0].two_layer;
     const int64_t panel = two_layer ? NAME(blocks)(vectors) * BLOCK * LANES * data->columns : 1;
-    const int64_t footprint = (panel + (two_layer ? data->batch * data->ldx : data->batch * data->ldx)) * sizeof(REAL);
-    int64_t ahead = footprint > PANELS_BYTES / 16 ? 1 : PANELS_BYTES / footprint;
+    const int64_t footprint = (panel + data->batch * data->ldx) * (int64_t)sizeof(REAL);
+    int64_t ahead = AHEAD_BYTES / footprint;
+    if (ahead < 1) ahead = 1;
     if (ahead > per_epoch) ahead = per_epoch;
     NAME(Scratch) s;
     NAME(Batch) *batches = calloc((size_t)ahead, sizeof(NAME(Batch)));
@@ -271,16 +288,14 @@ int NAME(dd_advance)(const NAME(Data) *data, const NAME(Run) *runs, int64_t coun
             b->vectors = padded(b->size) / LANES;
             NAME(fill_batch)(data, orders + (number / per_epoch - epoch) * data->samples + start, (int)two_layer, b);
         }
+        /* runs smaller than a batch take turns at each batch; larger ones stay while they are in the cache */
+        for (int64_t t = 0; t < take; t++)
+            for (int64_t k = 0; k < count; k++)
+                if (NAME(state_bytes)(data, runs + k) < footprint)
+                    NAME(take_step)(data, runs + k, batches + t, &s, at + t + 1);
         for (int64_t k = 0; k < count; k++)
-            for (int64_t t = 0; t < take; t++) {
-                if (two_layer) {
-                    const int64_t lanes = batches[t].vectors * LANES;
-                    for (int64_t j = 0; j <= runs[k].width; j++) s.hidden_rows[j] = s.hidden + j * lanes;
-                    NAME(step_two_layer)(data, runs + k, batches + t, &s, at + t + 1);
-                } else {
-                    NAME(step_linear)(data, runs + k, batches + t, &s, at + t + 1);
-                }
-            }
+            if (NAME(state_bytes)(data, runs + k) >= footprint)
+                for (int64_t t = 0; t < take; t++) NAME(take_step)(data, runs + k, batches + t, &s, at + t + 1);
         at += take;
     }
     for (int64_t k = 0; batches && k < ahead; k++) {
