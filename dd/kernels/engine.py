@@ -148,13 +148,23 @@ class Engine:
         self._index = list(range(len(self.networks)))
         self._lrs = list(lrs)
         for i, network in enumerate(self.networks):
-            rule: UpdateRule = network.run.component("optimizer")
-            values = rule.hyper([network.run], torch.tensor([lrs[i]], dtype=network.dtype))
-            state = rule.init_state(network.theta[:1], values)
-            named = RULES[network.run.optimizer].state
-            for k, flat in enumerate([network.theta[0], *(state[name][0] for name in named)]):
-                self._layouts[i].copy(flat, self._part(k, i), out=False)
+            self._layouts[i].copy(network.theta[0], self._part(0, i), out=False)
+        self._start_states()
         self._refresh()
+
+    def _start_states(self) -> None:
+        """Fill the state tensors, each with one number, as :meth:`UpdateRule.init_state` says."""
+        for name in sorted({run.optimizer for run in self.runs}):
+            if not RULES[name].state:
+                continue
+            members = [i for i, run in enumerate(self.runs) if run.optimizer == name]
+            rule: UpdateRule = self.runs[members[0]].component("optimizer")
+            one = torch.zeros(len(members), 1, dtype=self._memory.dtype)
+            state = rule.init_state(one, rule.hyper([self.runs[i] for i in members], one[:, 0]))
+            for k, key in enumerate(RULES[name].state, start=1):
+                for i, value in zip(members, state[key][:, 0].tolist(), strict=True):
+                    if value:
+                        self._part(k, i).fill_(value)
 
     def _part(self, k: int, i: int) -> Tensor:
         """Parameters (k = 0) or state tensor k of run i, [padded parameters]."""
@@ -219,9 +229,9 @@ class Engine:
         part = slice(self._starts[i], self._starts[i + 1])
         theta = torch.empty_like(network.theta[0])
         layout.copy(theta, self._saved[part] if saved else self._memory[0, part], out=True)
-        if saved or step == 0:
-            return Snapshot(theta, {}, None)
         optimizer: UpdateRule = network.run.component("optimizer")
+        if saved or step == 0 or not optimizer.adaptive:
+            return Snapshot(theta, {}, None)
         state = {}
         for k, name in enumerate(rule.state, start=1):
             state[name] = torch.empty_like(network.theta[:1])

@@ -19,9 +19,19 @@ INLINE vec NAME(load)(const REAL *p) { return *(const NAME(loose) *)p; }
 INLINE void NAME(store)(REAL *p, vec x) { *(NAME(loose) *)p = x; }
 INLINE vec NAME(splat)(REAL x) { return x - (vec){0}; }
 INLINE REAL NAME(total)(vec x) {
-    REAL sum = 0;
-    for (int64_t k = 0; k < LANES; k++) sum += x[k];
-    return sum;
+#if VECTOR_BYTES == 64 /* halves are added until one lane is left */
+    typedef REAL half __attribute__((vector_size(32)));
+    half h = *(half *)&x + *((half *)&x + 1);
+#elif VECTOR_BYTES == 32
+    vec h = x;
+#endif
+#if VECTOR_BYTES > 16
+    typedef REAL quarter __attribute__((vector_size(16)));
+    quarter q = *(quarter *)&h + *((quarter *)&h + 1);
+#else
+    vec q = x;
+#endif
+    return sizeof(REAL) == 8 ? q[0] + q[1] : (q[0] + q[2 % (16 / sizeof(REAL))]) + (q[1] + q[3 % (16 / sizeof(REAL))]);
 }
 INLINE vec NAME(root)(vec x) {
     for (int k = 0; k < LANES; k++) x[k] = SQRT(x[k]);
