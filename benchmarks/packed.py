@@ -247,7 +247,9 @@ def main() -> None:
     options = parser.parse_args()
     names = [*ROWS, "main_job"]
     if options.list:
-        print("\n".join([*(f"{key:15s} {row.name}" for key, row in ROWS.items()), "main_job        the README's sweep"]))
+        print(
+            "\n".join([*(f"{key:15s} {row.name}" for key, row in ROWS.items()), "main_job        the README's sweep"])
+        )
         return
     if unknown := set(options.rows) - set(names):
         parser.error(f"no row {', '.join(sorted(unknown))}; there are {', '.join(names)}")

@@ -1,8 +1,8 @@
 """Packs: the runs that are solved together and written as one file; planned as a pure function of their axes.
 
 The cost model, in seconds on one core of 2024 (constants measured, ``docs/benchmarks.md``): a run costs decompositions
-at ``DECOMPOSITION`` flop/s, and steps of a fixed overhead plus their products at ``PRODUCTS`` flop/s. A pack holds
-about ``TARGET_SECONDS`` of work, so that processes end together, and at most ``MEMORY`` bytes.
+at ``DECOMPOSITION`` flop/s, and steps of a fixed overhead plus their products at ``PRODUCTS`` flop/s. A pack
+grows up to :class:`Limits`.
 """
 
 from __future__ import annotations
@@ -14,14 +14,27 @@ from dataclasses import dataclass
 from dd.config import RunConfig
 from dd.kernels.rules import RULES
 
-MAX_RUNS = 256
-"""Runs of one pack at most."""
 
-TARGET_SECONDS = 1.5
-"""Small packs are merged up to about this much work: one file each would make the table slow to read."""
+@dataclass(frozen=True)
+class Limits:
+    """How large a pack may grow.
 
-MEMORY = 1 << 30
-"""Bytes that a pack may need; a run that needs more is a pack by itself."""
+    Attributes:
+        runs: runs at most.
+        seconds: merged up to about this much work; smaller packs would make the table slow to read.
+        bytes: memory at most; a run that needs more is a pack by itself.
+    """
+
+    runs: int
+    seconds: float
+    bytes: int
+
+
+ON_CPU = Limits(256, 1.5, 1 << 30)
+"""Several packs for each process, so that processes end together."""
+
+ON_GPU = Limits(4096, 600.0, 16 << 30)
+"""Few packs: a GPU wants many runs at once."""
 
 DECOMPOSITION, PRODUCTS = 1.2e10, 5e10
 COMPILED_STEP, EAGER_STEP = 1.5e-6, 2e-4
@@ -111,12 +124,12 @@ def describe(packs: list[Pack]) -> str:
     return "\n".join([*lines, f"{len(packs)} packs, {runs} runs, about {total:.0f} s on one core"])
 
 
-def plan(runs: Iterable[RunConfig]) -> list[Pack]:
+def plan(runs: Iterable[RunConfig], limits: Limits = ON_CPU) -> list[Pack]:
     """Group runs into packs, most work first.
 
-    Runs on the same data share a pack until it holds ``TARGET_SECONDS`` of work, ``MAX_RUNS`` runs or ``MEMORY`` bytes:
-    first those that read the same features (same model and seed), widest first, those with the same design matrix one
-    after the other, so that its decomposition is computed once. A run's numbers do not depend on the grouping.
+    Runs on the same data share a pack within ``limits``: first those that read the same features (same model and
+    seed), widest first, those with the same design matrix one after the other, so that its decomposition is computed
+    once. A run's numbers do not depend on the grouping.
     """
     groups: dict[Hashable, dict[Hashable, dict[Hashable, list[RunConfig]]]] = {}
     for run in runs:
@@ -124,14 +137,14 @@ def plan(runs: Iterable[RunConfig]) -> list[Pack]:
         same_data.setdefault(run.inputs_key, {}).setdefault(run.feature_key, []).append(run)
     packs: list[Pack] = []
     for same_data in groups.values():
-        filling = _Filling()
+        filling = _Filling(limits)
         for same_inputs in same_data.values():
             for members in sorted(same_inputs.values(), key=lambda m: -sum(map(estimated_seconds, m))):
                 for run in members:
                     if not filling.has_room(run):
                         packs.append(filling.close())
                     filling.add(run)
-                if filling.seconds >= TARGET_SECONDS:
+                if filling.seconds >= limits.seconds:
                     packs.append(filling.close())
         if filling.runs:
             packs.append(filling.close())
@@ -141,7 +154,8 @@ def plan(runs: Iterable[RunConfig]) -> list[Pack]:
 class _Filling:
     """A pack on its way."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
         self.runs: list[RunConfig] = []
         self.seconds = 0.0
         self._bytes = 0
@@ -150,11 +164,11 @@ class _Filling:
         """Whether a run fits in; the sum of the memory of runs alone bounds that of a pack from above."""
         if not self.runs:
             return True
-        if len(self.runs) == MAX_RUNS:
+        if len(self.runs) == self.limits.runs:
             return False
-        if self._bytes + estimated_bytes([run]) > MEMORY:
+        if self._bytes + estimated_bytes([run]) > self.limits.bytes:
             self._bytes = estimated_bytes(self.runs)  # the bound is loose where inputs are shared
-        return self._bytes + estimated_bytes([run]) <= MEMORY
+        return self._bytes + estimated_bytes([run]) <= self.limits.bytes
 
     def add(self, run: RunConfig) -> None:
         self.runs.append(run)

@@ -94,7 +94,8 @@ def solve(pack: Pack, settings: Settings, solved: Solved, on_run: Callable[[Row]
                     context.errors[run] = error
         _train(list(jobs.values()), context)
         for run in pack.runs:
-            row, curve = None, []
+            row: Row | None = None
+            curve: list[CurvePoint] = []
             with _timed(context, run):
                 try:
                     if run not in context.errors:
@@ -285,8 +286,11 @@ def _train(jobs: list[_Job], context: _Context) -> None:
             for job, solution in zip(members, train(trainer), strict=True):
                 job.solution = solution
         except Exception as error:
-            if len(members) > 1:  # whoever is to blame, the others get their chance alone
-                groups = [[job] for job in members] + groups
+            if len(members) > 1:  # memory may be short, or one run to blame: halves get their chance
+                middle = len(members) // 2
+                for half in (members[middle:], members[:middle]):
+                    split = together([job.network for job in half])
+                    groups = [[half[i] for i in part] for part in split] + groups
             else:
                 context.errors[members[0].run] = error
         finally:

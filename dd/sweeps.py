@@ -14,7 +14,7 @@ from dd.config import RunConfig, Settings
 from dd.data._problem import load
 from dd.errors import ConfigError
 from dd.executor import WorkerDied, execute_inline, execute_processes
-from dd.pack import Pack, plan
+from dd.pack import ON_CPU, ON_GPU, Limits, Pack, plan
 from dd.pack import describe as plan_table
 from dd.progress import Progress
 from dd.results import Store, rows_of
@@ -104,7 +104,7 @@ def run_sweep(runs: Sequence[RunConfig], settings: Settings, command: str = "") 
     elif skipped:
         _say(f"already in {store.runs}; force=true computes it again")
     if settings.plan_only:
-        print(plan_table(plan(todo)))
+        print(plan_table(plan(todo, _limits(settings))))
         return Outcome()
     if todo:
         _execute(todo, settings, store, many, command)
@@ -114,13 +114,17 @@ def run_sweep(runs: Sequence[RunConfig], settings: Settings, command: str = "") 
     return outcome
 
 
+def _limits(settings: Settings) -> Limits:
+    return ON_CPU if device_of(settings).type == "cpu" else ON_GPU
+
+
 def _say(text: str) -> None:
     print(f"dd: {text}", file=sys.stderr, flush=True)
 
 
 def _execute(todo: list[RunConfig], settings: Settings, store: Store, many: bool, command: str) -> None:
     start = datetime.now(UTC)
-    packs = plan(todo)
+    packs = plan(todo, _limits(settings))
     n_jobs = worker_count(settings, packs)
     events: Any = execute_inline(packs, settings) if n_jobs == 1 else execute_processes(packs, settings, n_jobs)
     try:

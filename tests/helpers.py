@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from dd.config import RunConfig, Settings, resolve
 from dd.data._problem import load
-from dd.network import Network
+from dd.network import Inputs, Network, common_inputs
 from dd.pack import Pack
 from dd.solve import Row, Solved, solve
 from dd.solvers._solution import Solution
@@ -50,6 +50,18 @@ def row_of(*overrides: str) -> Row:
 def network_of(*runs: RunConfig, dtype: torch.dtype = torch.float64) -> Network:
     """The stack of some runs on a CPU."""
     return Network(runs, load(runs[0], Settings()), torch.device("cpu"), dtype)
+
+
+def networks_of(runs: list[RunConfig]) -> list[Network]:
+    """Networks that share the inputs of the widest run, as in a pack."""
+    problem = load(runs[0], Settings())
+    shared: dict[object, Inputs] = {}
+    for run in sorted(runs, key=lambda run: -run.width):
+        if run.inputs_key not in shared:
+            shared[run.inputs_key] = common_inputs(run, problem, torch.device("cpu"))
+    return [
+        Network([run], problem, torch.device("cpu"), getattr(torch, run.dtype), shared[run.inputs_key]) for run in runs
+    ]
 
 
 def trained(network: Network, lr: float, *, eager: bool = False) -> Solution:

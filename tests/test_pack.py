@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 
-from dd.pack import MAX_RUNS, plan
+from dd.pack import ON_CPU, ON_GPU, Limits, estimated_bytes, estimated_seconds, plan
 from tests.helpers import run_of
 
 BASE = run_of()
@@ -42,4 +42,34 @@ def test_most_work_comes_first_and_small_runs_share_files() -> None:
     seconds = [pack.seconds for pack in packs]
     assert seconds == sorted(seconds, reverse=True)
     tiny = plan([BASE.replace(width=5, seed=s, optimizer="min_norm", steps=None) for s in range(200)])
-    assert len(tiny) == -(-200 // MAX_RUNS)
+    assert len(tiny) <= 200 * estimated_seconds(tiny[0].runs[0]) / ON_CPU.seconds + 1
+    assert max(len(pack.runs) for pack in plan(RUNS * 1, Limits(4, 1e9, 1 << 40))) == 4
+
+
+def test_a_pack_that_would_not_fit_is_split() -> None:
+    whole = plan(RUNS, ON_GPU)
+    assert len(whole) == 1
+    limit = whole[0].bytes // 2
+    split = plan(RUNS, Limits(10_000, 1e9, limit))
+    assert len(split) > 1
+    assert all(pack.bytes <= limit for pack in split)
+    assert {run for pack in split for run in pack.runs} == set(RUNS)
+    alone = plan(RUNS, Limits(10_000, 1e9, 1))
+    assert [len(pack.runs) for pack in alone] == [1] * len(RUNS), "a run that needs more is a pack by itself"
+
+
+def test_shared_features_are_counted_once() -> None:
+    one = BASE.replace(width=2000)
+    twenty = [one.replace(lr=0.1 + k / 100) for k in range(20)]
+    assert estimated_bytes(twenty) < 3 * estimated_bytes([one])
+
+
+def test_estimates_grow_with_what_costs() -> None:
+    base = BASE.replace(width=500, optimizer="sgd")
+    for dearer in (
+        base.replace(width=1000),
+        base.replace(steps=50_000),
+        base.replace(optimizer="adam"),
+        base.replace(n_train=1500),
+    ):
+        assert estimated_seconds(dearer) > estimated_seconds(base)

@@ -15,13 +15,12 @@ from dd.config import RunConfig
 from dd.models._base import ACTIVATIONS, BIAS, Model
 from dd.streams import stream
 
-
 TILE = 256
 """Columns of one matrix product: its shape, and with it every bit of a feature, is the same for all widths."""
 
 
 def _in_tiles(x: Tensor, weight: Tensor) -> Tensor:
-    """x · weight, [runs, samples, columns], each product as wide as a tile."""
+    """X · weight, [runs, samples, columns], each product as wide as a tile."""
     tiles = [torch.nn.functional.pad(w, (0, TILE - w.shape[1])) for w in weight.split(TILE, dim=1)]
     return torch.cat([x @ tile for tile in tiles], dim=-1)[..., : weight.shape[1]]
 

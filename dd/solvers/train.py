@@ -16,6 +16,7 @@ from dd.measure.outcome import outcome
 from dd.models._base import Tensors
 from dd.network import Network
 from dd.optim._base import State, UnpackedRule, UpdateRule
+from dd.solvers import grid
 from dd.solvers._solution import CurvePoint, Snapshot, Solution
 from dd.solvers.batches import Batches
 
@@ -179,12 +180,22 @@ class Stack:
 
 
 def together(networks: Sequence[Network]) -> list[list[int]]:
-    """Positions of the runs that one trainer takes: all of one stream in the engine, every other run alone."""
+    """Positions of the runs that one trainer takes.
+
+    On a CPU the engine takes all runs of a stream, on a GPU a grid those of like width; every other run is alone.
+    """
     groups: dict[Hashable, list[int]] = {}
+    packed = []
     for i, network in enumerate(networks):
-        fits = engine.suits(network.run, network)
-        groups.setdefault(engine.stream_key(network.run, network) if fits else i, []).append(i)
-    return list(groups.values())
+        if network.theta.device.type != "cpu" and grid.suits(network.run, network):
+            packed.append(i)
+        else:
+            fits = engine.suits(network.run, network)
+            groups.setdefault(engine.stream_key(network.run, network) if fits else i, []).append(i)
+    out = list(groups.values())
+    for members in grid.grids([networks[i] for i in packed]):
+        out.append([packed[k] for k in members])
+    return out
 
 
 def trainer_of(networks: Sequence[Network], lrs: Sequence[float]) -> Trainer:
@@ -192,6 +203,8 @@ def trainer_of(networks: Sequence[Network], lrs: Sequence[float]) -> Trainer:
     first = networks[0]
     if engine.suits(first.run, first):
         return engine.Engine(networks, lrs)
+    if first.theta.device.type != "cpu" and grid.suits(first.run, first):
+        return grid.Grid(networks, lrs)
     return Stack(first, torch.tensor(lrs, dtype=torch.float64, device=first.theta.device))
 
 

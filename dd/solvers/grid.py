@@ -1,0 +1,296 @@
+"""Packed training in PyTorch's own operations, for a GPU: seeds, widths and optimizers of a pack in one tensor program.
+
+Runs of several seeds form a grid [seeds, runs]: every seed has the same combinations of width, optimizer and options,
+padded to the widest of a bucket. All runs of a seed read the same batch, so that the first layer of a whole row
+of the grid (for frozen features: all read-outs side by side) is one product. Padding is exact: a hidden unit whose
+weights are all zero outputs zero and has no gradient, a frozen feature beyond a run's width gets none, and no update
+rule moves a zero without gradient. Products of other shapes round in other
+ways, so that a run equals the run alone up to rounding, not bit for bit; on a CPU dd trains with
+:mod:`dd.kernels` instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dd import losses
+from dd.config import RunConfig
+from dd.kernels.engine import stream_key
+from dd.network import Network
+from dd.optim._base import State, UpdateRule
+from dd.optim.muon import Muon
+from dd.solvers._solution import CurvePoint, Snapshot
+from dd.solvers.batches import Orders
+
+WASTE = 1.15
+"""A bucket's widest run is at most so many times as wide as its narrowest: at most 15 % of a product is padding."""
+
+PIECE = 1 << 27
+"""Hidden activations held at once when losses are evaluated."""
+
+
+def suits(run: RunConfig, network: Network) -> bool:
+    """Whether a grid trains a run: fixed design or two layers without normalisation, and a rule that packs."""
+    rule = run.component("optimizer")
+    return (
+        isinstance(rule, UpdateRule)
+        and not isinstance(rule, Muon)  # its products see the padded shapes
+        and (network.linear or (run.model == "two_layer" and run.normalization == "none"))
+        and network.prefix
+        and run.group_options("optimizer").get("eps", 1.0) > 0
+    )
+
+
+def grids(networks: Sequence[Network]) -> list[list[int]]:
+    """Positions of the runs of each grid, seed by seed; every network :func:`suits`."""
+    streams: dict[Hashable, dict[int, list[int]]] = {}
+    for i, network in enumerate(networks):
+        run = network.run
+        streams.setdefault(stream_key(run.replace(seed=0), network), {}).setdefault(run.seed, []).append(i)
+    out: list[list[int]] = []
+    for seeds in streams.values():
+        rows: dict[Hashable, list[list[int]]] = {}
+        for members in seeds.values():
+            for bucket in _buckets(networks, members):
+                same = tuple((networks[i].run.width, networks[i].run.optimizer) for i in bucket)
+                rows.setdefault(same, []).append(bucket)
+        out += [[i for row in grid for i in row] for grid in rows.values()]
+    return out
+
+
+def _buckets(networks: Sequence[Network], members: list[int]) -> list[list[int]]:
+    """Split the runs of one seed into buckets of like width; within one, runs of an optimizer lie side by side."""
+    out: list[list[int]] = []
+    widest = 0
+    for i in sorted(members, key=lambda i: -networks[i].run.width):
+        width = networks[i].run.width
+        if not out or widest > WASTE * width:
+            out.append([])
+            widest = width
+        out[-1].append(i)
+    return [sorted(bucket, key=lambda i: (networks[i].run.optimizer, -networks[i].run.width)) for bucket in out]
+
+
+class _Optimizer:
+    """An update rule and its slice of every row of the grid."""
+
+    def __init__(self, runs: Sequence[Sequence[RunConfig]], lrs: Tensor, part: slice, theta: Tensor) -> None:
+        self.part = part
+        self.rule: UpdateRule = runs[0][0].component("optimizer")
+        flat = self.rule.hyper([run for row in runs for run in row], lrs.flatten())
+        # [runs, 1] -> [seeds, runs, 1]
+        self.hyper = {k: v.view(*lrs.shape, 1) for k, v in flat.items()}
+        self.state: State = self.rule.init_state(theta[:, part], self.hyper)
+
+
+class Grid:
+    """A grid of runs that are still training; see :class:`dd.solvers.train.Trainer`.
+
+    Args:
+        networks: one a run, in the order of :func:`grids`.
+        lrs: absolute step size of each run.
+    """
+
+    def __init__(self, networks: Sequence[Network], lrs: Sequence[float]) -> None:
+        self.networks = list(networks)
+        self.runs = [network.run for network in networks]
+        seeds = list(dict.fromkeys(run.seed for run in self.runs))
+        rows, columns = len(seeds), len(self.runs) // len(seeds)
+        first = max(networks, key=lambda network: network.run.width)
+        self.device, self.dtype, self.linear, self.bias = first.theta.device, first.dtype, first.linear, first.bias
+        self.outputs, self.width = first.problem.outputs, first.run.width
+        self._relu = self.linear or first.run.group_options("model")["activation"] == "relu"
+        self._losses = sorted({run.loss for run in self.runs})
+        self._cross_entropy = torch.tensor([run.loss == "cross_entropy" for run in self.runs], device=self.device)
+        self._batch = first.run.batch_size or 0
+        self._shape = (rows, columns)
+        # one orders and one set of inputs for each seed; two-layer nets share theirs
+        heads = [networks[r * columns] for r in range(rows)]
+        self._orders = [Orders(network.run) for network in heads]
+        widest = [max(networks[r * columns : (r + 1) * columns], key=lambda n: n.run.width) for r in range(rows)]
+        self._train, self._test = (self._inputs(widest, side) for side in ("train", "test"))
+        samples = first.train, first.test
+        self._targets = [s.targets.to(self.dtype) for s in samples]
+        self._classes = [s.classes for s in samples]
+        for network in networks:
+            network.release()
+        self._readout_columns = self.width + int(self.bias)
+        hidden = 0 if self.linear else self.width * self._train.shape[2]
+        self.theta = torch.zeros(rows, columns, hidden + self.outputs * self._readout_columns, device=self.device,
+                                 dtype=self.dtype)  # fmt: skip
+        self.grad = torch.zeros_like(self.theta)
+        for i, network in enumerate(networks):
+            self._copy(network, network.theta, self.theta[divmod(i, columns)], out=False)
+        lr = torch.tensor(lrs, dtype=self.dtype, device=self.device).view(rows, columns)
+        self._optimizers = []
+        names = [run.optimizer for run in self.runs[:columns]]
+        for name in dict.fromkeys(names):
+            at = [c for c in range(columns) if names[c] == name]
+            part = slice(at[0], at[-1] + 1)
+            members = [self.runs[r * columns + at[0] : r * columns + at[-1] + 1] for r in range(rows)]
+            self._optimizers.append(_Optimizer(members, lr[:, part], part, self.theta))
+        # a narrow run's features are the first of a wide one's: the others are there, but not its own
+        widths = torch.tensor([run.width for run in self.runs[:columns]], device=self.device)
+        self._own = (torch.arange(self.width, device=self.device) < widths[:, None])[:, None].to(self.dtype)
+        self._index = list(range(len(self.runs)))
+        self.save()
+
+    def _inputs(self, widest: list[Network], side: str) -> Tensor:
+        """[seeds or 1, samples, columns]; a column of ones of a fixed design is left to the bias."""
+        kept = widest[:1] if not self.linear else widest
+        got = torch.cat([getattr(network, side).inputs for network in kept])
+        return got[..., : self.width] if self.linear else got
+
+    def _named(self, flat: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Views [..., width, inputs], [..., outputs, width] and [..., outputs, 0 or 1] of flat parameters."""
+        split = flat.shape[-1] - self.outputs * self._readout_columns
+        hidden = flat[..., :split].unflatten(-1, (self.width, -1)) if split else flat[..., :0]
+        readout = flat[..., split:].unflatten(-1, (self.outputs, self._readout_columns))
+        return hidden, readout[..., : self.width], readout[..., self.width :]
+
+    def _copy(self, network: Network, flat: Tensor, padded: Tensor, *, out: bool) -> None:
+        """Copy between a run's own parameters, [1, parameters], and its place in the grid, [padded parameters]."""
+        own, width = network.named(flat).named, network.run.width
+        hidden, readout, bias = self._named(padded)
+        pairs = [(own["readout"][0][:, :width], readout[:, :width])]
+        if self.bias:
+            pairs.append((own["readout"][0][:, width:], bias))
+        if not self.linear:
+            pairs.append((own["hidden"][0], hidden[:width]))
+        for a, b in pairs:
+            if out:
+                a.copy_(b)
+            else:
+                b.copy_(a)
+
+    def _batches(self, first: int, last: int) -> list[Tensor]:
+        """Sample indices [seeds, batch] of steps ``first`` + 1 ... ``last``, put on the device at once."""
+        per_epoch, full = self._orders[0].per_epoch, self._orders[0].full
+        if full:
+            return []
+        orders = np.stack([o.between(first, last).reshape(-1, self.runs[0].n_train) for o in self._orders])
+        on_device = torch.from_numpy(orders).to(self.device, non_blocking=True)
+        epoch = first // per_epoch
+        out = []
+        for step in range(first, last):
+            start = step % per_epoch * self._batch
+            out.append(on_device[:, step // per_epoch - epoch, start : start + self._batch])
+        return out
+
+    def advance(self, first: int, last: int) -> None:
+        """See :meth:`Trainer.advance`."""
+        batches = self._batches(first, last)
+        rows = torch.arange(len(self._orders), device=self.device)[:, None]
+        everything = self._train, self._targets[0].mT[None]
+        for step in range(first, last):
+            if batches:
+                index = batches[step - first]
+                x = self._train[rows, index] if self.linear else self._train[0][index]
+                self._step(x, self._targets[0][index].mT, step + 1)
+            else:
+                self._step(*everything, step + 1)
+
+    def _outputs(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Hidden activations [seeds, runs, width, samples] (nothing for a fixed design) and outputs likewise."""
+        rows, columns = self._shape
+        hidden, readout, bias = self._named(self.theta)
+        h = x.new_empty(0)
+        if self.linear:
+            out = readout.flatten(1, 2) @ x.mT
+        else:
+            h = hidden.flatten(1, 2) @ x.mT
+            h = torch.relu_(h) if self._relu else torch.tanh_(h)
+            h = h.view(rows, columns, self.width, -1)
+            out = readout @ h
+        out = out.view(rows, columns, self.outputs, -1)
+        return h, out + bias if self.bias else out
+
+    def _step(self, x: Tensor, targets: Tensor, number: int) -> None:
+        """One step on x [seeds or 1, batch, columns] and targets [seeds or 1, outputs, batch]."""
+        h, out = self._outputs(x)
+        residual = self._loss_gradient(out, targets[:, None])
+        grad_hidden, grad_readout, grad_bias = self._named(self.grad)
+        if self.bias:
+            grad_bias.copy_(residual.sum(dim=3, keepdim=True))
+        if self.linear:
+            torch.mul((residual.flatten(1, 2) @ x).view_as(grad_readout), self._own, out=grad_readout)
+        else:
+            _, readout, _ = self._named(self.theta)
+            grad_readout.copy_(residual @ h.mT)
+            upstream = readout.mT @ residual
+            upstream = upstream.mul_(h > 0) if self._relu else upstream.mul_(1 - h * h)
+            grad_hidden.copy_((upstream.flatten(1, 2) @ x).view_as(grad_hidden))
+        for optimizer in self._optimizers:
+            part = optimizer.part
+            optimizer.rule.update(
+                self.theta[:, part], self.grad[:, part], optimizer.state, optimizer.hyper, number
+            )  # fmt: skip
+
+    def _loss_gradient(self, out: Tensor, targets: Tensor) -> Tensor:
+        """Gradient of each run's own loss in its outputs, [seeds, runs, outputs, samples]."""
+        # losses.gradient takes outputs last
+        flat, wanted = out.mT.flatten(0, 1), _repeat(targets, out).mT.flatten(0, 1)
+        got = [losses.gradient(name, flat, wanted) for name in self._losses]
+        chosen = got[0] if len(got) == 1 else torch.where(self._cross_entropy[:, None, None], got[0], got[1])
+        return chosen.view(*out.mT.shape).mT
+
+    def norms(self) -> list[float]:
+        """See :meth:`Trainer.norms`."""
+        every: list[float] = self.theta.double().square().sum(dim=2).flatten().tolist()
+        return [every[i] for i in self._index]
+
+    def evaluate(self) -> list[CurvePoint]:
+        """See :meth:`Trainer.evaluate`; in the precision of training."""
+        columns: list[list[Any]] = []
+        for x, targets, classes in zip((self._train, self._test), self._targets, self._classes, strict=True):
+            # a piece of the samples at a time: hidden activations of all runs must fit
+            samples = len(targets)
+            piece = max(PIECE // (len(self.runs) * max(self.width, self.outputs)), 1)
+            loss = torch.zeros(len(self.runs), dtype=torch.float64, device=self.device)
+            wrong = torch.zeros_like(loss)
+            for start in range(0, samples, piece):
+                part = slice(start, start + piece)
+                share = len(targets[part]) / samples
+                out = self._outputs(x[:, part])[1].mT.flatten(0, 1)
+                values = torch.stack([losses.value(name, out, targets[part]) for name in self._losses])
+                chosen = values[0] if len(values) == 1 else torch.where(self._cross_entropy, values[0], values[1])
+                loss += share * chosen
+                if classes is not None:
+                    wrong += share * losses.error(out, classes[part])
+            columns += [loss.tolist(), [None] * len(loss) if classes is None else wrong.tolist()]
+        train, train_error, test, test_error = columns
+        points = [CurvePoint(0, *p) for p in zip(train, test, train_error, test_error, strict=True)]
+        return [points[i] for i in self._index]
+
+    def save(self) -> None:
+        """See :meth:`Trainer.save`."""
+        self._saved = self.theta.clone()
+
+    def state(self, position: int, step: int, *, saved: bool) -> Snapshot:
+        """See :meth:`Trainer.state`."""
+        i = self._index[position]
+        network, (row, column) = self.networks[i], divmod(i, self._shape[1])
+        theta = torch.empty_like(network.theta)
+        self._copy(network, theta, (self._saved if saved else self.theta)[row, column], out=True)
+        if saved or step == 0:
+            return Snapshot(theta[0], {}, None)
+        optimizer = next(o for o in self._optimizers if o.part.start <= column < o.part.stop)
+        every = optimizer.rule.preconditioner(optimizer.state, optimizer.hyper, step)
+        if every is None:
+            return Snapshot(theta[0], {}, None)
+        diagonal = torch.empty_like(network.theta)
+        self._copy(network, diagonal, every[row, column - optimizer.part.start], out=True)
+        return Snapshot(theta[0], {}, diagonal[0])
+
+    def drop(self, gone: Sequence[int]) -> None:
+        """See :meth:`Trainer.drop`: the run's numbers go on beside the others, looked at no more."""
+        self._index = [i for position, i in enumerate(self._index) if position not in gone]
+
+
+def _repeat(targets: Tensor, like: Tensor) -> Tensor:
+    return targets.expand(like.shape[0], like.shape[1], *targets.shape[2:])
