@@ -6,18 +6,22 @@ BIN := $(VENV)/bin
 RESULTS := results
 FIGURES := figures
 
-.PHONY: help setup sweep figures test bench lint format clean
+.PHONY: help setup engine sweep figures test bench lint format clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
 
 setup: $(VENV)/installed  ## make .venv with the pinned dependencies
 
-$(VENV)/installed: pyproject.toml constraints.txt
+$(VENV)/installed: pyproject.toml constraints.txt hatch_build.py $(wildcard dd/kernels/src/*)
 	@test -n "$(PYTHON)" || { echo "dd needs Python 3.11 to 3.13; set PYTHON=/path/to/python"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
+
+engine:  ## compile dd/kernels/src again
+	@rm -f $(VENV)/installed
+	@$(MAKE) --no-print-directory setup
 
 sweep: setup  ## the main job: 80 runs on digits, then its figure
 	$(BIN)/python -m dd.run -m 'width=range(10,2000,50)' optimizer=sgd,adam
@@ -29,9 +33,10 @@ figures: setup  ## draw every table in results/
 test: setup lint  ## lint, then all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
-bench: setup  ## dd beside a plain torch loop and JAX, one pinned core (minutes)
+bench: setup  ## dd beside a plain torch loop and JAX, one pinned core (half an hour)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt 'jax>=0.4.30'
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/packed.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/scaling.py
 
 lint: setup  ## ruff (style, docstrings, format) and mypy
 	$(BIN)/ruff check .

@@ -89,9 +89,7 @@ def dd(work: Work, *, curve: bool = False) -> Method:
         for members in together(networks):
             trainer = trainer_of([networks[i] for i in members], [float(work.runs[i].lr or 0) for i in members])
             for i, solution in zip(members, train(trainer, curve=curve), strict=True):
-                network = networks[i]
-                theta = network.named(solution.theta[None])
-                losses[i] = float(network.loss(theta, network.train.inputs, network.train.targets, {}))
+                losses[i] = solution.curve[-1].train_loss
         torch.set_flush_denormal(False)
         return losses
 

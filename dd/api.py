@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dd.errors import ConfigError
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from dd.config import RunConfig, Settings
+    from dd.packed import Trained
 
 
 def compose_jobs(overrides: Sequence[str]) -> tuple[list[RunConfig], Settings]:
@@ -83,6 +84,13 @@ def sweep(*overrides: str, n_jobs: int | str | None = None) -> pd.DataFrame:
     wanted = {row["run_id"] for row in outcome.rows}
     kept: pd.DataFrame = table[table["run_id"].isin(wanted)].reset_index(drop=True)
     return kept
+
+
+def train(x: Any, y: Any, *overrides: str, test: tuple[Any, Any] | None = None) -> list[Trained]:
+    """Train an ensemble on one's own samples, packed; see :func:`dd.packed.train`."""
+    from dd import packed
+
+    return packed.train(x, y, *overrides, test=test)
 
 
 def load(name: str = "default", results_dir: str | Path = "results") -> pd.DataFrame:

@@ -67,12 +67,17 @@ class Inputs:
 
 def common_inputs(run: RunConfig, problem: Problem, device: torch.device) -> Inputs:
     """Inputs of ``run`` and of all runs of its :attr:`RunConfig.inputs_key` that are not wider."""
+    return Inputs(*(_prepared(run, x.to(device)) for x in (problem.train_x, problem.test_x)))
+
+
+def _prepared(run: RunConfig, x: Tensor) -> Tensor:
+    """What enters training for inputs [samples, inputs]: frozen features or prepared inputs, [1, samples, columns]."""
     model: Model = run.component("model")
-    sides = [model.prepare(run, x.to(device)) for x in (problem.train_x, problem.test_x)]
-    if model.frozen_features:
-        frozen = {k: torch.from_numpy(v).to(device) for k, v in model.draw_frozen(run, problem.inputs).items()}
-        sides = [model.features(run, frozen, {}, x) for x in sides]
-    return Inputs(*sides)
+    prepared = model.prepare(run, x)
+    if not model.frozen_features:
+        return prepared
+    frozen = {k: torch.from_numpy(v).to(x.device) for k, v in model.draw_frozen(run, x.shape[1]).items()}
+    return model.features(run, frozen, {}, prepared)
 
 
 class Network:
@@ -169,6 +174,11 @@ class Network:
     def release(self) -> None:
         """Let go of the copies of the data that this stack has made; they are made again when asked for."""
         self._kept.clear()
+
+    def inputs_of(self, x: Tensor) -> Tensor:
+        """Inputs of :meth:`outputs` for new samples [samples, inputs], float64."""
+        prepared = _prepared(self.run, x.double().to(self.theta.device))
+        return self._finish(prepared, self._fixed_buffers) if self.linear else prepared
 
     def _finish(self, features: Tensor, buffers: Tensors) -> Tensor:
         """Fixed normalisation and column of ones: from features to the design matrix."""

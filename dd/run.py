@@ -48,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come here instead of being printed by Hydra
     try:
         try:
+            check_plugins(sys.argv[1:])
             hydra_main()
         except Stop as stop:
             raise stop.error from None
@@ -69,6 +70,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not verbose:
             del os.environ["HYDRA_FULL_ERROR"]
     return 0
+
+
+def check_plugins(arguments: Sequence[str]) -> None:
+    """Refuse ``hydra.launcher=NAME``, on which Hydra fails without a word; a group is chosen with a slash.
+
+    Raises:
+        ConfigError: it is there.
+    """
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        group = key.lstrip("+~")
+        if equals and group in ("hydra.launcher", "hydra.sweeper"):
+            raise ConfigError(group, value, f"is chosen by {group.replace('.', '/')}=NAME", "the command line")
 
 
 def one_line(error: BaseException, arguments: Sequence[str]) -> str:

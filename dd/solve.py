@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import torch
 
 from dd.config import RunConfig, Settings, core_axes
-from dd.data._problem import load
+from dd.data._problem import Problem, load
 from dd.measure import hessian
 from dd.measure.outcome import outcome
 from dd.measure.spectrum import Spectrum, spectrum
@@ -83,16 +83,16 @@ def solve(pack: Pack, settings: Settings, solved: Solved, on_run: Callable[[Row]
         on_run: called with each finished row.
     """
     with reproducible(device_of(settings)):
-        context = _Context(settings, pack.runs)
+        context = Context(settings, pack.runs)
         jobs = {}
         for run in pack.runs:
             with _timed(context, run):
                 try:
-                    jobs[run] = _prepare(run, context)
+                    jobs[run] = prepare(run, context)
                 except Exception as error:
                     context.forget()
                     context.errors[run] = error
-        _train(list(jobs.values()), context)
+        train_jobs(list(jobs.values()), context)
         for run in pack.runs:
             row: Row | None = None
             curve: list[CurvePoint] = []
@@ -146,11 +146,18 @@ class _Limit:
     row: Row
 
 
-class _Context:
-    """What the runs of a pack share: inputs, and the decomposition of the last design matrix."""
+class Context:
+    """What the runs of a pack share: inputs, and the decomposition of the last design matrix.
 
-    def __init__(self, settings: Settings, runs: Sequence[RunConfig]) -> None:
+    Args:
+        settings: device and data folder.
+        runs: the pack.
+        problem: their data; loaded where None.
+    """
+
+    def __init__(self, settings: Settings, runs: Sequence[RunConfig], problem: Problem | None = None) -> None:
         self.settings = settings
+        self.problem = problem
         self.device = device_of(settings)
         self.seconds = dict.fromkeys(runs, 0.0)
         self.errors: dict[RunConfig, Exception] = {}
@@ -170,7 +177,7 @@ class _Context:
 
     def network(self, run: RunConfig) -> Network:
         """The run's network; inputs are computed once, for the widest run that shares them."""
-        problem = load(run, self.settings)
+        problem = self.problem or load(run, self.settings)
         key = run.inputs_key
         if key not in self._inputs:
             self._inputs[key] = common_inputs(self._widest[key], problem, self.device)
@@ -207,14 +214,14 @@ def _min_norm_columns(network: Network, factors: Factors, buffers: Mapping[str, 
 
 
 @contextmanager
-def _timed(context: _Context, run: RunConfig) -> Iterator[None]:
+def _timed(context: Context, run: RunConfig) -> Iterator[None]:
     start = time.perf_counter()
     yield
     context.seconds[run] += time.perf_counter() - start
 
 
 @dataclass
-class _Job:
+class Job:
     """A run on its way.
 
     Attributes:
@@ -234,7 +241,7 @@ class _Job:
     solution: Solution | None = None
 
 
-def _prepare(run: RunConfig, context: _Context) -> _Job:
+def prepare(run: RunConfig, context: Context) -> Job:
     """Everything before training: network, initial spectrum, step size; a closed form's solution."""
     network = context.network(run)
     problem = network.problem
@@ -247,7 +254,7 @@ def _prepare(run: RunConfig, context: _Context) -> _Job:
         "data_sha256": problem.sha256,
         "device": str(context.device),
     }
-    job = _Job(run, network, row)
+    job = Job(run, network, row)
     if network.linear:
         limit = context.limit(run, network)
         job.spectrum = limit.spectrum
@@ -274,7 +281,7 @@ def _prepare(run: RunConfig, context: _Context) -> _Job:
     return job
 
 
-def _train(jobs: list[_Job], context: _Context) -> None:
+def train_jobs(jobs: list[Job], context: Context) -> None:
     """Train what is iterated, runs that share batches together; each run's share of the time is its estimated one."""
     waiting = [job for job in jobs if job.lr is not None]
     groups = [[waiting[i] for i in members] for members in together([job.network for job in waiting])]
@@ -302,7 +309,7 @@ def _train(jobs: list[_Job], context: _Context) -> None:
             context.seconds[job.run] += seconds * estimate / sum(estimates)
 
 
-def _measured(job: _Job) -> tuple[Row, list[CurvePoint]]:
+def _measured(job: Job) -> tuple[Row, list[CurvePoint]]:
     """The row of a solved run, and its curve."""
     solution = job.solution
     assert solution is not None

@@ -214,7 +214,7 @@ def train(trainer: Trainer, *, curve: bool = True) -> list[Solution]:
 
     Args:
         trainer: the runs.
-        curve: whether losses are logged on the way; without, only divergence and ``stop_loss`` are looked for.
+        curve: whether losses are logged on the way; without, the last step alone is.
 
     Returns:
         One solution a run. A run whose squared parameter norm or loss overflows ends as ``diverged`` with its last
@@ -222,7 +222,7 @@ def train(trainer: Trainer, *, curve: bool = True) -> list[Solution]:
     """
     runs = trainer.runs
     assert runs[0].steps is not None
-    logs = log_steps(runs[0].steps) if curve else frozenset({0, runs[0].steps})
+    logs = log_steps(runs[0].steps) if curve else frozenset({runs[0].steps})
     solutions: list[Solution | None] = [None] * len(runs)
     curves: list[list[CurvePoint]] = [[] for _ in runs]
     index = list(range(len(runs)))
@@ -266,13 +266,13 @@ def train(trainer: Trainer, *, curve: bool = True) -> list[Solution]:
             trainer.save()
             last_finite = step
 
-    look(0, log=curve)
+    look(0, log=0 in logs)
     step = 0
-    for stop in sorted(logs | check_steps(runs[0]))[1:]:
+    for stop in sorted((logs | check_steps(runs[0])) - {0}):
         if index:
             trainer.advance(step, stop)
             step = stop
-            look(step, log=curve and step in logs)
+            look(step, log=step in logs)
     for position in range(len(index)):
         finish(position, "ok", step)
     return [s for s in solutions if s is not None]
