@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 RESULTS := results
 FIGURES := figures
 
-.PHONY: help setup engine sweep figures test bench lint format clean
+.PHONY: help setup engine sweep figures test next-hydra bench lint format clean
 
 help:  ## list the commands
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
 
 setup: $(VENV)/installed  ## make .venv with the pinned dependencies
 
@@ -32,6 +32,11 @@ figures: setup  ## draw every table in results/
 
 test: setup lint  ## lint, then all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+next-hydra: setup  ## the launcher's tests with the coming Hydra 1.4
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target build/hydra \
+		hydra-core==1.4.0rc3 omegaconf==2.4.1rc1
+	PYTHONPATH=build/hydra OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/test_launcher.py tests/test_api.py
 
 bench: setup  ## dd beside a plain torch loop and JAX, one pinned core (half an hour)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt 'jax>=0.4.30'

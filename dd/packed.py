@@ -15,7 +15,7 @@ from dd.api import compose_jobs
 from dd.config import RunConfig
 from dd.data._problem import Problem
 from dd.errors import ConfigError
-from dd.network import Network, Samples
+from dd.network import Network
 from dd.pack import ON_CPU, ON_GPU, plan
 from dd.solve import Context, Job, device_of, prepare, reproducible, run_axes, train_jobs
 from dd.solvers._solution import CurvePoint, Solution

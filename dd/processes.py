@@ -21,6 +21,11 @@ def context() -> Any:
     return made
 
 
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Processes started here inherit that the linear algebra of every library stays on one thread."""
@@ -43,7 +48,7 @@ def warm_up(arguments: Sequence[str]) -> None:
         arguments: the command line; nothing happens if it is no sweep over several processes.
     """
     sweep = {"-m", "--multirun"} & set(arguments)
-    if not sweep or {"n_jobs=1", "plan_only=true"} & set(arguments) or (os.cpu_count() or 1) < 2:
+    if not sweep or {"n_jobs=1", "plan_only=true"} & set(arguments) or cores() < 2:
         return
     if context().get_start_method() == "forkserver":
         with one_thread():

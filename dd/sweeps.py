@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import closing
@@ -16,6 +15,7 @@ from dd.errors import ConfigError
 from dd.executor import WorkerDied, execute_inline, execute_processes
 from dd.pack import ON_CPU, ON_GPU, Limits, Pack, plan
 from dd.pack import describe as plan_table
+from dd.processes import cores
 from dd.progress import Progress
 from dd.results import Store, rows_of
 from dd.solve import Row, device_of, failed_row, run_axes
@@ -66,8 +66,7 @@ def worker_count(settings: Settings, packs: Sequence[Pack]) -> int:
         return min(int(settings.n_jobs), max(len(packs), 1))
     if device_of(settings).type != "cpu":
         return 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, max(len(packs), 1))
+    return min(cores(), max(len(packs), 1))
 
 
 def run_sweep(runs: Sequence[RunConfig], settings: Settings, command: str = "") -> Outcome:
