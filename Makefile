@@ -9,7 +9,7 @@ FIGURES := figures
 .PHONY: help setup engine sweep figures test next-hydra bench lint format clean
 
 help:  ## list the commands
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
 
 setup: $(VENV)/installed  ## make .venv with the pinned dependencies
 

@@ -179,22 +179,48 @@ class Stack:
         self.hyper = {k: v[rows] if v.ndim else v for k, v in self.hyper.items()}
 
 
+def stacks(networks: Sequence[Network]) -> list[list[int]]:
+    """Positions of runs of one architecture, seed, optimizer and budget; an optimizer that does not pack is alone."""
+    groups: dict[Hashable, list[int]] = {}
+    for i, network in enumerate(networks):
+        run = network.run
+        options = [v for k, v in run.group_options("optimizer").items() if not isinstance(v, float)]
+        key = (run.feature_key, engine.stream_key(run, network), run.loss, run.optimizer, *options)
+        groups.setdefault(key if run.component("optimizer").packable else i, []).append(i)
+    return list(groups.values())
+
+
+def stack_of(networks: Sequence[Network], lrs: Sequence[float]) -> Stack:
+    """The stack of the runs of one group of :func:`stacks`."""
+    first = networks[0]
+    if len(networks) > 1:
+        runs = [network.run for network in networks]
+        first = Network(runs, first.problem, first.theta.device, first.dtype)
+    return Stack(first, torch.tensor(lrs, dtype=torch.float64, device=first.theta.device))
+
+
 def together(networks: Sequence[Network]) -> list[list[int]]:
     """Positions of the runs that one trainer takes.
 
-    On a CPU the engine takes all runs of a stream, on a GPU a grid those of like width; every other run is alone.
+    On a CPU the engine takes all runs of a stream, and every other run is alone: its bits may not depend on neighbours.
+    On a GPU a grid takes runs of like width, and a stack those of one architecture.
     """
+    on_cpu = all(network.theta.device.type == "cpu" for network in networks)
     groups: dict[Hashable, list[int]] = {}
-    packed = []
     for i, network in enumerate(networks):
-        if network.theta.device.type != "cpu" and grid.suits(network.run, network):
-            packed.append(i)
-        else:
-            fits = engine.suits(network.run, network)
-            groups.setdefault(engine.stream_key(network.run, network) if fits else i, []).append(i)
-    out = list(groups.values())
-    for members in grid.grids([networks[i] for i in packed]):
-        out.append([packed[k] for k in members])
+        key: Hashable = i
+        if engine.suits(network.run, network):
+            key = engine.stream_key(network.run, network)
+        elif not on_cpu:
+            key = "grid" if grid.suits(network.run, network) else "stack"
+        groups.setdefault(key, []).append(i)
+    out = []
+    for key, members in groups.items():
+        inner = [networks[i] for i in members]
+        parts = [list(range(len(members)))]
+        if key in ("grid", "stack"):
+            parts = grid.grids(inner) if key == "grid" else stacks(inner)
+        out += [[members[k] for k in part] for part in parts]
     return out
 
 
@@ -205,7 +231,7 @@ def trainer_of(networks: Sequence[Network], lrs: Sequence[float]) -> Trainer:
         return engine.Engine(networks, lrs)
     if first.theta.device.type != "cpu" and grid.suits(first.run, first):
         return grid.Grid(networks, lrs)
-    return Stack(first, torch.tensor(lrs, dtype=torch.float64, device=first.theta.device))
+    return stack_of(networks, lrs)
 
 
 @torch.no_grad()

@@ -1,5 +1,6 @@
 /* Vectors of the machine's width, by the compiler's vector extensions (GCC, Clang). REAL is float or double. */
-#if defined(__AVX512F__)
+#if defined(VECTOR_BYTES) /* chosen at compilation, to test one machine's code on another */
+#elif defined(__AVX512F__)
 #define VECTOR_BYTES 64
 #elif defined(__AVX2__)
 #define VECTOR_BYTES 32
@@ -20,13 +21,13 @@ INLINE void NAME(store)(REAL *p, vec x) { *(NAME(loose) *)p = x; }
 INLINE vec NAME(splat)(REAL x) { return x - (vec){0}; }
 INLINE REAL NAME(total)(vec x) {
 #if VECTOR_BYTES == 64 /* halves are added until one lane is left */
-    typedef REAL half __attribute__((vector_size(32)));
+    typedef REAL half __attribute__((vector_size(32), may_alias));
     half h = *(half *)&x + *((half *)&x + 1);
 #elif VECTOR_BYTES == 32
     vec h = x;
 #endif
 #if VECTOR_BYTES > 16
-    typedef REAL quarter __attribute__((vector_size(16)));
+    typedef REAL quarter __attribute__((vector_size(16), may_alias));
     quarter q = *(quarter *)&h + *((quarter *)&h + 1);
 #else
     vec q = x;
