@@ -35,6 +35,8 @@ def environment() -> dict[str, Any]:
     """Packages, Python, platform, processor, threads and accelerator."""
     import torch
 
+    from dd.kernels.library import variant
+
     versions = {}
     for name in PACKAGES:
         try:
@@ -47,6 +49,7 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "processor": platform.processor() or platform.machine(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "engine": variant(),
         "cpu_count": os.cpu_count(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }

@@ -13,6 +13,7 @@ from dd.config import RunConfig, Settings
 from dd.data._problem import load
 from dd.errors import ConfigError
 from dd.executor import WorkerDied, execute_inline, execute_processes
+from dd.kernels.library import library
 from dd.pack import ON_CPU, ON_GPU, Limits, Pack, plan
 from dd.pack import describe as plan_table
 from dd.processes import cores
@@ -123,6 +124,8 @@ def _say(text: str) -> None:
 
 def _execute(todo: list[RunConfig], settings: Settings, store: Store, many: bool, command: str) -> None:
     start = datetime.now(UTC)
+    if library() is None:
+        _say("no compiled engine for this machine: training in PyTorch's operations; pip install -e . compiles one")
     packs = plan(todo, _limits(settings))
     n_jobs = worker_count(settings, packs)
     events: Any = execute_inline(packs, settings) if n_jobs == 1 else execute_processes(packs, settings, n_jobs)

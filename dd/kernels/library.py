@@ -13,12 +13,23 @@ VARIANTS = {"AVX512": ("avx512", "avx2", "baseline"), "AVX2": ("avx2", "baseline
 
 
 @cache
-def library() -> ctypes.CDLL | None:
-    """The engine for this processor; None where none was compiled."""
+def _found() -> tuple[str, ctypes.CDLL] | None:
     for name in VARIANTS.get(torch.backends.cpu.get_cpu_capability(), ("baseline",)):
-        for path in Path(__file__).parent.glob(f"engine_{name}.*"):
+        for path in sorted(Path(__file__).parent.glob(f"engine_{name}.*")):
             try:
-                return ctypes.CDLL(str(path))
+                return name, ctypes.CDLL(str(path))
             except OSError:  # made for another system
                 continue
     return None
+
+
+def library() -> ctypes.CDLL | None:
+    """The engine for this processor; None where none was compiled."""
+    found = _found()
+    return found[1] if found else None
+
+
+def variant() -> str | None:
+    """Instruction set of :func:`library`."""
+    found = _found()
+    return found[0] if found else None

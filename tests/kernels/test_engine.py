@@ -10,7 +10,7 @@ import torch
 from dd.config import RunConfig
 from dd.kernels.engine import Engine, stream_key
 from dd.solvers._solution import Solution
-from dd.solvers.train import log_steps, together, train, trainer_of
+from dd.solvers.train import Stack, log_steps, together, train, trainer_of
 from tests.helpers import networks_of, run_of
 
 SMALL = ("data.n_train=83", "data.n_test=40", "steps=60", "batch_size=20", "lr_unit=absolute", "lr=0.02")
@@ -96,3 +96,13 @@ def test_parameters_survive_the_way_into_memory_and_back(model: str) -> None:
     engine = Engine(networks, [0.1] * 3)
     for i, network in enumerate(networks):
         assert torch.equal(engine.state(i, 0, saved=False).theta, network.theta[0])
+
+
+def test_without_a_compiled_engine_pytorch_trains(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = run_of(*SMALL, "model=two_layer", "width=17", "optimizer=adam", "dtype=float64")
+    with_engine = solved([run])[run.run_id]
+    monkeypatch.setattr("dd.kernels.engine.library", lambda: None)
+    (network,) = networks_of([run])
+    assert isinstance(trainer_of([network], [0.02]), Stack)
+    without = solved([run])[run.run_id]
+    torch.testing.assert_close(with_engine.theta, without.theta, rtol=1e-9, atol=1e-11)

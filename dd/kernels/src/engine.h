@@ -96,12 +96,19 @@ static void NAME(loss_gradient)(int cross_entropy, REAL *out, const REAL *target
     }
 }
 
-/* Hidden activations [width (+ 1), vectors * LANES] of a panel; padded samples stay 0. */
-static void NAME(hidden_layer)(const NAME(Run) *run, int64_t columns, const REAL *panel, int64_t size, int64_t vectors,
-                               REAL *hidden) {
-    const int64_t lanes = vectors * LANES, block = BLOCK * LANES;
-    NAME(panel_product)(run->theta, padded(columns), run->width, panel, block, columns * block, columns, vectors,
+/* Hidden activations [width (+ 1), vectors * LANES] of a panel; padded samples stay 0.
+   Two samples beyond whole vectors, say, cost less by rows than a vector that is mostly padding. */
+static void NAME(hidden_layer)(const NAME(Run) *run, int64_t columns, const REAL *panel, const REAL *const *rows,
+                               int64_t size, int64_t vectors, REAL *hidden) {
+    const int64_t lanes = vectors * LANES, block = BLOCK * LANES, ldx = padded(columns);
+    const int64_t whole = size / LANES, left = size % LANES, by_rows = left && whole && left * 3 <= LANES;
+    NAME(panel_product)(run->theta, ldx, run->width, panel, block, columns * block, columns, by_rows ? whole : vectors,
                         hidden, lanes);
+    if (by_rows) {
+        for (int64_t j = 0; j < run->width; j++) store(hidden + j * lanes + whole * LANES, splat(0));
+        NAME(row_product)(rows + whole * LANES, left, run->theta, ldx, run->width, ldx, hidden + whole * LANES, 1,
+                          lanes);
+    }
     if (run->tanh) {
         for (int64_t k = 0; k < run->width * lanes; k++) hidden[k] = TANH(hidden[k]);
     } else {
@@ -177,7 +184,7 @@ static void NAME(step_two_layer)(const NAME(Data) *data, const NAME(Run) *run, c
     const int64_t columns = width + run->bias, ldx = padded(data->columns), ldr = padded(columns);
     const int64_t split = width * ldx;
     REAL *readout = run->theta + split;
-    NAME(hidden_layer)(run, data->columns, b->panel, b->size, b->vectors, s->hidden);
+    NAME(hidden_layer)(run, data->columns, b->panel, b->rows, b->size, b->vectors, s->hidden);
     NAME(panel_product)(readout, ldr, outputs, s->hidden, lanes, block, columns, b->vectors, s->out, lanes);
     NAME(loss_gradient)((int)run->cross_entropy, s->out, b->targets, outputs * lanes, b->size, outputs, 1, lanes);
     NAME(panel_product_transposed)(readout, ldr, width, s->out, lanes, block, outputs, b->vectors, s->back, lanes);
@@ -332,7 +339,7 @@ int NAME(dd_evaluate)(const NAME(Data) *data, const NAME(Run) *runs, int64_t cou
             const int64_t si = two_layer ? 1 : outputs, sc = two_layer ? lanes : 1;
             if (two_layer) {
                 const int64_t columns = run->width + run->bias;
-                NAME(hidden_layer)(run, data->columns, panel, size, vectors, s.hidden);
+                NAME(hidden_layer)(run, data->columns, panel, rows, size, vectors, s.hidden);
                 NAME(panel_product)(run->theta + run->width * padded(data->columns), padded(columns), outputs,
                                     s.hidden, lanes, BLOCK * LANES, columns, vectors, s.out, lanes);
             } else {
