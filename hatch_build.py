@@ -1,8 +1,8 @@
 """Build hook: compile ``dd/kernels/src`` into shared libraries, one for each instruction set, loaded through ctypes.
 
 The compiler is the ``ziglang`` package (Clang behind ``zig cc``), a build requirement that pip fetches by itself: no
-compiler of the system is needed, and the same sources give the same code everywhere. Without a library (an unknown
-processor, say) dd trains with PyTorch's own operations, more slowly.
+compiler of the system is needed, and the same sources give the same code everywhere. Where the compiler fails, the
+installation goes on without: dd then trains with PyTorch's own operations, more slowly, and says so.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import platform
 import subprocess
 import sys
 import sysconfig
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,12 @@ def variants() -> dict[str, tuple[str, ...]]:
     return {"baseline": ()}
 
 
+def checksum() -> int:
+    """Of the sources; as ``dd.kernels.library.sources``, which cannot be imported here."""
+    files = sorted(SOURCES.glob("*.[ch]"))
+    return zlib.crc32(b"".join(path.read_bytes().replace(b"\r\n", b"\n") for path in files)) & 0x7FFFFFFF
+
+
 def compile_library(name: str, flags: tuple[str, ...]) -> Path:
     """Compile one library.
 
@@ -39,7 +46,8 @@ def compile_library(name: str, flags: tuple[str, ...]) -> Path:
     """
     target = SOURCES.parent / f"engine_{name}{SUFFIX}"
     position = () if platform.system() == "Windows" else ("-fPIC", "-lm")
-    command = [sys.executable, "-m", "ziglang", "cc", *FLAGS, *flags, *position, "-o", str(target), "engine.c"]
+    own = f"-DDD_SOURCES={checksum()}"
+    command = [sys.executable, "-m", "ziglang", "cc", *FLAGS, own, *flags, *position, "-o", str(target), "engine.c"]
     subprocess.run(command, cwd=SOURCES, check=True)
     return target
 
@@ -53,8 +61,12 @@ class Hook(BuildHookInterface):
         """See hatchling; editable installs compile in place."""
         if self.target_name != "wheel":
             return
-        with ThreadPoolExecutor(2) as pool:
-            libraries = list(pool.map(lambda item: compile_library(*item), variants().items()))
+        try:
+            with ThreadPoolExecutor(2) as pool:
+                libraries = list(pool.map(lambda item: compile_library(*item), variants().items()))
+        except (OSError, subprocess.CalledProcessError) as error:
+            self.app.display_warning(f"dd's engine was not compiled, training will be slow: {error}")
+            return
         build_data["pure_python"] = False
         build_data["tag"] = "py3-none-" + sysconfig.get_platform().replace("-", "_").replace(".", "_")
         build_data["artifacts"] += [str(path.relative_to(HERE)) for path in libraries]

@@ -140,8 +140,10 @@ def plan(runs: Iterable[RunConfig], limits: Limits = ON_CPU) -> list[Pack]:
         filling = _Filling(limits)
         for same_inputs in same_data.values():
             for members in sorted(same_inputs.values(), key=lambda m: -sum(map(estimated_seconds, m))):
+                # a decomposition that runs share is worth a longer pack
+                longest = limits.seconds * (4 if members[0].component("model").frozen_features else 1)
                 for run in members:
-                    if not filling.has_room(run):
+                    if not filling.has_room(run) or filling.seconds >= longest:
                         packs.append(filling.close())
                     filling.add(run)
                 if filling.seconds >= limits.seconds:

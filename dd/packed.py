@@ -17,8 +17,10 @@ from dd.data._problem import Problem
 from dd.errors import ConfigError
 from dd.network import Network
 from dd.pack import ON_CPU, ON_GPU, plan
-from dd.solve import Context, Job, device_of, prepare, reproducible, run_axes, train_jobs
+from dd.solve import Context, Job, check_device, device_of, prepare, reproducible, run_axes, train_jobs
 from dd.solvers._solution import CurvePoint, Solution
+
+WITHOUT_MEANING = ("plan_only", "n_jobs", "name", "force", "results_dir")
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,10 @@ def train(
         ConfigError: bad input, before anything is trained.
         RuntimeError: a run failed.
     """
+    for override in overrides:
+        key = str(override).split("=")[0].lstrip("+~")
+        if not isinstance(override, str) or key in WITHOUT_MEANING:
+            raise ConfigError(key, override, "has no meaning for dd.train, which writes nothing")
     problem = _problem(x, y, test)
     own = (
         "data=tensors", f"data.dim={problem.inputs}", f"data.n_train={len(problem.train_x)}",
@@ -98,18 +104,24 @@ def train(
     runs, settings = compose_jobs([*own, *overrides])
     distinct = list({run.run_id: run for run in runs}.values())
     for run in distinct:
+        if run.label_noise or run.data_seed or run.data != "tensors":
+            raise ConfigError("data", run.data, "dd.train has its data from x and y: leave data.* out, presets' too")
         if run.loss == "cross_entropy" and not problem.classification:
             raise ConfigError("loss", run.loss, "y has real targets; give integer classes, or use loss=mse")
+    check_device(settings)
     device = device_of(settings)
     solved: dict[str, Trained] = {}
     with reproducible(device):
         for pack in plan(distinct, ON_CPU if device.type == "cpu" else ON_GPU):
             context = Context(settings, pack.runs, problem)
-            jobs = [prepare(run, context) for run in pack.runs]
-            train_jobs(jobs, context)
-            for error in context.errors.values():
+            try:
+                jobs = [prepare(run, context) for run in pack.runs]
+            except ValueError as error:
                 raise RuntimeError(f"a run failed: {error}") from error
-            solved |= {job.run.run_id: _trained(job) for job in jobs}
+            for job in train_jobs(jobs, context):
+                if failure := context.errors.get(job.run):
+                    raise RuntimeError(f"a run failed: {failure}") from failure
+                solved[job.run.run_id] = _trained(job)
     return [solved[run.run_id] for run in distinct]
 
 
@@ -122,20 +134,32 @@ def _trained(job: Job) -> Trained:
 def _problem(x: Any, y: Any, test: tuple[Any, Any] | None) -> Problem:
     """Check the caller's samples."""
     sides: list[tuple[Tensor, Tensor]] = []
-    given = [(x, y)] if test is None else [(x, y), tuple(test)]
+    given = [("x", x, y)]
+    if test is not None:
+        if not isinstance(test, tuple | list) or len(test) != 2:
+            raise ConfigError("test", type(test).__name__, "must be a pair: inputs and targets")
+        given.append(("test", *test))
     classes = 0
-    for a, b in given:
-        a, b = torch.as_tensor(a).detach().cpu(), torch.as_tensor(b).detach().cpu()
-        if a.ndim != 2 or len(a) == 0 or len(a) != len(b):
-            raise ConfigError("x", list(a.shape), f"must be [samples, inputs] with as many samples as y ({len(b)})")
+    for key, inputs, targets in given:
+        try:
+            a, b = (torch.as_tensor(value).detach().cpu() for value in (inputs, targets))
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ConfigError(key, type(inputs).__name__, "inputs and targets must be tensors or arrays") from error
+        if a.is_complex() or b.is_complex():
+            raise ConfigError(key, str(a.dtype), "inputs and targets must be real")
+        if a.ndim != 2 or a.numel() == 0 or b.ndim not in (1, 2) or b.numel() == 0 or len(a) != len(b):
+            shapes = f"{list(a.shape)} and {list(b.shape)}"
+            raise ConfigError(key, shapes, "must be [samples, inputs] and [samples] or [samples, outputs]")
         if not torch.isfinite(a.double()).all() or not torch.isfinite(b.double()).all():
-            raise ConfigError("x", "nan or inf", "x and y must be finite")
+            raise ConfigError(key, "nan or inf", "inputs and targets must be finite")
         if sides and b.is_floating_point() != sides[0][1].is_floating_point():
             raise ConfigError("test", str(b.dtype), "test targets must be of the same kind as y")
         if not b.is_floating_point():
             if b.ndim != 1 or int(b.min()) < 0:
                 raise ConfigError("y", list(b.shape), "integer y must be classes from 0, [samples]")
             classes = max(classes, int(b.max()) + 1)
+            if classes > max(2 * len(b), 1000):
+                raise ConfigError("y", classes - 1, "integer y are classes; give real targets as floating point")
         sides.append((a.double(), b))
     if classes:
         sides = [(a, torch.nn.functional.one_hot(b.long(), classes).double()) for a, b in sides]

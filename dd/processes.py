@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing import forkserver
@@ -50,6 +52,13 @@ def warm_up(arguments: Sequence[str]) -> None:
     sweep = {"-m", "--multirun"} & set(arguments)
     if not sweep or {"n_jobs=1", "plan_only=true"} & set(arguments) or cores() < 2:
         return
+    if threading.current_thread() is not threading.main_thread():
+        return
     if context().get_start_method() == "forkserver":
-        with one_thread():
-            forkserver.ensure_running()
+        # the server inherits that Ctrl-C is the parent's business
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            with one_thread():
+                forkserver.ensure_running()
+        finally:
+            signal.signal(signal.SIGINT, before)

@@ -15,6 +15,7 @@ import torch
 
 from dd.config import RunConfig, Settings, core_axes
 from dd.data._problem import Problem, load
+from dd.errors import ConfigError
 from dd.measure import hessian
 from dd.measure.outcome import outcome
 from dd.measure.spectrum import Spectrum, spectrum
@@ -46,6 +47,7 @@ def reproducible(device: torch.device) -> Iterator[None]:
     """
     threads = torch.get_num_threads()
     precision = torch.get_float32_matmul_precision()
+    flushed = bool(torch.tensor(1e-39) * 1.0 == 0)  # torch tells in no other way
     deterministic = torch.are_deterministic_algorithms_enabled()
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
@@ -57,7 +59,7 @@ def reproducible(device: torch.device) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-        torch.set_flush_denormal(False)
+        torch.set_flush_denormal(flushed)
         torch.set_float32_matmul_precision(precision)
         if device.type != "cpu":
             torch.use_deterministic_algorithms(deterministic)
@@ -71,6 +73,16 @@ def device_of(settings: Settings) -> torch.device:
     return torch.device(name)
 
 
+def check_device(settings: Settings) -> None:
+    """Make sure that the device is there.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device", "cuda", "this torch finds no CUDA device; use device=auto or device=cpu")
+
+
 def solve(pack: Pack, settings: Settings, solved: Solved, on_run: Callable[[Row], None] = lambda row: None) -> None:
     """Train and measure every run of a pack.
 
@@ -79,27 +91,18 @@ def solve(pack: Pack, settings: Settings, solved: Solved, on_run: Callable[[Row]
     Args:
         pack: runs that share data, features and seed.
         settings: device and data folder.
-        solved: filled with one row a run as they finish, in the pack's order; an interruption leaves what is done.
+        solved: filled with one row a run as they finish; an interruption leaves what is done.
         on_run: called with each finished row.
     """
     with reproducible(device_of(settings)):
         context = Context(settings, pack.runs)
-        jobs = {}
-        for run in pack.runs:
-            with _timed(context, run):
-                try:
-                    jobs[run] = prepare(run, context)
-                except Exception as error:
-                    context.forget()
-                    context.errors[run] = error
-        train_jobs(list(jobs.values()), context)
-        for run in pack.runs:
+
+        def report(run: RunConfig, job: Job | None) -> None:
             row: Row | None = None
             curve: list[CurvePoint] = []
             with _timed(context, run):
                 try:
-                    if run not in context.errors:
-                        job = jobs.pop(run)
+                    if job and run not in context.errors:
                         row, curve = _measured(job)
                 except Exception as error:
                     context.errors[run] = error
@@ -108,6 +111,19 @@ def solve(pack: Pack, settings: Settings, solved: Solved, on_run: Callable[[Row]
             solved.rows.append(row)
             solved.curves.extend(_curve_rows(run, curve))
             on_run(row)
+
+        jobs = []
+        for run in pack.runs:
+            with _timed(context, run):
+                try:
+                    jobs.append(prepare(run, context))
+                    continue
+                except Exception as error:
+                    context.forget()
+                    context.errors[run] = error
+            report(run, None)
+        for job in train_jobs(jobs, context):
+            report(job.run, job)
 
 
 def run_axes(run: RunConfig) -> Row:
@@ -161,6 +177,7 @@ class Context:
         self.device = device_of(settings)
         self.seconds = dict.fromkeys(runs, 0.0)
         self.errors: dict[RunConfig, Exception] = {}
+        self._inputs: dict[object, Inputs] = {}
         self._widest: dict[object, RunConfig] = {}
         for run in runs:
             wide = self._widest.setdefault(run.inputs_key, run)
@@ -169,8 +186,7 @@ class Context:
         self.forget()
 
     def forget(self) -> None:
-        """Compute everything anew, after a failure."""
-        self._inputs: dict[object, Inputs] = {}
+        """Decompose anew, after a failure."""
         self._limits: dict[object, _Limit] = {}
         self._key: object = None
         self._factors: Factors | None = None
@@ -281,32 +297,46 @@ def prepare(run: RunConfig, context: Context) -> Job:
     return job
 
 
-def train_jobs(jobs: list[Job], context: Context) -> None:
-    """Train what is iterated, runs that share batches together; each run's share of the time is its estimated one."""
+def train_jobs(jobs: list[Job], context: Context) -> Iterator[Job]:
+    """Train what is iterated, runs that share batches together; each run's share of the time is its estimated one.
+
+    Yields:
+        Jobs as they end, closed forms first: with a solution, or with an error in ``context.errors``.
+    """
+    yield from (job for job in jobs if job.lr is None)
     waiting = [job for job in jobs if job.lr is not None]
-    groups = [[waiting[i] for i in members] for members in together([job.network for job in waiting])]
+    groups = _groups(waiting)
     while groups:
         members = groups.pop(0)
         start = time.perf_counter()
-        try:
-            trainer = trainer_of([job.network for job in members], [job.lr for job in members if job.lr is not None])
-            for job, solution in zip(members, train(trainer), strict=True):
-                job.solution = solution
-        except Exception as error:
-            if len(members) > 1:  # memory may be short, or one run to blame: halves get their chance
-                middle = len(members) // 2
-                for half in (members[middle:], members[:middle]):
-                    split = together([job.network for job in half])
-                    groups = [[half[i] for i in part] for part in split] + groups
-            else:
-                context.errors[members[0].run] = error
-        finally:
-            for job in members:
-                job.network.release()
+        error = _train_group(members)
         seconds = time.perf_counter() - start
         estimates = [estimated_seconds(job.run) for job in members]
         for job, estimate in zip(members, estimates, strict=True):
+            job.network.release()
             context.seconds[job.run] += seconds * estimate / sum(estimates)
+        if error and len(members) > 1:  # memory may be short, or one run to blame: halves get their chance
+            middle = len(members) // 2
+            groups = _groups(members[:middle]) + _groups(members[middle:]) + groups
+            continue
+        if error:
+            context.errors[members[0].run] = error
+        yield from members
+
+
+def _groups(jobs: list[Job]) -> list[list[Job]]:
+    return [[jobs[i] for i in members] for members in together([job.network for job in jobs])]
+
+
+def _train_group(jobs: list[Job]) -> Exception | None:
+    """Train the jobs of one trainer, which is gone when this returns; the error that it raised."""
+    try:
+        trainer = trainer_of([job.network for job in jobs], [job.lr for job in jobs if job.lr is not None])
+        for job, solution in zip(jobs, train(trainer), strict=True):
+            job.solution = solution
+    except Exception as error:
+        return error.with_traceback(None) if isinstance(error, MemoryError) else error
+    return None
 
 
 def _measured(job: Job) -> tuple[Row, list[CurvePoint]]:

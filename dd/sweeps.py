@@ -11,7 +11,6 @@ from typing import Any
 
 from dd.config import RunConfig, Settings
 from dd.data._problem import load
-from dd.errors import ConfigError
 from dd.executor import WorkerDied, execute_inline, execute_processes
 from dd.kernels.library import library
 from dd.pack import ON_CPU, ON_GPU, Limits, Pack, plan
@@ -19,7 +18,7 @@ from dd.pack import describe as plan_table
 from dd.processes import cores
 from dd.progress import Progress
 from dd.results import Store, rows_of
-from dd.solve import Row, device_of, failed_row, run_axes
+from dd.solve import Row, check_device, device_of, failed_row, run_axes
 from dd.summary import describe, summary
 
 
@@ -44,11 +43,7 @@ def check_settings(runs: Iterable[RunConfig], settings: Settings) -> None:
     Raises:
         ConfigError: they are not.
     """
-    if settings.device == "cuda":
-        import torch
-
-        if not torch.cuda.is_available():
-            raise ConfigError("device", "cuda", "this torch finds no CUDA device; use device=auto or device=cpu")
+    check_device(settings)
     by_data: dict[str, list[RunConfig]] = {}
     for run in runs:
         by_data.setdefault(run.data, []).append(run)

@@ -73,3 +73,13 @@ def test_estimates_grow_with_what_costs() -> None:
         base.replace(n_train=1500),
     ):
         assert estimated_seconds(dearer) > estimated_seconds(base)
+
+
+def test_runs_of_one_architecture_are_spread_over_packs() -> None:
+    nets = [BASE.replace(model="two_layer", width=1000, lr=0.1 + k / 100) for k in range(32)]
+    nets = [run.replace(options=run_of("model=two_layer").options) for run in nets]
+    longest = max(estimated_seconds(run) for run in nets)
+    assert len(plan(nets)) > 4
+    assert all(pack.seconds <= ON_CPU.seconds + longest for pack in plan(nets))
+    features = [BASE.replace(width=1900, lr=0.1 + k / 100) for k in range(64)]
+    assert all(pack.seconds <= 4 * ON_CPU.seconds + estimated_seconds(features[0]) for pack in plan(features))

@@ -77,6 +77,13 @@ def test_nothing_is_written(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -
         (X, Y, ("batch_size=61",), "batch_size"),
         (X, -torch.ones(60).long(), (), "y"),
         (X, Y, ("width=0",), "width"),
+        (X, Y, ("plan_only=true",), "plan_only"),
+        (X, Y, ("+experiment=label_noise",), "data"),
+        (X, Y, ("device=cuda",), "device"),
+        (X, Y.reshape(60, 2, 1), (), "x"),
+        (X, "none", (), "x"),
+        (X * 1j, Y, (), "x"),
+        (X, torch.arange(60) * 1000, (), "y"),
     ],
 )
 def test_bad_input_is_one_error_that_names_the_key(
@@ -84,6 +91,34 @@ def test_bad_input_is_one_error_that_names_the_key(
 ) -> None:
     with pytest.raises(ConfigError, match=f"^{key}[= ]"):
         dd.train(x, y, *overrides)
+
+
+def test_a_test_set_is_a_pair() -> None:
+    with pytest.raises(ConfigError, match=r"^test="):
+        dd.train(X, Y, test=X)  # type: ignore[arg-type]
+
+
+def test_a_wide_neighbours_infinite_features_do_not_touch_a_narrow_run() -> None:
+    x = X.clone()
+    x[:, 1] *= 1e39
+    fixed = (
+        "model=linear",
+        "optimizer=sgd",
+        "lr_unit=absolute",
+        "lr=0.01",
+        "steps=10",
+        "dtype=float32",
+        "batch_size=20",
+    )
+    (alone,) = dd.train(x, Y, *fixed, "width=1")
+    assert alone.status == "ok"
+    with pytest.raises(RuntimeError, match="not finite in float32"):
+        dd.train(x, Y, *fixed, "width=1,2")
+
+
+def test_a_run_without_curvature_says_so() -> None:
+    with pytest.raises(RuntimeError, match="lr_unit=sharpness needs"):
+        dd.train(torch.zeros(20, 2), torch.zeros(20, 1), "model=linear", "width=2", "steps=2", "batch_size=20")
 
 
 def test_the_command_line_says_where_tensors_belong(tmp_path: object) -> None:

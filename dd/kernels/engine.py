@@ -22,6 +22,9 @@ from dd.solvers.batches import Orders
 _PADDING = 16
 """Columns of the data are padded to a multiple of this, the widest vector's lanes."""
 
+CALL_OPERATIONS = 3e10
+"""Floating-point operations of one call, about: half a second."""
+
 
 class _Data(ctypes.Structure):
     """``Data`` of ``src/engine.h``."""
@@ -47,13 +50,13 @@ class _Run(ctypes.Structure):
 def suits(run: RunConfig, network: Network) -> bool:
     """Whether the engine trains a run, decided by its own axes: design fixed, or two layers without normalisation.
 
-    A rule with eps = 0 divides zero by zero in the padding and goes the other way.
+    A rule whose eps is zero in the precision of training divides zero by zero in the padding and goes the other way.
     """
     return (
         network.theta.device.type == "cpu"
         and run.optimizer in RULES
         and (network.linear or (run.model == "two_layer" and run.normalization == "none"))
-        and run.group_options("optimizer").get("eps", 1.0) > 0
+        and run.group_options("optimizer").get("eps", 1.0) > torch.finfo(network.dtype).tiny
         and library() is not None
     )
 
@@ -77,6 +80,8 @@ class _Side:
         columns = inputs.shape[1]
         self.x = torch.zeros(len(inputs), math.ceil(columns / _PADDING) * _PADDING, dtype=inputs.dtype)
         self.x[:, :columns] = inputs
+        if not torch.isfinite(self.x).all():  # zero weights of a narrow run would meet a wide run's infinities
+            raise ValueError(f"inputs or features are not finite in {inputs.dtype}".replace("torch.", ""))
         self.y = samples.targets.to(inputs.dtype).contiguous()
         self.classes = None if samples.classes is None else samples.classes.contiguous()
         self.data = _Data(
@@ -188,13 +193,19 @@ class Engine:
 
     def advance(self, first: int, last: int) -> None:
         """Take steps ``first`` + 1 ... ``last`` of every run."""
-        orders = self._orders.between(first, last)
-        failed = self._advance(
-            ctypes.byref(self._sides[0].data), self._array, ctypes.c_int64(len(self._index)),
-            orders.ctypes.data_as(ctypes.c_void_p), ctypes.c_int64(first), ctypes.c_int64(last),
-        )  # fmt: skip
-        if failed:
-            raise MemoryError("no memory for the batches of a pack")
+        data = self._sides[0].data
+        operations = 6 * data.batch * sum(self._layouts[i].size for i in self._index)
+        # Ctrl-C and a stopped worker wait for the end of a call
+        at_once = max(int(CALL_OPERATIONS / operations), 1)
+        for start in range(first, last, at_once):
+            stop = min(start + at_once, last)
+            orders = self._orders.between(start, stop)
+            failed = self._advance(
+                ctypes.byref(data), self._array, ctypes.c_int64(len(self._index)),
+                orders.ctypes.data_as(ctypes.c_void_p), ctypes.c_int64(start), ctypes.c_int64(stop),
+            )  # fmt: skip
+            if failed:
+                raise MemoryError("no memory for the batches of a pack")
 
     def norms(self) -> list[float]:
         """Squared norm of every run's parameters."""
@@ -213,6 +224,7 @@ class Engine:
             )  # fmt: skip
             if failed:
                 raise MemoryError("no memory to evaluate a pack")
+            loss[loss > torch.finfo(side.x.dtype).max] = np.inf  # as a sum in the precision of training would be
             columns.append(loss.tolist())
             columns.append([None] * count if classes is None else wrong.tolist())
         train, train_error, test, test_error = columns

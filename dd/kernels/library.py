@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import zlib
 from functools import cache
 from pathlib import Path
 
@@ -17,10 +18,18 @@ def _found() -> tuple[str, ctypes.CDLL] | None:
     for name in VARIANTS.get(torch.backends.cpu.get_cpu_capability(), ("baseline",)):
         for path in sorted(Path(__file__).parent.glob(f"engine_{name}.*")):
             try:
-                return name, ctypes.CDLL(str(path))
-            except OSError:  # made for another system
+                found = ctypes.CDLL(str(path))
+                if found.dd_sources() == sources():
+                    return name, found
+            except (OSError, AttributeError):  # made for another system, or long ago
                 continue
     return None
+
+
+def sources() -> int:
+    """Checksum of ``src``, which a library carries: one of other sources may not be called."""
+    files = sorted((Path(__file__).parent / "src").glob("*.[ch]"))
+    return zlib.crc32(b"".join(path.read_bytes().replace(b"\r\n", b"\n") for path in files)) & 0x7FFFFFFF
 
 
 def library() -> ctypes.CDLL | None:

@@ -49,7 +49,14 @@ class Optimizer(Component):
 
 
 class UpdateRule(Optimizer):
-    """Base of the packed rules."""
+    """Base of the packed rules.
+
+    Attributes:
+        elementwise: whether each parameter is updated from its own gradient and state alone, and a zero without
+            gradient stays zero, for tensors of any number of leading axes: only then may runs be padded.
+    """
+
+    elementwise: ClassVar[bool] = True
 
     def hyper(self, runs: Sequence[RunConfig], lr: Tensor) -> dict[str, Tensor]:
         """Hyper-parameters of a stack.

@@ -14,8 +14,8 @@ class Lion(UpdateRule):
 
     adaptive = True  # every coordinate moves by lr: no fixed diagonal describes it
     options = (
-        Axis("beta1", float, 0.9, "weight of the mean gradient in the step", low=0, high=1),
-        Axis("beta2", float, 0.99, "decay of the mean gradient", low=0, high=1),
+        Axis("beta1", float, 0.9, "weight of the mean gradient in the step", low=0, high=0.999999),
+        Axis("beta2", float, 0.99, "decay of the mean gradient", low=0, high=0.999999),
         Axis("weight_decay", float, 0.0, "decoupled: each step shrinks theta by lr times this", low=0),
     )
 

@@ -39,8 +39,9 @@ class Muon(UpdateRule):
     """
 
     adaptive = True  # the preconditioner is a matrix: no diagonal describes it
+    elementwise = False
     options = (
-        Axis("momentum", float, 0.95, "decay of the velocity of matrices", low=0, high=1),
+        Axis("momentum", float, 0.95, "decay of the velocity of matrices", low=0, high=0.999999),
         Axis("ns_steps", int, 5, "Newton-Schulz iterations", low=1),
         Axis("beta1", float, 0.9, "AdamW's, for vectors", low=0, high=0.999999),
         Axis("beta2", float, 0.95, "AdamW's, for vectors", low=0, high=0.99999999),

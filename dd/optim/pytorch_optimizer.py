@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import inspect
+from functools import cache
 from typing import Any
 
 import torch
@@ -18,9 +20,10 @@ PACKAGE = "pytorch_optimizer"
 
 
 class PytorchOptimizer(UnpackedRule):
-    """``optimizer.method=adan``; its arguments as ``optimizer.arguments='weight_decay=0.1 betas=[0.9,0.99]'``.
+    """``optimizer.method=adan``; on a command line ``"optimizer.arguments='weight_decay=0.1 betas=[0.9,0.99,0.99]'"``.
 
-    Weight matrices and bias vectors are parameters of their own. One run at a time, without a preconditioner.
+    Weight matrices and bias vectors are parameters of their own. One run at a time, without a preconditioner. The few
+    that need more than parameters, gradients and a closure (Hessians, a model, groups) are refused.
     """
 
     adaptive = True  # unknown: no preconditioned condition number is given
@@ -41,17 +44,18 @@ class PytorchOptimizer(UnpackedRule):
                 origin("optimizer"),
             ) from error  # fmt: skip
         known = package.get_supported_optimizers()
-        if options["method"].lower() not in known:
+        if options["method"] not in known:
             raise ConfigError(
                 "optimizer.method", options["method"], f"must be one of {', '.join(sorted(known))}",
                 origin("optimizer.method"),
             )  # fmt: skip
-        try:
-            _arguments(options["arguments"])
-        except ValueError as error:
-            raise ConfigError(
-                "optimizer.arguments", options["arguments"], str(error), origin("optimizer.arguments")
-            ) from error
+        if reason := _refusal(options["method"], options["arguments"]):
+            key = "arguments" if options["arguments"] else "method"
+            raise ConfigError(f"optimizer.{key}", options[key], reason, origin(f"optimizer.{key}"))
+
+    def canonical(self, options: dict[str, Any]) -> None:
+        """Names are lower case."""
+        options["optimizer.method"] = str(options["optimizer.method"]).lower()
 
     def build(self, parameters: list[Tensor], run: RunConfig, lr: float) -> torch.optim.Optimizer:
         """See :meth:`UnpackedRule.build`."""
@@ -72,8 +76,43 @@ def _arguments(text: str) -> dict[str, Any]:
         name, equals, value = word.partition("=")
         if not equals or not name.isidentifier():
             raise ValueError(f"must be name=value pairs separated by spaces, found {word!r}")
-        try:
-            out[name] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ValueError(f"the value of {name} cannot be read") from error
+        for read in (int, float, yaml.safe_load):  # YAML takes 1e-3 for a word
+            try:
+                out[name] = read(value)
+                break
+            except (ValueError, yaml.YAMLError):
+                continue
+        else:
+            raise ValueError(f"the value of {name} cannot be read")
     return out
+
+
+@cache
+def _refusal(method: str, text: str) -> str | None:
+    """Why the optimizer cannot be used so, tried on a small matrix and a vector; None if it can."""
+    kind = importlib.import_module(PACKAGE).load_optimizer(method)
+    try:
+        arguments = _arguments(text)
+    except ValueError as error:
+        return str(error)
+    names = inspect.signature(kind).parameters
+    allowed = [n for n in names if n not in ("params", "lr", "args", "kwargs")]
+    for name in arguments:
+        if name not in allowed:
+            return f"{method} has no argument {name!r} to set here; it has {', '.join(allowed)}"
+    parameters = [torch.ones(3, 4, requires_grad=True), torch.ones(3, requires_grad=True)]
+
+    def closure() -> Tensor:
+        for parameter in parameters:
+            parameter.grad = torch.full_like(parameter, 0.1)
+        return torch.tensor(1.0)
+
+    try:
+        with torch.random.fork_rng(devices=[]):
+            optimizer = kind(parameters, lr=1e-3, **arguments)
+            for _ in range(2):
+                closure()
+                optimizer.step(closure)
+    except Exception as error:
+        return f"{method} cannot be used: {' '.join(str(error).split()) or type(error).__name__}"
+    return None

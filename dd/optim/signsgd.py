@@ -13,7 +13,7 @@ class SignSGD(UpdateRule):
     """m = mu m + (1 - mu) g; theta -= lr · sign(m). Without momentum signSGD, with it Signum."""
 
     adaptive = True  # every coordinate moves by lr: no fixed diagonal describes it
-    options = (Axis("momentum", float, 0.0, "decay of the mean gradient", low=0, high=1), WEIGHT_DECAY)
+    options = (Axis("momentum", float, 0.0, "decay of the mean gradient", low=0, high=0.999999), WEIGHT_DECAY)
 
     def init_state(self, theta: Tensor, hyper: dict[str, Tensor]) -> State:
         """Mean gradient zero."""

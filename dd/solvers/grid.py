@@ -23,7 +23,6 @@ from dd.config import RunConfig
 from dd.kernels.engine import stream_key
 from dd.network import Network
 from dd.optim._base import State, UpdateRule
-from dd.optim.muon import Muon
 from dd.solvers._solution import CurvePoint, Snapshot
 from dd.solvers.batches import Orders
 
@@ -39,10 +38,10 @@ def suits(run: RunConfig, network: Network) -> bool:
     rule = run.component("optimizer")
     return (
         isinstance(rule, UpdateRule)
-        and not isinstance(rule, Muon)  # its products see the padded shapes
+        and rule.elementwise
         and (network.linear or (run.model == "two_layer" and run.normalization == "none"))
         and network.prefix
-        and run.group_options("optimizer").get("eps", 1.0) > 0
+        and run.group_options("optimizer").get("eps", 1.0) > torch.finfo(network.dtype).tiny
     )
 
 
@@ -57,7 +56,7 @@ def grids(networks: Sequence[Network]) -> list[list[int]]:
         rows: dict[Hashable, list[list[int]]] = {}
         for members in seeds.values():
             for bucket in _buckets(networks, members):
-                same = tuple((networks[i].run.width, networks[i].run.optimizer) for i in bucket)
+                same = tuple((networks[i].run.width, _kind(networks[i].run)) for i in bucket)
                 rows.setdefault(same, []).append(bucket)
         out += [[i for row in grid for i in row] for grid in rows.values()]
     return out
@@ -73,7 +72,12 @@ def _buckets(networks: Sequence[Network], members: list[int]) -> list[list[int]]
             out.append([])
             widest = width
         out[-1].append(i)
-    return [sorted(bucket, key=lambda i: (networks[i].run.optimizer, -networks[i].run.width)) for bucket in out]
+    return [sorted(bucket, key=lambda i: (_kind(networks[i].run), -networks[i].run.width)) for bucket in out]
+
+
+def _kind(run: RunConfig) -> tuple[str, str]:
+    """Runs of one kind are updated by one call: optimizer, and its options that are no numbers of each run's own."""
+    return run.optimizer, str([v for v in run.group_options("optimizer").values() if not isinstance(v, float)])
 
 
 class _Optimizer:
@@ -128,7 +132,7 @@ class Grid:
             self._copy(network, network.theta, self.theta[divmod(i, columns)], out=False)
         lr = torch.tensor(lrs, dtype=self.dtype, device=self.device).view(rows, columns)
         self._optimizers = []
-        names = [run.optimizer for run in self.runs[:columns]]
+        names = [_kind(run) for run in self.runs[:columns]]
         for name in dict.fromkeys(names):
             at = [c for c in range(columns) if names[c] == name]
             part = slice(at[0], at[-1] + 1)

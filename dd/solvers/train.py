@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
+from contextlib import nullcontext
 from typing import Protocol
 
 import numpy as np
@@ -19,6 +20,7 @@ from dd.optim._base import State, UnpackedRule, UpdateRule
 from dd.solvers import grid
 from dd.solvers._solution import CurvePoint, Snapshot, Solution
 from dd.solvers.batches import Batches
+from dd.solvers.randomness import GlobalRandom
 
 LOGS_PER_DECADE = 8
 
@@ -92,19 +94,24 @@ class Stack:
         self.optimizer_state: State = {}
         self.hyper: dict[str, Tensor] = {}
         self.torch_optimizer: torch.optim.Optimizer | None = None
+        self._random: GlobalRandom | None = None
         if isinstance(self.rule, UpdateRule):
             self.rule = self.rule.bind(network.split, network.runs)
             self.hyper = self.rule.hyper(network.runs, lr.to(network.dtype))
             self.optimizer_state = self.rule.init_state(self.theta.flat, self.hyper)
         else:
             self.leaves = [part[0].clone().requires_grad_(True) for part in network.split(self.theta.flat)]
-            self.torch_optimizer = self.rule.build(self.leaves, network.run, float(lr[0]))
+            # whatever the optimizer draws follows from the run's seed alone
+            self._random = GlobalRandom(network.run.seed, "optimizer")
+            with self._random.swapped_in():
+                self.torch_optimizer = self.rule.build(self.leaves, network.run, float(lr[0]))
         self.save()
 
     def advance(self, first: int, last: int) -> None:
         """See :meth:`Trainer.advance`."""
-        for step in range(first, last):
-            self._step(*self.batches.batch(step), step + 1)
+        with self._random.swapped_in() if self._random else nullcontext():
+            for step in range(first, last):
+                self._step(*self.batches.batch(step), step + 1)
 
     def _step(self, inputs: Tensor, targets: Tensor, number: int) -> None:
         """Take step ``number`` (from 1) on a batch."""

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from dd.config import RunConfig
+from dd.kernels import library as library_module
 from dd.kernels.engine import Engine, stream_key
 from dd.solvers._solution import Solution
 from dd.solvers.train import Stack, log_steps, together, train, trainer_of
@@ -106,3 +107,19 @@ def test_without_a_compiled_engine_pytorch_trains(monkeypatch: pytest.MonkeyPatc
     assert isinstance(trainer_of([network], [0.02]), Stack)
     without = solved([run])[run.run_id]
     torch.testing.assert_close(with_engine.theta, without.theta, rtol=1e-9, atol=1e-11)
+
+
+def test_a_library_of_other_sources_is_not_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library_module, "sources", lambda: 1)
+    library_module._found.cache_clear()
+    try:
+        assert library_module.library() is None
+    finally:
+        monkeypatch.undo()
+        library_module._found.cache_clear()
+    assert library_module.library() is not None
+
+
+def test_a_tiny_eps_goes_the_other_way() -> None:
+    run = run_of(*SMALL, "width=17", "optimizer=adam", "optimizer.eps=1e-39", "dtype=float32")
+    assert solved([run])[run.run_id].status == "ok"

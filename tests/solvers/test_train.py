@@ -19,7 +19,7 @@ from dd.network import Network
 from dd.registry import get, names
 from dd.solvers.batches import batch_orders
 from dd.solvers.train import Stack, log_steps, stack_of, stacks, train
-from tests.helpers import network_of, row_of, run_of, trained
+from tests.helpers import network_of, row_of, run_of, solve_rows, trained
 
 DATA = ("data.n_train=60", "data.n_test=40", "dtype=float64", "data.label_noise=0.2", "lr_unit=absolute")
 TORCH: dict[str, Callable[[Any, float], torch.optim.Optimizer]] = {
@@ -247,11 +247,41 @@ def test_a_packages_optimizer_sees_matrices() -> None:
 
 @pytest.mark.parametrize(
     ("override", "key"),
-    [("optimizer.method=no_such", "optimizer.method"), ("optimizer.arguments=rho", "optimizer.arguments")],
+    [
+        ("optimizer.method=no_such", "optimizer.method"),
+        ("optimizer.method=adahessian", "optimizer.method"),
+        ("optimizer.arguments=rho", "optimizer.arguments"),
+        ("optimizer.arguments='nonsense=1'", "optimizer.arguments"),
+        ("optimizer.arguments='lr=1'", "optimizer.arguments"),
+        ("optimizer.arguments='weight_decay=-1'", "optimizer.arguments"),
+    ],
 )
 def test_a_package_s_optimizer_is_checked_first(override: str, key: str) -> None:
     with pytest.raises(ConfigError, match=key):
         run_of("optimizer=pytorch_optimizer", override)
+
+
+def test_a_packages_arguments_are_read_as_numbers_and_its_names_without_case() -> None:
+    one = run_of("optimizer=pytorch_optimizer", "optimizer.method=Adan", "optimizer.arguments='weight_decay=1e-3'")
+    two = run_of("optimizer=pytorch_optimizer", "optimizer.arguments='weight_decay=1e-3'")
+    assert one.run_id == two.run_id
+    (row,) = solve_rows(one.replace(steps=3, width=5))
+    assert row["status"] == "ok"
+
+
+def test_what_an_unpacked_optimizer_draws_follows_from_the_seed_alone() -> None:
+    runs = [
+        run_of(
+            "optimizer=pytorch_optimizer", "optimizer.method=kron", "steps=20", f"width={w}", *DATA[:2], "batch_size=20"
+        )
+        for w in (6, 9)
+    ]
+    forth, back = solve_rows(*runs), solve_rows(*reversed(runs))
+    for run in runs:
+        losses = [
+            row["train_loss"] for rows in (forth, back, solve_rows(run)) for row in rows if row["width"] == run.width
+        ]
+        assert len(set(losses)) == 1
 
 
 def test_lbfgs_is_torchs_with_as_many_iterations() -> None:

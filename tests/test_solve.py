@@ -1,0 +1,56 @@
+"""Packs to rows: what an interruption and a failure leave."""
+
+from __future__ import annotations
+
+import pytest
+
+from dd.config import Settings
+from dd.pack import Pack
+from dd.solve import Solved, solve
+from dd.solvers import train as train_module
+from tests.helpers import run_of, solve_rows
+
+SMALL = ("data.n_train=60", "data.n_test=40", "steps=20", "batch_size=20", "width=9")
+ALONE = [run_of(*SMALL, "optimizer=muon", f"optimizer.momentum={mu}") for mu in (0.5, 0.6, 0.7, 0.8)]
+
+
+def test_an_interruption_leaves_the_rows_that_are_done() -> None:
+    solved = Solved()
+
+    def stop(row: object) -> None:
+        if len(solved.rows) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        solve(Pack(tuple(ALONE)), Settings(device="cpu"), solved, stop)
+    assert [row["status"] for row in solved.rows] == ["ok", "ok"]
+    assert {row["run_id"] for row in solved.curves} == {row["run_id"] for row in solved.rows}
+
+
+@pytest.mark.parametrize("error", [MemoryError("short"), RuntimeError("out of memory")])
+def test_a_pack_that_fails_is_halved_until_the_culprit_is_alone(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = [run_of(*SMALL, "model=two_layer", f"width={w}") for w in (3, 5, 7, 9, 11)]
+    expected = {row["run_id"]: row["train_loss"] for row in solve_rows(*runs)}
+    sizes = []
+    original = train_module.engine.Engine
+
+    class Failing(original):  # type: ignore[misc, valid-type]
+        def __init__(self, networks: list[object], lrs: list[float]) -> None:
+            sizes.append(len(networks))
+            super().__init__(networks, lrs)
+            if 7 in {network.run.width for network in self.networks}:
+                raise error
+
+    monkeypatch.setattr(train_module.engine, "Engine", Failing)
+    rows = solve_rows(*runs)
+    assert len(rows) == 5
+    for row in rows:
+        if row["width"] == 7:
+            assert row["status"] == "failed"
+            assert str(error) in row["error"]
+        else:
+            assert row["train_loss"] == expected[row["run_id"]], "the others are as they would have been"
+    assert sizes[0] == 5
+    assert sizes.count(1) >= 1
