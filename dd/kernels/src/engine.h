@@ -17,6 +17,7 @@ typedef struct {
 } NAME(Run);
 
 #define SAMPLES_AT_A_TIME 64 /* rows of a gradient that stay in the cache */
+#define SIDE_BY_SIDE 5       /* tiles of a gradient that follow each other along a row */
 
 /* A batch in both layouts: row pointers, and lanes over the samples in blocks of BLOCK vectors. */
 typedef struct {
@@ -127,53 +128,52 @@ static void NAME(descend)(const NAME(Step) *step, const REAL *r, int64_t unit_st
                           int64_t units, const REAL *const *rows, int64_t size, int64_t valid, REAL *theta, REAL *first,
                           REAL *second, REAL *grad) {
     const int64_t ld = padded(valid), vectors = ld / LANES;
+    const int few = units <= 16 && units % 5 == 0 && vectors > 1;
+    /* tiles of nearly equal width; some side by side, so that rows of parameters are read in longer pieces */
+    const int64_t tiles = few ? (vectors + 1) / 2 : (vectors + BLOCK - 1) / BLOCK;
+    const int64_t narrow = vectors / tiles, wider = vectors % tiles;
+    const int64_t widest = narrow + (wider > 0), at_once = widest >= 3 ? 3 : widest == 2 ? 5 : 8;
     REAL tile[8 * BLOCK * LANES] __attribute__((aligned(64)));
     for (int64_t from = 0; from < size; from += SAMPLES_AT_A_TIME) {
         const int64_t to = size < from + SAMPLES_AT_A_TIME ? size : from + SAMPLES_AT_A_TIME;
         const int last = to == size, resume = from > 0, whole = last && !resume;
-        const int few = units <= 16 && units % 5 == 0 && vectors > 1;
-        const int64_t tiles = few ? (vectors + 1) / 2 : (vectors + BLOCK - 1) / BLOCK;
-        int64_t start = 0;
-        for (int64_t t = 0; t < tiles; t++) {
-            /* tiles of nearly equal width */
-            const int64_t take = (vectors - start + tiles - t - 1) / (tiles - t), column = start * LANES;
-            start += take;
-            int64_t j = 0;
-            while (j < units) {
-                const int64_t left = units - j, ldg = whole ? take * LANES : ld;
-                REAL *g = whole ? tile : grad + j * ld + column;
-                int64_t done;
-                if (last)
-                    for (int64_t u = 0; u < (left < 4 ? left : 4); u++) {
-                        __builtin_prefetch(theta + (j + u) * ld + column, 1);
-                        if (first) __builtin_prefetch(first + (j + u) * ld + column, 1);
-                        if (second) __builtin_prefetch(second + (j + u) * ld + column, 1);
+        for (int64_t side = 0; side < tiles; side += SIDE_BY_SIDE)
+            for (int64_t j = 0; j < units; j += at_once)
+                for (int64_t t = side; t < tiles && t < side + SIDE_BY_SIDE; t++) {
+                    const int64_t take = narrow + (t < wider);
+                    const int64_t column = (t * narrow + (t < wider ? t : wider)) * LANES;
+                    const int64_t left = units - j, here = left < at_once ? left : at_once;
+                    const int64_t ldg = whole ? take * LANES : ld;
+                    REAL *g = whole ? tile : grad + j * ld + column;
+                    if (last && j + at_once < units)
+                        for (int64_t u = at_once; u < 2 * at_once && j + u < units; u++) {
+                            __builtin_prefetch(theta + (j + u) * ld + column, 1);
+                            if (first) __builtin_prefetch(first + (j + u) * ld + column, 1);
+                            if (second) __builtin_prefetch(second + (j + u) * ld + column, 1);
+                        }
+#define OUTER(U, V)                                                                                                \
+    case 8 * V + U:                                                                                                \
+        NAME(outer_tile)(U, V, r + j * unit_stride, unit_stride, sample_stride, rows, from, to, column, g, ldg, resume); \
+        break;
+                    switch (8 * take + here) {
+                        OUTER(3, 4) OUTER(2, 4) OUTER(1, 4)
+                        OUTER(3, 3) OUTER(2, 3) OUTER(1, 3)
+                        OUTER(5, 2) OUTER(4, 2) OUTER(3, 2) OUTER(2, 2) OUTER(1, 2)
+                        OUTER(7, 1) OUTER(6, 1) OUTER(5, 1) OUTER(4, 1) OUTER(3, 1) OUTER(2, 1) OUTER(1, 1)
+                    case 16: /* eight units of one vector */
+                        NAME(outer_tile)(8, 1, r + j * unit_stride, unit_stride, sample_stride, rows, from, to, column,
+                                         g, ldg, resume);
+                        break;
                     }
-#define OUTER(U, V)                                                                                           \
-    NAME(outer_tile)(U, V, r + j * unit_stride, unit_stride, sample_stride, rows, from, to, column, g, ldg, resume); \
-    done = U
-                if (take == 4) {
-                    if (left >= 3) { OUTER(3, 4); } else if (left == 2) { OUTER(2, 4); } else { OUTER(1, 4); }
-                } else if (take == 3) {
-                    if (left >= 3) { OUTER(3, 3); } else if (left == 2) { OUTER(2, 3); } else { OUTER(1, 3); }
-                } else if (take == 2) {
-                    if (left >= 5) { OUTER(5, 2); } else if (left == 4) { OUTER(4, 2); }
-                    else if (left == 3) { OUTER(3, 2); } else if (left == 2) { OUTER(2, 2); } else { OUTER(1, 2); }
-                } else {
-                    if (left >= 8) { OUTER(8, 1); } else if (left >= 4) { OUTER(4, 1); }
-                    else if (left >= 2) { OUTER(2, 1); } else { OUTER(1, 1); }
+                    if (last)
+                        for (int64_t u = 0; u < here; u++) {
+                            const int64_t at = (j + u) * ld + column;
+                            for (int64_t k = valid > column ? valid - column : 0; k < take * LANES; k++)
+                                g[u * ldg + k] = 0;
+                            NAME(update)(step, theta + at, first ? first + at : 0, second ? second + at : 0,
+                                         g + u * ldg, take * LANES);
+                        }
                 }
-                if (last)
-                    for (int64_t u = 0; u < done; u++) {
-                        const int64_t at = (j + u) * ld + column;
-                        for (int64_t k = valid; k < column + take * LANES; k++)
-                            if (k >= column) g[u * ldg + k - column] = 0;
-                        NAME(update)(step, theta + at, first ? first + at : 0, second ? second + at : 0, g + u * ldg,
-                                     take * LANES);
-                    }
-                j += done;
-            }
-        }
     }
 }
 
