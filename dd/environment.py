@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("dd-lab", "torch", "numpy", "numba", "scikit-learn", "hydra-core", "omegaconf", "pyarrow", "pandas")
+PACKAGES = ("dd-lab", "torch", "numpy", "scikit-learn", "hydra-core", "omegaconf", "pyarrow", "pandas")
 
 
 @cache

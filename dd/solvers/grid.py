@@ -91,6 +91,12 @@ class _Optimizer:
         self.hyper = {k: v.view(*lrs.shape, 1) for k, v in flat.items()}
         self.state: State = self.rule.init_state(theta[:, part], self.hyper)
 
+    def keep(self, inside: Tensor, start: int) -> None:
+        """Compact to some of its columns, the first of which is now ``start``."""
+        self.part = slice(start, start + len(inside))
+        self.hyper = {k: v[:, inside] if v.ndim else v for k, v in self.hyper.items()}
+        self.state = {k: v[:, inside].contiguous() for k, v in self.state.items()}
+
 
 class Grid:
     """A grid of runs that are still training; see :class:`dd.solvers.train.Trainer`.
@@ -254,8 +260,8 @@ class Grid:
         for x, targets, classes in zip((self._train, self._test), self._targets, self._classes, strict=True):
             # a piece of the samples at a time: hidden activations of all runs must fit
             samples = len(targets)
-            piece = max(PIECE // (len(self.runs) * max(self.width, self.outputs)), 1)
-            loss = torch.zeros(len(self.runs), dtype=torch.float64, device=self.device)
+            piece = max(PIECE // (len(self.networks) * max(self.width, self.outputs)), 1)
+            loss = torch.zeros(len(self.networks), dtype=torch.float64, device=self.device)
             wrong = torch.zeros_like(loss)
             for start in range(0, samples, piece):
                 part = slice(start, start + piece)
@@ -292,8 +298,26 @@ class Grid:
         return Snapshot(theta[0], {}, diagonal[0])
 
     def drop(self, gone: Sequence[int]) -> None:
-        """See :meth:`Trainer.drop`: the run's numbers go on beside the others, looked at no more."""
+        """See :meth:`Trainer.drop`. A column of the grid goes once all its seeds have left; till then it is ignored."""
         self._index = [i for position, i in enumerate(self._index) if position not in gone]
+        rows, columns = self._shape
+        stay = sorted({i % columns for i in self._index})
+        if not stay or len(stay) == columns:
+            return
+        kept = torch.tensor(stay, device=self.device)
+        self.theta = self.theta[:, kept].contiguous()
+        self.grad = torch.zeros_like(self.theta)
+        self._own = self._own[kept]
+        self._cross_entropy = self._cross_entropy.view(rows, columns)[:, kept].flatten()
+        start = 0
+        for optimizer in self._optimizers:
+            inside = [c - optimizer.part.start for c in stay if optimizer.part.start <= c < optimizer.part.stop]
+            optimizer.keep(torch.tensor(inside, dtype=torch.long, device=self.device), start)
+            start += len(inside)
+        self._optimizers = [o for o in self._optimizers if o.part.start < o.part.stop]
+        self.networks = [self.networks[r * columns + c] for r in range(rows) for c in stay]
+        self._index = [i // columns * len(stay) + stay.index(i % columns) for i in self._index]
+        self._shape = (rows, len(stay))
 
 
 def _repeat(targets: Tensor, like: Tensor) -> Tensor:

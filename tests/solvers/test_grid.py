@@ -79,3 +79,22 @@ def test_a_diverging_run_leaves_the_grid_and_disturbs_nobody() -> None:
     assert (good.status, bad.status) == ("ok", "diverged")
     assert torch.isfinite(bad.theta).all()
     torch.testing.assert_close(good.theta, trained(networks[members[0]], 0.01).theta, rtol=1e-9, atol=1e-11)
+
+
+def test_a_column_whose_seeds_have_all_left_is_compacted_away() -> None:
+    fixed = (*SMALL, "steps=900", "width=20", "lr_unit=absolute", "batch_size=20")
+    kinds = (("sgd", 0.01), ("sgd", 900), ("adam", 0.01), ("momentum", 900))
+    runs = [run_of(*fixed, f"optimizer={o}", f"lr={lr}", f"seed={seed}") for seed in (0, 1) for o, lr in kinds]
+    networks = networks_of(runs)
+    (members,) = grids(networks)
+    grid = Grid([networks[i] for i in members], [float(runs[i].lr or 0) for i in members])
+    solutions = train(grid)
+    assert grid.theta.shape[:2] == (2, 2), "two kinds of two seeds are left"
+    for i, solution in zip(members, solutions, strict=True):
+        diverges = float(runs[i].lr or 0) > 1
+        assert solution.status == ("diverged" if diverges else "ok")
+        if not diverges:
+            alone = trained(networks[i], 0.01, eager=True)
+            torch.testing.assert_close(solution.theta, alone.theta, rtol=1e-8, atol=1e-10)
+            if alone.preconditioner is not None:
+                torch.testing.assert_close(solution.preconditioner, alone.preconditioner, rtol=1e-7, atol=1e-11)
