@@ -93,14 +93,13 @@ def train(
         key = str(override).split("=")[0].lstrip("+~")
         if not isinstance(override, str) or key in WITHOUT_MEANING:
             raise ConfigError(key, override, "has no meaning for dd.train, which writes nothing")
+        if key.split(".")[0] == "data":
+            raise ConfigError(key, override.partition("=")[2], "dd.train has its data from x and y")
     problem = _problem(x, y, test)
     own = (
         "data=tensors", f"data.dim={problem.inputs}", f"data.n_train={len(problem.train_x)}",
         f"data.n_test={len(problem.test_x)}", "data.standardize=none",
     )  # fmt: skip
-    for override in overrides:
-        if override.split("=")[0].lstrip("+~").split(".")[0] == "data":
-            raise ConfigError(override.split("=")[0], override.partition("=")[2], "dd.train has its data from x and y")
     runs, settings = compose_jobs([*own, *overrides])
     distinct = list({run.run_id: run for run in runs}.values())
     for run in distinct:

@@ -47,16 +47,22 @@ class _Run(ctypes.Structure):
     )
 
 
-def suits(run: RunConfig, network: Network) -> bool:
-    """Whether the engine trains a run, decided by its own axes: design fixed, or two layers without normalisation.
+def padding_is_exact(run: RunConfig, network: Network) -> bool:
+    """Whether zero padding leaves a run alone: design fixed, or two layers without normalisation.
 
-    A rule whose eps is zero in the precision of training divides zero by zero in the padding and goes the other way.
+    A rule whose eps is zero in the precision of training would divide zero by zero in the padding.
     """
+    return (network.linear or (run.model == "two_layer" and run.normalization == "none")) and (
+        run.group_options("optimizer").get("eps", 1.0) > torch.finfo(network.dtype).tiny
+    )
+
+
+def suits(run: RunConfig, network: Network) -> bool:
+    """Whether the engine trains a run, decided by its own axes."""
     return (
         network.theta.device.type == "cpu"
         and run.optimizer in RULES
-        and (network.linear or (run.model == "two_layer" and run.normalization == "none"))
-        and run.group_options("optimizer").get("eps", 1.0) > torch.finfo(network.dtype).tiny
+        and padding_is_exact(run, network)
         and library() is not None
     )
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from dd import losses
 from dd.config import RunConfig
-from dd.kernels.engine import stream_key
+from dd.kernels.engine import padding_is_exact, stream_key
 from dd.network import Network
 from dd.optim._base import State, UpdateRule
 from dd.solvers._solution import CurvePoint, Snapshot
@@ -36,13 +36,7 @@ PIECE = 1 << 27
 def suits(run: RunConfig, network: Network) -> bool:
     """Whether a grid trains a run: fixed design or two layers without normalisation, and a rule that packs."""
     rule = run.component("optimizer")
-    return (
-        isinstance(rule, UpdateRule)
-        and rule.elementwise
-        and (network.linear or (run.model == "two_layer" and run.normalization == "none"))
-        and network.prefix
-        and run.group_options("optimizer").get("eps", 1.0) > torch.finfo(network.dtype).tiny
-    )
+    return isinstance(rule, UpdateRule) and rule.elementwise and network.prefix and padding_is_exact(run, network)
 
 
 def grids(networks: Sequence[Network]) -> list[list[int]]:
