@@ -15,6 +15,7 @@ from typing import Any
 from dd import registry
 from dd.axis import Axis
 from dd.errors import ConfigError
+from dd.solvers.choose import SOLVERS, choose
 
 ID_VERSION = 1
 """Part of every run_id; raised when a change of dd makes old rows mean something else."""
@@ -80,9 +81,15 @@ class RunConfig:
         "training loss: mean squared error or cross-entropy",
         choices=("mse", "cross_entropy"),
     )
+    solver: str = _axis(
+        str,
+        "auto",
+        "exact dynamics from one decomposition, steps in function space (dual), or iterative; auto takes what is cheapest",
+        choices=("auto", *SOLVERS),
+    )
     seed: int = _axis(int, 0, "seed of features, weights and batch order", low=0, high=2**63 - 1)
     dtype: str = _axis(
-        str, "float32", "precision of training; closed forms use float64", choices=("float32", "float64")
+        str, "float32", "precision of training; closed forms and solver=exact use float64", choices=("float32", "float64")
     )
     options: tuple[tuple[str, Any], ...] = ()
 
@@ -96,6 +103,8 @@ class RunConfig:
         for group in registry.ROOMS:
             if getattr(self, group) is not None:
                 defaults |= {f"{group}.{a.key}": a.default for a in self.component(group).options}
+        # plain iteration is neutral, and a closed form has no choice
+        defaults["solver"] = "exact" if self.component("optimizer").closed_form else "iterative"
         named = {name: getattr(self, name) for name in core_axes()} | dict(self.options)
         identity = {k: v for k, v in named.items() if v != defaults[k]}
         text = json.dumps([ID_VERSION, identity], sort_keys=True)
@@ -134,6 +143,18 @@ class RunConfig:
             self.data_key, self.model, self.width, self.normalization, self.seed,
             tuple(self.group_options("model").items()), tuple(self.group_options("normalization").items()),
         )  # fmt: skip
+
+    @property
+    def linear(self) -> bool:
+        """Whether outputs are linear in what is trained, with a fixed design matrix: frozen features, fixed scaling."""
+        fixed = not self.component("normalization").batch_dependent
+        trained_gain = self.group_options("normalization").get("affine", False)
+        return self.component("model").frozen_features and fixed and not trained_gain
+
+    @property
+    def columns(self) -> int:
+        """Columns of the matrix that the read-out sees, the column of ones included."""
+        return self.component("model").feature_count(self) + int(self.group_options("model")["bias"])
 
     def component(self, group: str) -> Any:
         """Return the component chosen in ``group``."""
@@ -261,7 +282,7 @@ def resolve(config: Mapping[str, Any], origin: OriginOf = lambda key: "") -> Run
     for field_name, axis in axes.items():
         if field_name not in registry.ROOMS:
             raw = _get(config, axis.key)
-            if raw is None and not axis.nullable and field_name in ("dtype",):
+            if raw is None and not axis.nullable and field_name in ("dtype", "solver"):
                 raw = axis.default
             values[field_name] = axis.check(raw, origin)
     for group in registry.ROOMS:
@@ -277,7 +298,9 @@ def resolve(config: Mapping[str, Any], origin: OriginOf = lambda key: "") -> Run
         options = {k: v for k, v in options.items() if not k.startswith("init.")}
     else:
         _resolve_budget(values, config, origin)
-        for key in ("lr", "lr_unit", "init_scale"):
+        if not optimizer.step_size:
+            values |= {"lr": None, "lr_unit": None}
+        for key in ("lr", "lr_unit", "init_scale")[0 if optimizer.step_size else 2 :]:
             if values[key] is None:
                 raise ConfigError(
                     axes[key].key, None, axes[key].allowed().replace(", or null", ""), origin(axes[key].key)
@@ -290,7 +313,8 @@ def resolve(config: Mapping[str, Any], origin: OriginOf = lambda key: "") -> Run
             registry.get(group, values[group]).check(run, origin)
     if run.loss == "cross_entropy" and not run.component("data").classification:
         raise ConfigError("loss", run.loss, f"data={run.data} has real targets; use loss=mse", origin("loss"))
-    return run
+    solver = choose(run, run.solver, origin)
+    return run.replace(solver=solver, dtype="float64" if solver == "exact" else run.dtype)
 
 
 def _resolve_budget(values: dict[str, Any], config: Mapping[str, Any], origin: OriginOf) -> None:

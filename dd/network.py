@@ -130,7 +130,7 @@ class Network:
             initial |= self.normalization.trained(len(runs), features, self.norm_options)
         self.shapes = {k: tuple(v.shape[1:]) for k, v in initial.items()}
         self.fixed_normalization = not self.normalization.batch_dependent and "gain" not in initial
-        self.linear = self.model.frozen_features and self.fixed_normalization
+        self.linear = self.run.linear
         self.prefix = not self.model.frozen_features or not self.normalization.fitted
         self.theta = torch.cat([v.flatten(1) for v in initial.values()], dim=1).to(dtype)
         self.buffers: Tensors = {

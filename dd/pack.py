@@ -1,8 +1,8 @@
 """Packs: the runs that are solved together and written as one file; planned as a pure function of their axes.
 
-The cost model, in seconds on one core of 2024 (constants measured, ``docs/benchmarks.md``): a run costs decompositions
-at ``DECOMPOSITION`` flop/s, and steps of a fixed overhead plus their products at ``PRODUCTS`` flop/s. A pack
-grows up to :class:`Limits`.
+The cost model, in seconds on one core of 2024 (constants measured, ``docs/benchmarks.md``): a design matrix costs
+decompositions at ``DECOMPOSITION`` flop/s, once for all runs of a pack that share it; a run costs a fixed overhead, and
+steps of an overhead plus their products at ``PRODUCTS`` flop/s. A pack grows up to :class:`Limits`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from dd.config import RunConfig
 from dd.kernels.rules import RULES
+from dd.solvers.logs import log_steps
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ ON_GPU = Limits(4096, 600.0, 16 << 30)
 
 DECOMPOSITION, PRODUCTS = 1.2e10, 5e10
 COMPILED_STEP, EAGER_STEP = 1.5e-6, 2e-4
-FIXED = 0.01
+FIXED = 0.004
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,8 @@ class Pack:
     @property
     def seconds(self) -> float:
         """Estimated seconds on one core."""
-        return sum(estimated_seconds(run) for run in self.runs)
+        shared = {run.feature_key: shared_seconds(run) for run in self.runs}
+        return sum(shared.values()) + sum(estimated_seconds(run) for run in self.runs)
 
     @property
     def bytes(self) -> int:
@@ -79,19 +81,34 @@ def parameters(run: RunConfig) -> int:
     return readout if run.component("model").frozen_features else readout + _columns(run) * run.width
 
 
+def _spectrum_seconds(run: RunConfig) -> float:
+    """Singular values of a matrix of as many rows as samples and as many columns as units."""
+    return run.n_train * run.width * min(run.n_train, run.width) / DECOMPOSITION
+
+
+def shared_seconds(run: RunConfig) -> float:
+    """Cost of what runs with the same design matrix share: its features, decomposition and least-squares solution."""
+    return 10 * _spectrum_seconds(run) if run.component("model").frozen_features else 0.0
+
+
 def estimated_seconds(run: RunConfig) -> float:
-    """Cost of one run by the model above."""
-    n, p, outputs = run.n_train, run.width, run.component("data").outputs
+    """Cost of one run by the model above, without what it shares."""
+    n, outputs = run.n_train, run.component("data").outputs
     frozen = run.component("model").frozen_features
-    spectra = 4.0 * n * p * min(n, p)
-    seconds = FIXED + (10 if frozen else 1) * spectra / 4 / DECOMPOSITION
+    seconds = FIXED + (0 if frozen else _spectrum_seconds(run))
     if run.steps is None or run.batch_size is None:
         return seconds
+    samples = n + run.n_test
+    if run.solver == "exact":
+        return seconds + 2.0 * len(log_steps(run.steps)) * outputs * samples * min(n, run.columns) / PRODUCTS
     if frozen and run.component("optimizer").adaptive:
-        seconds += outputs * spectra / 2 / DECOMPOSITION
+        seconds += 2 * outputs * _spectrum_seconds(run)
     compiled = run.optimizer in RULES and (run.normalization == "none" or frozen)
+    logged = 30 * 2.0 * parameters(run) * samples
     flops = 4.0 * parameters(run) * run.batch_size
-    logged = 30 * 2.0 * parameters(run) * (n + run.n_test)
+    if run.solver == "dual":
+        logged = 30 * 2.0 * outputs * n * samples + 2.0 * n * samples * run.columns
+        flops = 2.0 * outputs * n * run.batch_size
     step = (COMPILED_STEP if compiled else EAGER_STEP) + flops / PRODUCTS
     return seconds + run.steps * step + logged / PRODUCTS
 
@@ -100,16 +117,21 @@ def estimated_bytes(runs: Sequence[RunConfig]) -> int:
     """Peak memory of some runs solved together.
 
     Shared inputs in float64 and in the training precision, once for the widest run of each kind; parameters, optimizer
-    state and copies of every run; copies and factors of the largest design matrix, which is measured alone.
+    state and copies of every run; copies and factors of the largest design matrix, which is measured alone. Exact dynamics
+    keep the factors of each design matrix until its runs are solved.
     """
     widest: dict[Hashable, int] = {}
+    factors: dict[Hashable, int] = {}
     own = 0
     for run in runs:
         key = run.inputs_key if run.normalization == "none" else (run.inputs_key, run.width, run.normalization)
         widest[key] = max(widest.get(key, 0), (run.n_train + run.n_test) * _columns(run) * 24)
         own += parameters(run) * (8 if run.dtype == "float64" else 4) * 6
+        if run.solver in ("exact", "dual") and run.steps is not None:
+            samples = run.n_train + (run.columns if run.solver == "exact" else run.n_test)
+            factors[run.feature_key] = 8 * min(run.n_train, run.columns) * samples
     alone = max(8 * run.width * (2 * (run.n_train + run.n_test) + 3 * run.n_train) for run in runs)
-    return sum(widest.values()) + own + alone
+    return sum(widest.values()) + sum(factors.values()) + own + alone
 
 
 def describe(packs: list[Pack]) -> str:
@@ -139,9 +161,11 @@ def plan(runs: Iterable[RunConfig], limits: Limits = ON_CPU) -> list[Pack]:
     for same_data in groups.values():
         filling = _Filling(limits)
         for same_inputs in same_data.values():
-            for members in sorted(same_inputs.values(), key=lambda m: -sum(map(estimated_seconds, m))):
+            for members in sorted(same_inputs.values(), key=lambda m: -Pack(tuple(m)).seconds):
                 # a decomposition that runs share is worth a longer pack
                 longest = limits.seconds * (4 if members[0].component("model").frozen_features else 1)
+                if filling.runs and len(filling.runs) + len(members) > limits.runs >= len(members):
+                    packs.append(filling.close())
                 for run in members:
                     if not filling.has_room(run) or filling.seconds >= longest:
                         packs.append(filling.close())
@@ -161,6 +185,7 @@ class _Filling:
         self.runs: list[RunConfig] = []
         self.seconds = 0.0
         self._bytes = 0
+        self._shared: set[Hashable] = set()
 
     def has_room(self, run: RunConfig) -> bool:
         """Whether a run fits in; the sum of the memory of runs alone bounds that of a pack from above."""
@@ -173,6 +198,9 @@ class _Filling:
         return self._bytes + estimated_bytes([run]) <= self.limits.bytes
 
     def add(self, run: RunConfig) -> None:
+        if run.feature_key not in self._shared:
+            self._shared.add(run.feature_key)
+            self.seconds += shared_seconds(run)
         self.runs.append(run)
         self.seconds += estimated_seconds(run)
         self._bytes += estimated_bytes([run])
@@ -180,5 +208,5 @@ class _Filling:
     def close(self) -> Pack:
         """The pack; the next one starts empty."""
         pack = Pack(tuple(self.runs))
-        self.runs, self.seconds, self._bytes = [], 0.0, 0
+        self.runs, self.seconds, self._bytes, self._shared = [], 0.0, 0, set()
         return pack

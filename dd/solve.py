@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any, TypeVar
 
 import torch
@@ -23,6 +24,7 @@ from dd.network import Inputs, Network, Parameters, common_inputs
 from dd.pack import Pack, estimated_seconds
 from dd.solvers._solution import CurvePoint, Solution
 from dd.solvers.closed_form import Factors, factorize, least_squares
+from dd.solvers.exact import Group
 from dd.solvers.train import together, train, trainer_of
 
 Row = dict[str, Any]
@@ -245,8 +247,9 @@ class Job:
         network: its model and data.
         row: the columns known before training.
         spectrum: of the matrix that the last layer sees, where it is fixed.
-        lr: absolute step size; None for a closed form.
+        lr: absolute step size; None where there is none.
         solution: once it is there.
+        factors: decomposition of the design matrix, for exact dynamics.
     """
 
     run: RunConfig
@@ -255,6 +258,7 @@ class Job:
     spectrum: Spectrum | None = None
     lr: float | None = None
     solution: Solution | None = None
+    factors: Factors | None = None
 
 
 def prepare(run: RunConfig, context: Context) -> Job:
@@ -290,7 +294,9 @@ def prepare(run: RunConfig, context: Context) -> Job:
         elif run.lr_unit == "sharpness":
             exact = _exact_loss(network, network.buffers)
             sharpness = _guarded(lambda: hessian.largest_eigenvalue(exact, network.theta[0].double()))
-        job.lr = _absolute_lr(run, sharpness)
+        job.lr = None if run.lr is None else _absolute_lr(run, sharpness)
+        if run.solver == "exact":
+            job.factors = context.factors(run, network)
         row |= {"lr_absolute": job.lr, "sharpness_init": sharpness}
     row |= {f"feature_{k}_init": v for k, v in _spectrum_columns(initial).items()}
     network.release()
@@ -301,11 +307,11 @@ def train_jobs(jobs: list[Job], context: Context) -> Iterator[Job]:
     """Train what is iterated, runs that share batches together; each run's share of the time is its estimated one.
 
     Yields:
-        Jobs as they end, closed forms first: with a solution, or with an error in ``context.errors``.
+        Jobs as they end, closed forms and exact dynamics first: with a solution, or an error in ``context.errors``.
     """
-    yield from (job for job in jobs if job.lr is None)
-    waiting = [job for job in jobs if job.lr is not None]
-    groups = _groups(waiting)
+    yield from (job for job in jobs if job.solution)
+    yield from _solve_exactly([job for job in jobs if job.factors], context)
+    groups = _groups([job for job in jobs if job.run.solver != "exact"])
     while groups:
         members = groups.pop(0)
         start = time.perf_counter()
@@ -324,6 +330,23 @@ def train_jobs(jobs: list[Job], context: Context) -> Iterator[Job]:
         yield from members
 
 
+def _solve_exactly(jobs: list[Job], context: Context) -> Iterator[Job]:
+    """Solve runs with exact dynamics; those with the same design matrix, which follow each other, share its basis."""
+    for _, members in groupby(jobs, key=lambda job: job.run.feature_key):
+        group: Group | None = None
+        for job in members:
+            with _timed(context, job.run):
+                try:
+                    assert job.factors is not None
+                    group = group or Group(job.network, job.factors)
+                    job.solution = group.solve(job.network, job.lr)
+                except Exception as error:
+                    context.errors[job.run] = error
+                job.factors = None
+                job.network.release()
+            yield job
+
+
 def _groups(jobs: list[Job]) -> list[list[Job]]:
     return [[jobs[i] for i in members] for members in together([job.network for job in jobs])]
 
@@ -331,7 +354,7 @@ def _groups(jobs: list[Job]) -> list[list[Job]]:
 def _train_group(jobs: list[Job]) -> Exception | None:
     """Train the jobs of one trainer, which is gone when this returns; the error that it raised."""
     try:
-        trainer = trainer_of([job.network for job in jobs], [job.lr for job in jobs if job.lr is not None])
+        trainer = trainer_of([job.network for job in jobs], [job.lr for job in jobs])
         for job, solution in zip(jobs, train(trainer), strict=True):
             job.solution = solution
     except Exception as error:
@@ -388,8 +411,8 @@ def _closed_form(run: RunConfig, network: Network, factors: Factors | None) -> t
             }
         design = network.design(theta, network.exact_train.inputs, buffers)
         factors = factorize(design[0])
-    penalty = run.component("optimizer").penalty(run)
-    readout = least_squares(factors, network.exact_train.targets, penalty)
+    optimizer = run.component("optimizer")
+    readout = least_squares(factors, network.exact_train.targets, lambda s: optimizer.inverse(run, s))
     solved = network.named(network.theta.double().clone())
     solved.named["readout"].copy_(readout.T)
     return Solution(solved.flat[0], {k: v[0] for k, v in buffers.items()}), factors
@@ -429,17 +452,18 @@ def _measure(run: RunConfig, network: Network, solution: Solution, fixed: Spectr
     """Losses, errors, norms and conditioning of a solution, in float64."""
     theta = _exact(network, solution.theta[None])
     buffers = {k: v[None].double() for k, v in solution.buffers.items()}
-    got = outcome(network, theta, buffers, network.exact_train, network.exact_test)
-    row: Row = {
-        "train_loss": float(got.train_loss),
-        "test_loss": float(got.test_loss),
-        "train_error": None if got.train_error is None else float(got.train_error),
-        "test_error": None if got.test_error is None else float(got.test_error),
-        "weight_norm": float(theta.flat.norm()),
-    }
     loss = _exact_loss(network, buffers)
-    leaf = theta.flat[0].clone().requires_grad_(True)
-    row["gradient_norm"] = float(torch.autograd.grad(loss(leaf), leaf)[0].norm())
+    if solution.measured:
+        point = solution.measured.point
+        norms = (solution.measured.weight_norm, solution.measured.gradient_norm)
+    else:
+        got = outcome(network, theta, buffers, network.exact_train, network.exact_test)
+        errors = (None if e is None else float(e) for e in (got.train_error, got.test_error))
+        point = CurvePoint(0, float(got.train_loss), float(got.test_loss), *errors)
+        leaf = theta.flat[0].clone().requires_grad_(True)
+        norms = (float(theta.flat.norm()), float(torch.autograd.grad(loss(leaf), leaf)[0].norm()))
+    row: Row = {k: v for k, v in vars(point).items() if k != "step"}
+    row |= {"weight_norm": norms[0], "gradient_norm": norms[1]}
     final = fixed or _feature_spectrum(network, theta.flat, buffers)
     row |= {f"feature_{k}": v for k, v in _spectrum_columns(final).items()}
     row |= _hessian_columns(run, network, solution, final, loss)

@@ -12,6 +12,7 @@ from torch import Tensor
 from dd.axis import Axis
 from dd.config import OriginOf, RunConfig
 from dd.errors import ConfigError
+from dd.optim._dynamics import Modes, Response
 from dd.registry import Component
 
 WEIGHT_DECAY = Axis("weight_decay", float, 0.0, "L2 penalty added to the gradient, as torch", low=0)
@@ -30,12 +31,34 @@ class Optimizer(Component):
         full_batch: takes whole training sets only.
         adaptive: has a preconditioner of its own.
         packable: whether runs can share one call; if not, each run is trained alone.
+        step_size: whether it takes ``lr``.
+        exact: whether full-batch steps on a quadratic have a closed form, :meth:`response`.
+        iterable: whether it can be iterated.
+        monotone: whether its loss on a quadratic never rises, as long as it converges.
+        dual: whether a read-out's steps stay in the span of the training features and its start, so that they can be
+            taken in function space (``dd.solvers.dual``).
     """
 
     closed_form: ClassVar[bool] = False
     full_batch: ClassVar[bool] = False
     adaptive: ClassVar[bool] = False
     packable: ClassVar[bool] = True
+    step_size: ClassVar[bool] = True
+    exact: ClassVar[bool] = False
+    iterable: ClassVar[bool] = True
+    monotone: ClassVar[bool] = False
+    dual: ClassVar[bool] = False
+
+    def response(self, run: RunConfig, lr: float | None, modes: Modes, steps: Sequence[int]) -> Response:
+        """What some numbers of full-batch steps do to each eigendirection of a quadratic.
+
+        Args:
+            run: the run; its options are the optimizer's.
+            lr: absolute step size; None without one.
+            modes: eigendirections, weight decay included.
+            steps: numbers of steps.
+        """
+        raise NotImplementedError(f"{run.optimizer} has no exact dynamics")
 
     def check(self, run: RunConfig, origin: OriginOf) -> None:
         """Refuse mini-batches where only full batches make sense."""
@@ -104,6 +127,39 @@ class UpdateRule(Optimizer):
     def preconditioner(self, state: State, hyper: dict[str, Tensor], step: int) -> Tensor | None:
         """Diagonal D of the last step theta -= lr · m / D, [runs, parameters]; None where D = 1."""
         return None
+
+
+Product = Callable[[Tensor], Tensor]
+"""From a direction [runs, parameters] to its product with the Hessian of the training loss plus weight decay."""
+
+
+class QuadraticRule(Optimizer):
+    """Base of the methods for quadratics without a step size, full batches only; each run is trained alone."""
+
+    full_batch = True
+    packable = False
+    step_size = False
+
+    def start(self, run: RunConfig, lowest: float, highest: float) -> State:
+        """State before the first step.
+
+        Args:
+            run: the run.
+            lowest: smallest eigenvalue above the tolerance of the training loss's Hessian, plus weight decay.
+            highest: the largest one.
+        """
+        return {}
+
+    @abstractmethod
+    def update(self, theta: Tensor, grad: Tensor, state: State, product: Product) -> None:
+        """Take one step in place.
+
+        Args:
+            theta: [1, parameters].
+            grad: gradient of the training loss plus weight decay, [1, parameters].
+            state: of :meth:`start`, updated in place.
+            product: the loss's Hessian.
+        """
 
 
 class UnpackedRule(Optimizer):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from dd.axis import Axis
+from dd.config import RunConfig
 from dd.optim._base import WEIGHT_DECAY, State, UpdateRule, decay
+from dd.optim._dynamics import Modes, Response, heavy_ball
 
 MOMENTUM = Axis("momentum", float, 0.9, "share of the velocity that is kept", low=0, high=1)
 
@@ -14,6 +18,8 @@ MOMENTUM = Axis("momentum", float, 0.9, "share of the velocity that is kept", lo
 class Momentum(UpdateRule):
     """v = mu v + g; theta -= lr · v. Starts at v = g, without dampening."""
 
+    exact = True
+    dual = True
     options = (MOMENTUM, WEIGHT_DECAY)
 
     def init_state(self, theta: Tensor, hyper: dict[str, Tensor]) -> State:
@@ -24,3 +30,8 @@ class Momentum(UpdateRule):
         """See :meth:`UpdateRule.update`."""
         velocity = state["velocity"].mul_(hyper["momentum"]).add_(decay(theta, grad, hyper))
         theta.addcmul_(hyper["lr"], velocity, value=-1)
+
+    def response(self, run: RunConfig, lr: float | None, modes: Modes, steps: Sequence[int]) -> Response:
+        """See :meth:`Optimizer.response`."""
+        assert lr is not None
+        return heavy_ball(lr * modes.curvature, steps, run.group_options("optimizer")["momentum"])

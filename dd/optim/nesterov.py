@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
+from dd.config import RunConfig
 from dd.optim._base import WEIGHT_DECAY, State, UpdateRule, decay
+from dd.optim._dynamics import Modes, Response, nesterov
 from dd.optim.momentum import MOMENTUM
 
 
 class Nesterov(UpdateRule):
     """v = mu v + g; theta -= lr · (g + mu v)."""
 
+    exact = True
+    dual = True
     options = (MOMENTUM, WEIGHT_DECAY)
 
     def init_state(self, theta: Tensor, hyper: dict[str, Tensor]) -> State:
@@ -23,3 +29,8 @@ class Nesterov(UpdateRule):
         grad = decay(theta, grad, hyper)
         velocity = state["velocity"].mul_(hyper["momentum"]).add_(grad)
         theta.addcmul_(hyper["lr"], grad.addcmul_(hyper["momentum"], velocity), value=-1)
+
+    def response(self, run: RunConfig, lr: float | None, modes: Modes, steps: Sequence[int]) -> Response:
+        """See :meth:`Optimizer.response`."""
+        assert lr is not None
+        return nesterov(lr * modes.curvature, steps, run.group_options("optimizer")["momentum"])

@@ -35,6 +35,21 @@ class Snapshot:
     preconditioner: Tensor | None
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What a solver knows of its solution better than the weights tell: small losses keep their relative accuracy.
+
+    Attributes:
+        point: losses and errors.
+        weight_norm: Euclidean norm of all trained parameters.
+        gradient_norm: of the full-batch training loss.
+    """
+
+    point: CurvePoint
+    weight_norm: float
+    gradient_norm: float
+
+
 @dataclass
 class Solution:
     """Outcome of training one run.
@@ -46,6 +61,7 @@ class Solution:
         steps_done: updates behind ``theta``; None for a closed form.
         preconditioner: diagonal of the optimizer at the last step, [parameters], or None.
         curve: logged steps.
+        measured: losses and norms, where the solver knows them itself.
     """
 
     theta: Tensor
@@ -54,3 +70,4 @@ class Solution:
     steps_done: int | None = None
     preconditioner: Tensor | None = None
     curve: list[CurvePoint] = field(default_factory=list)
+    measured: Measured | None = None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from dd.measure.spectrum import Spectrum, kept, tolerance
+from dd.measure.spectrum import Spectrum, kept
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,11 @@ class Factors:
     s: Tensor
     vh: Tensor
 
+    def kept(self) -> Factors:
+        """Without the singular values that count as zero: up to max(shape) · eps · s_max."""
+        rank = self.spectrum.rank
+        return Factors(self.u[:, :rank], self.s[:rank], self.vh[:rank])
+
     @property
     def spectrum(self) -> Spectrum:
         """Rank, extreme singular values and condition number."""
@@ -38,20 +44,19 @@ def factorize(design: Tensor) -> Factors:
     return Factors(uh.T, s, v.T)
 
 
-def least_squares(factors: Factors, targets: Tensor, penalty: float = 0.0) -> Tensor:
-    """Minimise |Z W - Y|² + penalty |W|²; the solution of least norm where penalty = 0.
+def least_squares(factors: Factors, targets: Tensor, inverse: Callable[[Tensor], Tensor] = torch.reciprocal) -> Tensor:
+    """The solution V f(s) Uᵀ Y; with f(s) = 1/s the least-squares solution of least norm.
 
     Singular values up to max(shape) · eps · s_max count as zero, as in ``scipy.linalg.pinv``.
 
     Args:
         factors: decomposition of Z, [rows, columns].
         targets: Y, [rows, outputs].
-        penalty: ridge penalty, >= 0, not divided by the number of samples.
+        inverse: f, from the singular values above the tolerance, descending.
 
     Returns:
         W, [columns, outputs].
     """
-    s = factors.s
-    keep = s > tolerance((factors.u.shape[0], factors.vh.shape[1]), float(s[0]) if s.numel() else 0.0)
-    filtered = torch.where(keep, s / torch.where(keep, s * s + penalty, 1.0), 0.0)
-    return factors.vh.T @ (filtered[:, None] * (factors.u.T @ targets.double()))
+    factors = factors.kept()
+    filtered = inverse(factors.s)[:, None] * (factors.u.T @ targets.double())
+    return factors.vh.T @ filtered

@@ -7,37 +7,24 @@ from collections.abc import Hashable, Sequence
 from contextlib import nullcontext
 from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from dd.config import RunConfig
 from dd.kernels import engine
 from dd.measure.outcome import outcome
+from dd.measure.spectrum import spectrum
 from dd.models._base import Tensors
 from dd.network import Network
-from dd.optim._base import State, UnpackedRule, UpdateRule
+from dd.optim._base import QuadraticRule, State, UnpackedRule, UpdateRule
 from dd.solvers import grid
 from dd.solvers._solution import CurvePoint, Snapshot, Solution
 from dd.solvers.batches import Batches
+from dd.solvers.logs import log_steps
 from dd.solvers.randomness import GlobalRandom
-
-LOGS_PER_DECADE = 8
 
 CHECK_STEPS = 250
 """Divergence is looked for at logged steps and after whole epochs of at least so many steps."""
-
-
-def log_steps(steps: int) -> frozenset[int]:
-    """Logarithmically spaced steps from 0 to the last, both included.
-
-    >>> sorted(log_steps(5))
-    [0, 1, 2, 3, 4, 5]
-    """
-    if steps == 0:
-        return frozenset({0})
-    count = 1 + math.ceil(LOGS_PER_DECADE * math.log10(max(steps, 2)))
-    return frozenset({0} | {round(s) for s in np.geomspace(1, steps, count)})
 
 
 def check_steps(run: RunConfig) -> frozenset[int]:
@@ -86,7 +73,7 @@ class Stack:
     def __init__(self, network: Network, lr: Tensor) -> None:
         self.network = network
         self.runs = network.runs
-        self.rule: UpdateRule | UnpackedRule = network.run.component("optimizer")
+        self.rule: UpdateRule | QuadraticRule | UnpackedRule = network.run.component("optimizer")
         self.theta = network.named(network.theta.clone())
         self.buffers: Tensors = {k: v.clone() for k, v in network.buffers.items()}
         self.grad = network.named(torch.empty_like(self.theta.flat))
@@ -99,6 +86,11 @@ class Stack:
             self.rule = self.rule.bind(network.split, network.runs)
             self.hyper = self.rule.hyper(network.runs, lr.to(network.dtype))
             self.optimizer_state = self.rule.init_state(self.theta.flat, self.hyper)
+        elif isinstance(self.rule, QuadraticRule):
+            found, decay = spectrum(network.exact_train.inputs[0]), self._weight_decay()
+            scale = 2.0 / network.exact_train.targets.numel()
+            ends = ((scale * s * s if found.rank else 0.0) + decay for s in (found.sigma_min, found.sigma_max))
+            self.optimizer_state = self.rule.start(network.run, *ends)
         else:
             self.leaves = [part[0].clone().requires_grad_(True) for part in network.split(self.theta.flat)]
             # whatever the optimizer draws follows from the run's seed alone
@@ -116,9 +108,11 @@ class Stack:
     def _step(self, inputs: Tensor, targets: Tensor, number: int) -> None:
         """Take step ``number`` (from 1) on a batch."""
         if self.torch_optimizer is None:
-            assert isinstance(self.rule, UpdateRule)
             self.network.gradient(self.theta, inputs, targets, self.buffers, self.grad)
-            self.rule.update(self.theta.flat, self.grad.flat, self.optimizer_state, self.hyper, number)
+            if isinstance(self.rule, UpdateRule):
+                self.rule.update(self.theta.flat, self.grad.flat, self.optimizer_state, self.hyper, number)
+            elif isinstance(self.rule, QuadraticRule):
+                self._quadratic_step(self.rule, inputs, targets)
             return
 
         def closure() -> Tensor:
@@ -134,6 +128,22 @@ class Stack:
         with torch.enable_grad():  # some optimizers switch it off themselves and expect it on
             self.torch_optimizer.step(closure)  # type: ignore[arg-type]  # torch says float, its optimizers take both
         self._gather()
+
+    def _weight_decay(self) -> float:
+        return float(self.network.run.group_options("optimizer")["weight_decay"])
+
+    def _quadratic_step(self, rule: QuadraticRule, inputs: Tensor, targets: Tensor) -> None:
+        """Take a step of a method for quadratics, whose Hessian is the gradient's slope."""
+        decay = self._weight_decay()
+
+        def product(direction: Tensor) -> Tensor:
+            out = self.network.named(torch.empty_like(direction))
+            named = self.network.named(direction)
+            self.network.gradient(named, inputs, torch.zeros_like(targets), self.buffers, out)
+            return out.flat.add_(direction, alpha=decay)
+
+        grad = self.grad.flat.add_(self.theta.flat, alpha=decay)
+        rule.update(self.theta.flat, grad, self.optimizer_state, product)
 
     def _gather(self) -> None:
         """Write an unpacked optimizer's parameters into the flat ones."""
@@ -197,13 +207,13 @@ def stacks(networks: Sequence[Network]) -> list[list[int]]:
     return list(groups.values())
 
 
-def stack_of(networks: Sequence[Network], lrs: Sequence[float]) -> Stack:
+def stack_of(networks: Sequence[Network], lrs: Sequence[float | None]) -> Stack:
     """The stack of the runs of one group of :func:`stacks`."""
     first = networks[0]
     if len(networks) > 1:
         runs = [network.run for network in networks]
         first = Network(runs, first.problem, first.theta.device, first.dtype)
-    return Stack(first, torch.tensor(lrs, dtype=torch.float64, device=first.theta.device))
+    return Stack(first, torch.tensor([lr or 0.0 for lr in lrs], dtype=torch.float64, device=first.theta.device))
 
 
 def together(networks: Sequence[Network]) -> list[list[int]]:
@@ -231,8 +241,8 @@ def together(networks: Sequence[Network]) -> list[list[int]]:
     return out
 
 
-def trainer_of(networks: Sequence[Network], lrs: Sequence[float]) -> Trainer:
-    """Trainer of the runs of one group of :func:`together`; ``lrs`` are absolute step sizes."""
+def trainer_of(networks: Sequence[Network], lrs: Sequence[float | None]) -> Trainer:
+    """Trainer of the runs of one group of :func:`together`; ``lrs`` are absolute step sizes, None without one."""
     first = networks[0]
     if engine.suits(first.run, first):
         return engine.Engine(networks, lrs)
