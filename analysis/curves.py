@@ -21,11 +21,15 @@ LINE_AXES = (
     "init_scale",
     "normalization",
     "stop_loss",
+    "solver",
 )
 """Axes (with the options of optimizer and normalization) whose values are lines of one figure."""
 
-FOLLOWERS = ("lr", "lr_unit", "batch_size", "steps", "init", "init_scale", "stop_loss", "dtype")
+FOLLOWERS = ("lr", "lr_unit", "batch_size", "steps", "init", "init_scale", "stop_loss")
 """Axes that an optimizer brings with it: they vary only if they do so within one optimizer."""
+
+CHOSEN = {"solver": ["optimizer", "width"], "dtype": ["optimizer", "width", "solver"]}
+"""Axes that dd may settle by itself at each width: they vary only if they do so where these others agree."""
 
 GROUPS = ("model", "data", "init", "normalization", "optimizer")
 """Axes whose options, ``<group>_<option>``, vary only if they do so within one value of the group."""
@@ -80,10 +84,11 @@ def varying_axes(rows: pd.DataFrame, core: tuple[str, ...], prefixes: tuple[str,
     found = []
     for name in names:
         owner = "optimizer" if name in FOLLOWERS else next((g for g in GROUPS if name.startswith(g + "_")), None)
-        if owner is None:
+        owners = [c for c in CHOSEN.get(name, [owner]) if c in rows]
+        if not owners:
             varies = rows[name].nunique(dropna=False) > 1
         else:
-            varies = rows.groupby(owner, dropna=False)[name].nunique(dropna=False).max() > 1
+            varies = rows.groupby(owners, dropna=False)[name].nunique(dropna=False).max() > 1
         if varies:
             found.append(name)
     return found

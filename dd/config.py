@@ -89,7 +89,7 @@ class RunConfig:
     )
     seed: int = _axis(int, 0, "seed of features, weights and batch order", low=0, high=2**63 - 1)
     dtype: str = _axis(
-        str, "float32", "precision of training; closed forms and solver=exact use float64", choices=("float32", "float64")
+        str, "float32", "precision of iterative training; closed forms, exact and dual solvers use float64", choices=("float32", "float64")
     )
     options: tuple[tuple[str, Any], ...] = ()
 
@@ -190,6 +190,8 @@ SETTINGS = (
     Axis("force", bool, False, "compute again what the table already has"),
     Axis("plan_only", bool, False, "print the plan (packs, runs, estimated time and memory) and stop"),
     Axis("n_jobs", int, "auto", "worker processes", "processes", low=1, words=("auto",)),
+    Axis("measure.name", str, "basic", "what is measured besides losses (choose by measure=...)", choices=("basic", "full")),
+    Axis("measure.memory", float, 1.0, "one run's matrices may take so much; beyond, estimates serve", "GB", low=0),
     Axis("data.root", str, None, "folder searched first for the data set's files", nullable=True),
     Axis("data.download", bool, False, "allow downloading absent data"),
 )  # fmt: skip
@@ -206,6 +208,8 @@ class Settings:
     force: bool = False
     plan_only: bool = False
     n_jobs: int | str = "auto"
+    measure_name: str = "basic"
+    measure_memory: float = 1.0
     data_root: str | None = None
     data_download: bool = False
 
@@ -314,7 +318,7 @@ def resolve(config: Mapping[str, Any], origin: OriginOf = lambda key: "") -> Run
     if run.loss == "cross_entropy" and not run.component("data").classification:
         raise ConfigError("loss", run.loss, f"data={run.data} has real targets; use loss=mse", origin("loss"))
     solver = choose(run, run.solver, origin)
-    return run.replace(solver=solver, dtype="float64" if solver == "exact" else run.dtype)
+    return run.replace(solver=solver, dtype=run.dtype if solver == "iterative" else "float64")
 
 
 def _resolve_budget(values: dict[str, Any], config: Mapping[str, Any], origin: OriginOf) -> None:

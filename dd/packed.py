@@ -20,7 +20,7 @@ from dd.pack import ON_CPU, ON_GPU, plan
 from dd.solve import Context, Job, check_device, device_of, prepare, reproducible, run_axes, train_jobs
 from dd.solvers._solution import CurvePoint, Solution
 
-WITHOUT_MEANING = ("plan_only", "n_jobs", "name", "force", "results_dir")
+WITHOUT_MEANING = ("plan_only", "n_jobs", "name", "force", "results_dir", "measure")
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def train(
     """
     for override in overrides:
         key = str(override).split("=")[0].lstrip("+~")
-        if not isinstance(override, str) or key in WITHOUT_MEANING:
+        if not isinstance(override, str) or key.split(".")[0] in WITHOUT_MEANING:
             raise ConfigError(key, override, "has no meaning for dd.train, which writes nothing")
         if key.split(".")[0] == "data":
             raise ConfigError(key, override.partition("=")[2], "dd.train has its data from x and y")

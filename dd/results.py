@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.json
 import pyarrow.parquet as pq
@@ -29,8 +31,11 @@ OUTCOME = (
 CONDITIONING = (
     "feature_condition", "feature_sigma_max", "feature_sigma_min",
     "feature_condition_init", "feature_sigma_max_init", "feature_sigma_min_init",
-    "hessian_condition", "preconditioned_condition", "sharpness_init", "interpolation_width",
+    "hessian_condition", "hessian_lambda_max", "hessian_lambda_min", "hessian_trace", "hessian_effective_rank",
+    "preconditioned_condition", "jacobi_condition", "ntk_condition", "ntk_condition_init",
+    "sharpness_init", "interpolation_width",
 )  # fmt: skip
+RANKS = ("feature_rank", "feature_rank_init", "hessian_rank", "ntk_rank", "ntk_rank_init")
 
 
 @cache
@@ -43,7 +48,7 @@ def runs_schema() -> pa.Schema:
     fields += [(key.replace(".", "_"), axis.kind) for key, axis in option_axes()]
     fields += [(key, float) for key in OUTCOME] + [("steps_done", int)]
     fields += [(key, float) for key in CONDITIONING]
-    fields += [("feature_rank", int), ("feature_rank_init", int)]
+    fields += [(key, int) for key in RANKS] + [("measure", str), ("measure_method", str)]
     fields += [("data_source", str), ("data_sha256", str)]
     fields += [("device", str), ("torch_version", str), ("git_commit", str), ("seconds", float)]
     columns = [pa.field(key, TYPES[kind]) for key, kind in fields]
@@ -145,10 +150,11 @@ class Store:
                     "away, its runs will be computed again"
                 ) from error
 
-    def finished(self) -> dict[str, str]:
-        """Status of every run in the table, by ``run_id``."""
-        table = self.read(["run_id", "status"])
-        return dict(zip(table["run_id"].to_pylist(), table["status"].to_pylist(), strict=True))
+    def finished(self, measure: str) -> set[str]:
+        """``run_id`` of every run that has not failed and has been measured, with ``basic`` or ``full``."""
+        table = self.read(["run_id", "status", "measure"])
+        rows = zip(*(table[name].to_pylist() for name in table.column_names), strict=True)
+        return {i for i, status, measured in rows if status != "failed" and (measure == "basic" or measured == measure)}
 
     def finished_since(self, start: datetime, run_ids: set[str]) -> int:
         """How many of some runs have been finished after a moment."""
@@ -273,10 +279,23 @@ def _table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
         if unknown := row.keys() - known:
             raise KeyError(f"columns {sorted(unknown)} are not in the schema")
     # by way of JSON: pyarrow's own conversion of Python values imports pandas, half a second in a short run
-    lines = "\n".join(json.dumps(dict(row), allow_nan=False, default=datetime.isoformat) for row in rows)
+    infinite = {key for row in rows for key, value in row.items() if isinstance(value, float) and math.isinf(value)}
+    plain = [{k: v for k, v in row.items() if k not in infinite} for row in rows]
+    lines = "\n".join(json.dumps(row, allow_nan=False, default=datetime.isoformat) for row in plain)
     options = pyarrow.json.ParseOptions(explicit_schema=schema.remove_metadata(), unexpected_field_behavior="error")
-    table = pyarrow.json.read_json(pa.BufferReader(lines.encode()), parse_options=options)
-    return table.cast(schema.remove_metadata()).replace_schema_metadata(schema.metadata)
+    table = pyarrow.json.read_json(pa.BufferReader(lines.encode()), parse_options=options).cast(schema.remove_metadata())
+    for key in infinite:  # JSON has no infinity
+        column = _floats([row.get(key) for row in rows])
+        table = table.set_column(schema.get_field_index(key), schema.field(key), column)
+    return table.replace_schema_metadata(schema.metadata)
+
+
+def _floats(values: Sequence[float | None]) -> pa.Array:
+    """A column of numbers, null where None."""
+    present = np.array([value is not None for value in values])
+    numbers = np.array([0.0 if value is None else value for value in values])
+    buffers = [pa.py_buffer(np.packbits(present, bitorder="little").tobytes()), pa.py_buffer(numbers.tobytes())]
+    return pa.Array.from_buffers(pa.float64(), len(values), buffers)
 
 
 def _write(path: Path, table: pa.Table) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
@@ -18,6 +18,7 @@ from dd.config import RunConfig, Settings, core_axes
 from dd.data._problem import Problem, load
 from dd.errors import ConfigError
 from dd.measure import hessian
+from dd.measure.conditioning import Measure, State, guarded, hessian_columns, ntk_columns, spectrum_columns
 from dd.measure.outcome import outcome
 from dd.measure.spectrum import Spectrum, spectrum
 from dd.network import Inputs, Network, Parameters, common_inputs
@@ -28,7 +29,6 @@ from dd.solvers.exact import Group
 from dd.solvers.train import together, train, trainer_of
 
 Row = dict[str, Any]
-Measured = TypeVar("Measured")
 
 
 @dataclass
@@ -105,7 +105,7 @@ def solve(pack: Pack, settings: Settings, solved: Solved, on_run: Callable[[Row]
             with _timed(context, run):
                 try:
                     if job and run not in context.errors:
-                        row, curve = _measured(job)
+                        row, curve = _measured(job, context.measure)
                 except Exception as error:
                     context.errors[run] = error
                 row = row or failed_row(run, context.errors[run])
@@ -175,6 +175,7 @@ class Context:
 
     def __init__(self, settings: Settings, runs: Sequence[RunConfig], problem: Problem | None = None) -> None:
         self.settings = settings
+        self.measure = Measure(settings.measure_name == "full", int(settings.measure_memory * 1e9))
         self.problem = problem
         self.device = device_of(settings)
         self.seconds = dict.fromkeys(runs, 0.0)
@@ -273,6 +274,7 @@ def prepare(run: RunConfig, context: Context) -> Job:
         "data_source": problem.source,
         "data_sha256": problem.sha256,
         "device": str(context.device),
+        "measure": context.settings.measure_name,
     }
     job = Job(run, network, row)
     if network.linear:
@@ -293,12 +295,15 @@ def prepare(run: RunConfig, context: Context) -> Job:
             sharpness = 2 * job.spectrum.sigma_max**2 / (run.n_train * problem.outputs)
         elif run.lr_unit == "sharpness":
             exact = _exact_loss(network, network.buffers)
-            sharpness = _guarded(lambda: hessian.largest_eigenvalue(exact, network.theta[0].double()))
+            sharpness = guarded(lambda: hessian.largest_eigenvalue(exact, network.theta[0].double()))
         job.lr = None if run.lr is None else _absolute_lr(run, sharpness)
         if run.solver == "exact":
             job.factors = context.factors(run, network)
         row |= {"lr_absolute": job.lr, "sharpness_init": sharpness}
-    row |= {f"feature_{k}_init": v for k, v in _spectrum_columns(initial).items()}
+    row |= {f"feature_{k}_init": v for k, v in spectrum_columns(initial).items()}
+    if job.solution is None:
+        state = State(run, network, network.theta[0].double(), network.buffers, initial)
+        row |= {f"ntk_{k}_init": v for k, v in ntk_columns(state, context.measure).items()}
     network.release()
     return job
 
@@ -362,22 +367,21 @@ def _train_group(jobs: list[Job]) -> Exception | None:
     return None
 
 
-def _measured(job: Job) -> tuple[Row, list[CurvePoint]]:
+def _measured(job: Job, measure: Measure) -> tuple[Row, list[CurvePoint]]:
     """The row of a solved run, and its curve."""
     solution = job.solution
     assert solution is not None
     row = job.row | {"status": solution.status, "steps_done": solution.steps_done}
-    row |= _measure(job.run, job.network, solution, job.spectrum)
+    row |= _measure(job, solution, measure)
     job.network.release()
-    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}, solution.curve
+    return {k: _storable(k, v) for k, v in row.items()}, solution.curve
 
 
-def _guarded(measure: Callable[[], Measured]) -> Measured | None:
-    """A measurement, or None where it has none: numbers of a diverged run may be too large to decompose."""
-    try:
-        return measure()
-    except torch.linalg.LinAlgError:
-        return None
+def _storable(column: str, value: Any) -> Any:
+    """Null for numbers that are not finite, but for the condition number of a matrix without range, which is infinite."""
+    if not isinstance(value, float) or math.isfinite(value):
+        return value
+    return value if column.removesuffix("_init").endswith("_condition") and value == math.inf else None
 
 
 def _absolute_lr(run: RunConfig, sharpness: float | None) -> float:
@@ -439,17 +443,12 @@ def _feature_spectrum(network: Network, theta: torch.Tensor, buffers: Mapping[st
     exact = {k: v.double().clone() for k, v in buffers.items()}
     training = network.normalization.batch_dependent
     design = network.design(_exact(network, theta), network.exact_train.inputs, exact, training=training)[0]
-    return _guarded(lambda: spectrum(design))
+    return guarded(lambda: spectrum(design))
 
 
-def _spectrum_columns(s: Spectrum | None) -> Row:
-    if s is None:
-        return dict.fromkeys(("condition", "rank", "sigma_max", "sigma_min"))
-    return {"condition": s.condition, "rank": s.rank, "sigma_max": s.sigma_max, "sigma_min": s.sigma_min}
-
-
-def _measure(run: RunConfig, network: Network, solution: Solution, fixed: Spectrum | None) -> Row:
+def _measure(job: Job, solution: Solution, measure: Measure) -> Row:
     """Losses, errors, norms and conditioning of a solution, in float64."""
+    network, fixed = job.network, job.spectrum
     theta = _exact(network, solution.theta[None])
     buffers = {k: v[None].double() for k, v in solution.buffers.items()}
     loss = _exact_loss(network, buffers)
@@ -465,46 +464,7 @@ def _measure(run: RunConfig, network: Network, solution: Solution, fixed: Spectr
     row: Row = {k: v for k, v in vars(point).items() if k != "step"}
     row |= {"weight_norm": norms[0], "gradient_norm": norms[1]}
     final = fixed or _feature_spectrum(network, theta.flat, buffers)
-    row |= {f"feature_{k}": v for k, v in _spectrum_columns(final).items()}
-    row |= _hessian_columns(run, network, solution, final, loss)
-    return row
-
-
-def _hessian_columns(
-    run: RunConfig,
-    network: Network,
-    solution: Solution,
-    final: Spectrum | None,
-    loss: Callable[[torch.Tensor], torch.Tensor],
-) -> Row:
-    """Condition of the Hessian as it is and as the optimizer sees it; null where it is out of reach."""
-    optimizer = run.component("optimizer")
-    flat = solution.theta.double()
-    least_squares_problem = run.loss == "mse" and (network.linear or optimizer.closed_form)
-    dense = network.parameters <= hessian.DENSE_LIMIT and not least_squares_problem
-    plain: float | None = None
-    if least_squares_problem and final is not None:
-        columns = network.named(network.theta).named["readout"].shape[2]
-        plain = _ridge_condition(run, final, columns) if optimizer.closed_form else final.condition**2
-    elif dense:
-        plain = _guarded(lambda: hessian.condition(loss, flat))
-    seen: float | None = None
-    diagonal = solution.preconditioner
-    if not optimizer.adaptive:
-        # D = 1; but L-BFGS has a changing dense one, and closed forms see none
-        seen = plain if optimizer.packable and not optimizer.closed_form else None
-    elif diagonal is not None and least_squares_problem:
-        of_readout = network.named(diagonal[None]).named["readout"][0]
-        design = network.exact_train.inputs[0]
-        seen = _guarded(lambda: hessian.preconditioned_least_squares(design, of_readout))
-    elif diagonal is not None and dense:
-        seen = _guarded(lambda: hessian.condition(loss, flat, diagonal))
-    return {"hessian_condition": plain, "preconditioned_condition": seen}
-
-
-def _ridge_condition(run: RunConfig, final: Spectrum, columns: int) -> float:
-    """Condition of the penalised Hessian ZᵀZ + penalty; directions that Z does not see have eigenvalue ``penalty``."""
-    penalty = run.component("optimizer").penalty(run)
-    if final.rank < columns and penalty > 0:
-        return (final.sigma_max**2 + penalty) / penalty
-    return (final.sigma_max**2 + penalty) / (final.sigma_min**2 + penalty)
+    row |= {f"feature_{k}": v for k, v in spectrum_columns(final).items()}
+    state = State(job.run, network, theta.flat[0], buffers, final, solution.preconditioner, job.lr)
+    row |= hessian_columns(state, measure)
+    return row | {f"ntk_{k}": v for k, v in ntk_columns(state, measure).items()}

@@ -18,6 +18,7 @@ from dd.network import Network, Samples
 from dd.optim._base import UpdateRule
 from dd.solvers._solution import CurvePoint, Snapshot
 from dd.solvers.batches import Orders
+from dd.solvers.kernel import Kernels
 
 _PADDING = 16
 """Columns of the data are padded to a multiple of this, the widest vector's lanes."""
@@ -42,7 +43,7 @@ class _Run(ctypes.Structure):
 
     _fields_ = (
         *((name, ctypes.c_int64) for name in ("width", "bias", "two_layer", "tanh", "cross_entropy", "rule")),
-        *((name, ctypes.c_void_p) for name in ("theta", "first", "second")),
+        *((name, ctypes.c_void_p) for name in ("theta", "first", "second", "start")),
         ("hyper", ctypes.c_double * 8),
     )
 
@@ -69,7 +70,8 @@ def suits(run: RunConfig, network: Network) -> bool:
 
 def stream_key(run: RunConfig, network: Network) -> Hashable:
     """Runs with the same key see the same batches at the same steps and are trained in one call."""
-    own = None if network.prefix else (run.width, run.normalization, run.group_options("normalization").items())
+    # in function space the kernel matrix takes the place of the inputs
+    own = run.feature_key if run.solver == "dual" else None if network.prefix else (run.width, run.normalization, run.group_options("normalization").items())
     return (
         run.data_key, run.seed, run.dtype, run.batch_size, run.steps, run.stop_loss is None, run.model,
         tuple(run.group_options("model").items()), repr(own),
@@ -95,13 +97,18 @@ class _Side:
         )
 
 
+def _padded(n: int, lanes: int) -> int:
+    return math.ceil(n / lanes) * lanes
+
+
 class _Layout:
     """Where the parameters of one run lie in its part of the engine's memory: rows are padded to whole vectors."""
 
     def __init__(self, network: Network, columns: int, lanes: int) -> None:
         def padded(n: int) -> int:
-            return math.ceil(n / lanes) * lanes
+            return _padded(n, lanes)
 
+        self.width, self.bias = network.run.width, network.bias
         run, outputs = network.run, network.problem.outputs
         self.matrices: list[tuple[int, int, int]] = []  # rows, columns in the flat parameters, columns in memory
         if not network.linear:
@@ -129,6 +136,29 @@ class _Layout:
                     y.copy_(x)
 
 
+class _DualLayout:
+    """The same of a run in function space: coefficients of the training samples, and the share left of the start."""
+
+    bias = False
+
+    def __init__(self, network: Network, kernels: Kernels, lanes: int) -> None:
+        self.network, self.kernels = network, kernels
+        self.width = len(kernels.train)
+        self.outputs = network.problem.outputs
+        self.ld = _padded(self.width, lanes)
+        self.size = self.outputs * self.ld + lanes
+        self.starts = [side.to(network.dtype).contiguous() for side in kernels.initial_outputs(network)]
+
+    def copy(self, flat: Tensor, memory: Tensor, *, out: bool) -> None:
+        """Write the start into memory, or read weights out of it."""
+        share = memory[self.outputs * self.ld]
+        if out:
+            coefficients = memory[: self.outputs * self.ld].view(self.outputs, self.ld)[:, : self.width]
+            flat.copy_(self.kernels.weights(self.network, coefficients, float(share)))
+        else:
+            share.fill_(1.0)
+
+
 class Engine:
     """State of the runs of one stream that are still training; see :class:`dd.solvers.train.Trainer`.
 
@@ -141,21 +171,26 @@ class Engine:
         self.networks = list(networks)
         self.runs = [network.run for network in networks]
         widest = max(networks, key=lambda network: network.run.width)
-        run, ones = widest.run, widest.linear and widest.bias
+        run, ones = widest.run, widest.linear and widest.bias and widest.run.solver != "dual"
         assert run.batch_size is not None
         suffix = "_f32" if widest.dtype == torch.float32 else "_f64"
         functions: Any = library()
         self._advance = getattr(functions, "dd_advance" + suffix)
         self._evaluate = getattr(functions, "dd_evaluate" + suffix)
         lanes = getattr(functions, "dd_lanes" + suffix)()
-        self._sides = [_Side(samples, run.batch_size, ones=ones) for samples in (widest.train, widest.test)]
+        kernels = Kernels(widest) if run.solver == "dual" else None
+        samples = (widest.train, widest.test) if kernels is None else kernels.samples(widest)
+        self._sides = [_Side(side, run.batch_size, ones=ones) for side in samples]
         self._orders = Orders(run)
-        self._layouts = [_Layout(n, self._sides[0].data.columns, lanes) for n in self.networks]
+        columns = self._sides[0].data.columns
+        self._layouts: list[_Layout | _DualLayout] = [
+            _Layout(n, columns, lanes) if kernels is None else _DualLayout(n, kernels, lanes) for n in self.networks
+        ]
         self._starts = np.cumsum([0] + [layout.size for layout in self._layouts]).tolist()
         # parameters and up to two state tensors of all runs, one after the other
         self._memory = torch.zeros(3, self._starts[-1], dtype=widest.dtype)
         self._saved = self._memory[0]
-        self._structs = [self._struct(i, lr) for i, lr in enumerate(lrs)]
+        self._structs = [[self._struct(i, lr, side) for i, lr in enumerate(lrs)] for side in range(2)]
         self._index = list(range(len(self.networks)))
         self._lrs = list(lrs)
         for i, network in enumerate(self.networks):
@@ -181,21 +216,23 @@ class Engine:
         """Parameters (k = 0) or state tensor k of run i, [padded parameters]."""
         return self._memory[k, self._starts[i] : self._starts[i + 1]]
 
-    def _struct(self, i: int, lr: float) -> _Run:
-        network = self.networks[i]
+    def _struct(self, i: int, lr: float, side: int) -> _Run:
+        """Run i as it meets training (side 0) or test samples (1)."""
+        network, layout = self.networks[i], self._layouts[i]
         run = network.run
         rule = RULES[run.optimizer]
         pointers = [self._part(k, i).data_ptr() if k <= len(rule.state) else None for k in range(3)]
         tanh = not network.linear and run.group_options("model")["activation"] == "tanh"
+        start = layout.starts[side].data_ptr() if isinstance(layout, _DualLayout) else None
         values = (ctypes.c_double * 8)(*hyper(run, lr))
         return _Run(
-            run.width, network.bias, not network.linear, tanh, run.loss == "cross_entropy", rule.number, *pointers,
-            values,
+            layout.width, layout.bias, not network.linear, tanh, run.loss == "cross_entropy", rule.number, *pointers,
+            start, values,
         )  # fmt: skip
 
     def _refresh(self) -> None:
-        """Array of the runs still training."""
-        self._array = (_Run * len(self._index))(*(self._structs[i] for i in self._index))
+        """Arrays of the runs still training, for both sides."""
+        self._arrays = [(_Run * len(self._index))(*(structs[i] for i in self._index)) for structs in self._structs]
 
     def advance(self, first: int, last: int) -> None:
         """Take steps ``first`` + 1 ... ``last`` of every run."""
@@ -207,7 +244,7 @@ class Engine:
             stop = min(start + at_once, last)
             orders = self._orders.between(start, stop)
             failed = self._advance(
-                ctypes.byref(data), self._array, ctypes.c_int64(len(self._index)),
+                ctypes.byref(data), self._arrays[0], ctypes.c_int64(len(self._index)),
                 orders.ctypes.data_as(ctypes.c_void_p), ctypes.c_int64(start), ctypes.c_int64(stop),
             )  # fmt: skip
             if failed:
@@ -221,11 +258,11 @@ class Engine:
         """Losses and errors of every run, summed in float64."""
         count = len(self._index)
         columns: list[list[Any]] = []
-        for side in self._sides:
+        for side, array in zip(self._sides, self._arrays, strict=True):
             loss, wrong = np.empty(count), np.empty(count)
             classes = None if side.classes is None else ctypes.c_void_p(side.classes.data_ptr())
             failed = self._evaluate(
-                ctypes.byref(side.data), self._array, ctypes.c_int64(count), classes,
+                ctypes.byref(side.data), array, ctypes.c_int64(count), classes,
                 loss.ctypes.data_as(ctypes.c_void_p), wrong.ctypes.data_as(ctypes.c_void_p),
             )  # fmt: skip
             if failed:

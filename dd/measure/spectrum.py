@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from dd.measure.lanczos import lanczos
+
+EPS = torch.finfo(torch.float64).eps
 
 SMALL = 100
 """Matrices up to this size are decomposed in full: it takes no longer."""
@@ -22,41 +24,43 @@ class Spectrum:
         rank: singular values above the tolerance max(shape) · eps · sigma_max (float64).
         sigma_max: the largest singular value.
         sigma_min: the smallest one above the tolerance; dead and duplicate columns do not count.
+        values: all above the tolerance, [rank], float64.
     """
 
     rank: int
     sigma_max: float
     sigma_min: float
+    values: Tensor = field(repr=False, compare=False)
 
     @property
     def condition(self) -> float:
-        """sigma_max / sigma_min; NaN for a zero matrix."""
-        return self.sigma_max / self.sigma_min if self.rank else math.nan
+        """sigma_max / sigma_min; infinite for a zero matrix."""
+        return self.sigma_max / self.sigma_min if self.rank else math.inf
 
 
 def tolerance(shape: tuple[int, ...], largest: float) -> float:
     """Below this a singular value counts as zero: max(shape) · eps(float64) · largest."""
-    return max(shape) * torch.finfo(torch.float64).eps * largest
+    return max(shape) * EPS * largest
 
 
 def kept(values: Tensor, shape: tuple[int, ...]) -> Spectrum:
     """Summarise singular values (or absolute eigenvalues), in any order, of a matrix of the given shape."""
     largest = float(values.max()) if values.numel() else 0.0
     above = values[values > tolerance(shape, largest)]
-    return Spectrum(above.numel(), largest, float(above.min()) if above.numel() else math.nan)
+    return Spectrum(above.numel(), largest, float(above.min()) if above.numel() else math.nan, above)
 
 
 def singular_values(matrix: Tensor) -> Tensor:
-    """Singular values of a matrix [rows, columns] in float64, descending.
+    """Singular values of matrices [..., rows, columns] in float64, descending; a batch in one call.
 
-    A matrix that is not square is reduced by QR first: as exact, and half the time of LAPACK's own way.
+    Matrices that are not square are reduced by QR first: as exact, and half the time of LAPACK's own way.
     """
     return torch.linalg.svdvals(_square(matrix))
 
 
 def _square(matrix: Tensor) -> Tensor:
-    """A triangular (or square) matrix with the same non-trivial singular values, float64."""
-    tall = matrix.double() if matrix.shape[0] >= matrix.shape[1] else matrix.double().T
+    """Triangular (or square) matrices with the same non-trivial singular values, float64."""
+    tall = matrix.double() if matrix.shape[-2] >= matrix.shape[-1] else matrix.double().mT
     return torch.linalg.qr(tall, mode="r")[1]
 
 

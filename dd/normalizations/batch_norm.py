@@ -59,14 +59,15 @@ class BatchNorm(Normalization):
         *,
         training: bool,
     ) -> Tensor:
-        """Normalise by batch or running statistics; in training the running ones move (unbiased variance)."""
+        """Normalise by batch or running statistics; in training the running ones, if any, move (unbiased)."""
         if training:
             mean = features.mean(dim=1, keepdim=True)
             variance = features.var(dim=1, keepdim=True, unbiased=False)
-            with torch.no_grad():
-                count = features.shape[1]
-                buffers["mean"].lerp_(mean, options["momentum"])
-                buffers["variance"].lerp_(variance * (count / max(count - 1, 1)), options["momentum"])
+            if buffers:
+                with torch.no_grad():
+                    count = features.shape[1]
+                    buffers["mean"].lerp_(mean, options["momentum"])
+                    buffers["variance"].lerp_(variance * (count / max(count - 1, 1)), options["momentum"])
         else:
             mean, variance = buffers["mean"], buffers["variance"]
         return affine((features - mean) * (variance + options["eps"]).rsqrt(), trained)

@@ -35,6 +35,8 @@ class Optimizer(Component):
         exact: whether full-batch steps on a quadratic have a closed form, :meth:`response`.
         iterable: whether it can be iterated.
         monotone: whether its loss on a quadratic never rises, as long as it converges.
+        stationary: whether each step applies the same linear map to the distance from a quadratic's minimum, so that the
+            Hessian's spectrum, by :meth:`rates`, decides convergence.
         dual: whether a read-out's steps stay in the span of the training features and its start, so that they can be
             taken in function space (``dd.solvers.dual``).
     """
@@ -47,7 +49,20 @@ class Optimizer(Component):
     exact: ClassVar[bool] = False
     iterable: ClassVar[bool] = True
     monotone: ClassVar[bool] = False
+    stationary: ClassVar[bool] = False
     dual: ClassVar[bool] = False
+
+    def rates(self, run: RunConfig, h: Tensor) -> Tensor | None:
+        """Share of each eigendirection's distance that a late step removes, [modes]; negative where it diverges.
+
+        Args:
+            run: the run; its options are the optimizer's.
+            h: step size times eigenvalue, [modes].
+
+        Returns:
+            None where it is h, as for gradient descent with small steps: then the Hessian's own condition number counts.
+        """
+        return None
 
     def response(self, run: RunConfig, lr: float | None, modes: Modes, steps: Sequence[int]) -> Response:
         """What some numbers of full-batch steps do to each eigendirection of a quadratic.

@@ -17,6 +17,7 @@ class GD(UpdateRule):
     full_batch = True
     exact = True
     monotone = True
+    stationary = True
     options = (WEIGHT_DECAY,)
 
     def update(self, theta: Tensor, grad: Tensor, state: State, hyper: dict[str, Tensor], step: int) -> None:

@@ -17,6 +17,7 @@ class GradientFlow(Optimizer):
     exact = True
     iterable = False
     monotone = True
+    stationary = True
     options = (WEIGHT_DECAY,)
 
     def response(self, run: RunConfig, lr: float | None, modes: Modes, steps: Sequence[int]) -> Response:

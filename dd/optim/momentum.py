@@ -10,7 +10,7 @@ from torch import Tensor
 from dd.axis import Axis
 from dd.config import RunConfig
 from dd.optim._base import WEIGHT_DECAY, State, UpdateRule, decay
-from dd.optim._dynamics import Modes, Response, heavy_ball
+from dd.optim._dynamics import Modes, Response, decay_rate, heavy_ball
 
 MOMENTUM = Axis("momentum", float, 0.9, "share of the velocity that is kept", low=0, high=1)
 
@@ -19,6 +19,7 @@ class Momentum(UpdateRule):
     """v = mu v + g; theta -= lr · v. Starts at v = g, without dampening."""
 
     exact = True
+    stationary = True
     dual = True
     options = (MOMENTUM, WEIGHT_DECAY)
 
@@ -35,3 +36,8 @@ class Momentum(UpdateRule):
         """See :meth:`Optimizer.response`."""
         assert lr is not None
         return heavy_ball(lr * modes.curvature, steps, run.group_options("optimizer")["momentum"])
+
+    def rates(self, run: RunConfig, h: Tensor) -> Tensor:
+        """See :meth:`Optimizer.rates`."""
+        momentum = run.group_options("optimizer")["momentum"]
+        return decay_rate(h, torch.full_like(h, momentum))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dd.config import RunConfig
 from dd.optim._base import WEIGHT_DECAY, State, UpdateRule, decay
-from dd.optim._dynamics import Modes, Response, nesterov
+from dd.optim._dynamics import Modes, Response, decay_rate, nesterov
 from dd.optim.momentum import MOMENTUM
 
 
@@ -17,6 +17,7 @@ class Nesterov(UpdateRule):
     """v = mu v + g; theta -= lr · (g + mu v)."""
 
     exact = True
+    stationary = True
     dual = True
     options = (MOMENTUM, WEIGHT_DECAY)
 
@@ -34,3 +35,8 @@ class Nesterov(UpdateRule):
         """See :meth:`Optimizer.response`."""
         assert lr is not None
         return nesterov(lr * modes.curvature, steps, run.group_options("optimizer")["momentum"])
+
+    def rates(self, run: RunConfig, h: Tensor) -> Tensor:
+        """See :meth:`Optimizer.rates`."""
+        momentum = run.group_options("optimizer")["momentum"]
+        return decay_rate(h, momentum * (1 - h))

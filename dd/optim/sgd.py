@@ -16,6 +16,7 @@ class SGD(UpdateRule):
 
     exact = True
     monotone = True
+    stationary = True
     dual = True
     options = (WEIGHT_DECAY,)
 

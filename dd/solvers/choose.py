@@ -94,11 +94,14 @@ def dual_pays(run: RunConfig) -> bool:
     """Whether steps in function space save more than forming the kernel matrices costs.
 
     A step costs 4 · batch · columns flop per output in weight space and 2 · batch · n_train in function space; the
-    kernels of training and test samples cost 2 · n_train · (n_train + n_test) · columns once.
+    kernels of training and test samples cost 2 · n_train · (n_train + n_test) · columns once. Function space is always
+    float64 (in float32, coefficients of directions that are learned late would drown the others), whose operations
+    count twice.
     """
     assert run.batch_size is not None
     assert run.steps is not None
     if run.columns <= run.n_train:
         return False
-    saved = run.steps * run.component("data").outputs * run.batch_size * (4 * run.columns - 2 * run.n_train)
-    return saved > 2 * run.n_train * (run.n_train + run.n_test) * run.columns
+    weight_space = (2 if run.dtype == "float64" else 1) * 4 * run.columns
+    saved = run.steps * run.component("data").outputs * run.batch_size * (weight_space - 2 * 2 * run.n_train)
+    return saved > 2 * 2 * run.n_train * (run.n_train + run.n_test) * run.columns

@@ -20,6 +20,7 @@ from dd.optim._base import QuadraticRule, State, UnpackedRule, UpdateRule
 from dd.solvers import grid
 from dd.solvers._solution import CurvePoint, Snapshot, Solution
 from dd.solvers.batches import Batches
+from dd.solvers.kernel import KernelStack
 from dd.solvers.logs import log_steps
 from dd.solvers.randomness import GlobalRandom
 
@@ -216,6 +217,11 @@ def stack_of(networks: Sequence[Network], lrs: Sequence[float | None]) -> Stack:
     return Stack(first, torch.tensor([lr or 0.0 for lr in lrs], dtype=torch.float64, device=first.theta.device))
 
 
+def kernel_stack_of(networks: Sequence[Network], lrs: Sequence[float | None]) -> KernelStack:
+    """Runs in function space, in PyTorch's own operations."""
+    return KernelStack(networks, torch.tensor([lr or 0.0 for lr in lrs], dtype=torch.float64, device=networks[0].theta.device))
+
+
 def together(networks: Sequence[Network]) -> list[list[int]]:
     """Positions of the runs that one trainer takes.
 
@@ -228,6 +234,8 @@ def together(networks: Sequence[Network]) -> list[list[int]]:
         key: Hashable = i
         if engine.suits(network.run, network):
             key = engine.stream_key(network.run, network)
+        elif network.run.solver == "dual":
+            key = i if on_cpu else ("dual", network.run.optimizer, engine.stream_key(network.run, network))
         elif not on_cpu:
             key = "grid" if grid.suits(network.run, network) else "stack"
         groups.setdefault(key, []).append(i)
@@ -245,9 +253,11 @@ def trainer_of(networks: Sequence[Network], lrs: Sequence[float | None]) -> Trai
     """Trainer of the runs of one group of :func:`together`; ``lrs`` are absolute step sizes, None without one."""
     first = networks[0]
     if engine.suits(first.run, first):
-        return engine.Engine(networks, lrs)
+        return engine.Engine(networks, [lr or 0.0 for lr in lrs])
+    if first.run.solver == "dual":
+        return kernel_stack_of(networks, lrs)
     if first.theta.device.type != "cpu" and grid.suits(first.run, first):
-        return grid.Grid(networks, lrs)
+        return grid.Grid(networks, [lr or 0.0 for lr in lrs])
     return stack_of(networks, lrs)
 
 

@@ -9,10 +9,15 @@ typedef struct {
 } NAME(Data);
 
 /* One run. A two-layer net has hidden [width, padded(columns)] and read-out [outputs, padded(width + bias)]; a linear
-   model has read-out [outputs, padded(width)] on the first `width` columns and, with a bias, [padded(outputs)]. */
+   model has read-out [outputs, padded(width)] on the first `width` columns and, with a bias, [padded(outputs)].
+
+   With `start`, a linear model steps in function space: x is the kernel matrix of these samples and the training samples,
+   theta has the training samples' coefficients [outputs, padded(width)] and, LANES further numbers, the share that is left
+   of the initial weights, whose outputs `start` holds, [samples, outputs]. */
 typedef struct {
     int64_t width, bias, two_layer, tanh, cross_entropy, rule;
     REAL *theta, *first, *second;
+    const REAL *start;
     double hyper[8];
 } NAME(Run);
 
@@ -22,6 +27,7 @@ typedef struct {
 /* A batch in both layouts: row pointers, and lanes over the samples in blocks of BLOCK vectors. */
 typedef struct {
     int64_t size, vectors, jump;
+    const int64_t *order;
     const REAL **rows;
     REAL *panel; /* [blocks, columns, BLOCK * LANES]; two-layer nets only */
     REAL *targets; /* [outputs, vectors * LANES] or [size, outputs] */
@@ -65,6 +71,7 @@ static void NAME(fill_panel)(const REAL *const *rows, int64_t size, int64_t colu
 static void NAME(fill_batch)(const NAME(Data) *data, const int64_t *order, int two_layer, NAME(Batch) *b) {
     const int64_t width = b->vectors * LANES;
     for (int64_t i = 0; i < b->size; i++) b->rows[i] = data->x + order[i] * data->ldx;
+    b->order = order;
     if (!two_layer) {
         for (int64_t i = 0; i < b->size; i++)
             for (int64_t c = 0; c < data->outputs; c++)
@@ -225,6 +232,23 @@ static void NAME(step_linear)(const NAME(Data) *data, const NAME(Run) *run, cons
     }
 }
 
+/* A batch's gradient in function space has entries for its own samples only. */
+static void NAME(step_dual)(const NAME(Data) *data, const NAME(Run) *run, const NAME(Batch) *b, NAME(Scratch) *s,
+                            int64_t number) {
+    const NAME(Step) step = NAME(at_step)((int)run->rule, run->hyper, number);
+    const int64_t outputs = data->outputs, ld = padded(run->width), size = outputs * ld + LANES;
+    const REAL share = run->theta[outputs * ld];
+    NAME(row_product)(b->rows, b->size, run->theta, ld, outputs, ld, s->out, outputs, 1);
+    for (int64_t i = 0; i < b->size; i++)
+        for (int64_t c = 0; c < outputs; c++)
+            s->out[i * outputs + c] += share * run->start[b->order[i] * outputs + c];
+    NAME(loss_gradient)(0, s->out, b->targets, b->size * outputs, b->size, outputs, outputs, 1);
+    memset(s->grad, 0, (size_t)size * sizeof(REAL));
+    for (int64_t i = 0; i < b->size; i++)
+        for (int64_t c = 0; c < outputs; c++) s->grad[c * ld + b->order[i]] = s->out[i * outputs + c];
+    NAME(update)(&step, run->theta, run->first, run->second, s->grad, size);
+}
+
 static int NAME(new_scratch)(const NAME(Data) *data, const NAME(Run) *runs, int64_t count, int64_t samples,
                              NAME(Scratch) *s) {
     int64_t width = 0, lanes = padded(samples);
@@ -258,6 +282,8 @@ static void NAME(take_step)(const NAME(Data) *data, const NAME(Run) *run, const 
     if (run->two_layer) {
         for (int64_t j = 0; j <= run->width; j++) s->hidden_rows[j] = s->hidden + j * b->vectors * LANES;
         NAME(step_two_layer)(data, run, b, s, number);
+    } else if (run->start) {
+        NAME(step_dual)(data, run, b, s, number);
     } else {
         NAME(step_linear)(data, run, b, s, number);
     }
@@ -348,6 +374,10 @@ int NAME(dd_evaluate)(const NAME(Data) *data, const NAME(Run) *runs, int64_t cou
                 if (run->bias)
                     for (int64_t i = 0; i < size; i++)
                         for (int64_t c = 0; c < outputs; c++) s.out[i * outputs + c] += run->theta[outputs * ld + c];
+                if (run->start)
+                    for (int64_t i = 0; i < size; i++)
+                        for (int64_t c = 0; c < outputs; c++)
+                            s.out[i * outputs + c] += run->theta[outputs * ld] * run->start[(from + i) * outputs + c];
             }
             for (int64_t i = 0; i < size; i++) {
                 const REAL *o = s.out + i * si, *y = data->y + (from + i) * outputs;

@@ -1,0 +1,242 @@
+"""The conditioning columns of a run; ``docs/conditioning.md`` has the definitions with their formulas."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from dd.config import RunConfig
+from dd.measure import curvature
+from dd.measure.curvature import Curvature, from_singular_values, jacobi, scaled_columns
+from dd.measure.jacobian import Jacobian
+from dd.measure.spectrum import Spectrum, extreme_singular_values, kept, singular_values
+from dd.network import Network
+
+Row = dict[str, Any]
+Found = TypeVar("Found")
+
+CHEAP_PARAMETERS = 1000
+"""``measure=basic`` takes Jacobians of nets up to so many parameters."""
+
+CHEAP_WORK = 5e11
+"""... and preconditioned design matrices up to this much work: outputs · rows · columns · min(rows, columns)."""
+
+COPIES = 4
+"""Matrices of a Jacobian's size that its decomposition holds at once."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What is measured.
+
+    Attributes:
+        full: everything; else what costs little beside training.
+        memory: bytes that one run's matrices may take; beyond, estimates serve.
+    """
+
+    full: bool = False
+    memory: int = 1 << 30
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a run is measured.
+
+    Attributes:
+        run: its axes.
+        network: its model and data.
+        flat: parameters, [parameters], float64.
+        buffers: the normalisation's memory, each [1, 1, features].
+        features: spectrum of the matrix that the last layer sees; None where its entries are not finite.
+        preconditioner: the optimizer's diagonal, [parameters], or None.
+        lr: absolute step size; None without one.
+    """
+
+    run: RunConfig
+    network: Network
+    flat: Tensor
+    buffers: Mapping[str, Tensor]
+    features: Spectrum | None
+    preconditioner: Tensor | None = None
+    lr: float | None = None
+
+    @property
+    def least_squares(self) -> bool:
+        """Whether the Hessian is that of least squares on the matrix that the last layer sees."""
+        return self.run.loss == "mse" and (self.network.linear or self.run.component("optimizer").closed_form)
+
+    @property
+    def jacobian(self) -> Jacobian:
+        """Of the outputs in the parameters."""
+        return Jacobian(self.network, self.flat, dict(self.buffers))
+
+
+def guarded(measure: Callable[[], Found]) -> Found | None:
+    """A measurement, or None where it has none: memory is short, or entries of a diverged run are not finite."""
+    try:
+        return measure()
+    except (MemoryError, RuntimeError):  # LinAlgError and torch's out-of-memory errors are RuntimeErrors
+        return None
+
+
+def spectrum_columns(found: Spectrum | None) -> Row:
+    """``condition``, ``rank``, ``sigma_max``, ``sigma_min`` of a matrix; null where it has entries that are not finite."""
+    if found is None:
+        return dict.fromkeys(("condition", "rank", "sigma_max", "sigma_min"))
+    return {"condition": found.condition, "rank": found.rank, "sigma_max": found.sigma_max, "sigma_min": found.sigma_min}
+
+
+def hessian_columns(state: State, measure: Measure) -> Row:
+    """Hessian of the training loss at the end, as it is, as the optimizer sees it, and after Jacobi scaling."""
+    if state.least_squares:
+        return _least_squares_columns(state, measure)
+    row: Row = {"measure_method": "none"}
+    jacobian = state.jacobian
+    cheap = jacobian.shape[1] <= CHEAP_PARAMETERS
+    if not (cheap or measure.full):
+        return row
+    fits = COPIES * jacobian.bytes <= measure.memory
+    factor = guarded(lambda: _finite(jacobian.curved(jacobian.dense()))) if fits else None
+    if factor is not None:
+        return row | (guarded(lambda: _dense_columns(state, measure, factor)) or {})
+    if not measure.full:
+        return row
+    found = guarded(lambda: curvature.lanczos(jacobian, measure.memory))
+    if found is not None:
+        seen = guarded(lambda: _seen(state, found, lambda d: curvature.lanczos(jacobian, measure.memory, diagonal=d).condition))
+        row |= _curvature_columns(found) | {"preconditioned_condition": seen}
+    return row
+
+
+def ntk_columns(state: State, measure: Measure) -> Row:
+    """Condition number and rank of the empirical tangent kernel J Jᵀ on the training set; null where not measured."""
+    if state.network.linear:
+        # J is the design matrix once for each output
+        found = state.features
+        outputs = state.network.problem.outputs
+        return {} if found is None else {"condition": found.condition**2, "rank": outputs * found.rank}
+    if not measure.full:
+        return {}
+    jacobian = state.jacobian
+    if COPIES * jacobian.bytes <= measure.memory:
+        exact = guarded(lambda: curvature.dense(_finite(jacobian.dense())))
+        if exact is not None:
+            return {"condition": exact.condition, "rank": exact.rank}
+    bound = guarded(lambda: curvature.lanczos(jacobian, measure.memory, curved=False))
+    return {} if bound is None else {"condition": bound.condition, "rank": None}
+
+
+def _finite(matrix: Tensor) -> Tensor:
+    if not torch.isfinite(matrix).all():
+        raise torch.linalg.LinAlgError("the matrix has entries that are not finite")
+    return matrix
+
+
+def _curvature_columns(found: Curvature) -> Row:
+    return {
+        "hessian_condition": found.condition,
+        "hessian_lambda_max": found.highest,
+        "hessian_lambda_min": found.lowest,
+        "hessian_trace": found.trace,
+        "hessian_rank": found.rank,
+        "hessian_effective_rank": found.effective_rank,
+        "measure_method": found.method,
+    }
+
+
+def _seen(state: State, plain: Curvature, scaled: Callable[[Tensor], float | None]) -> float | None:
+    """Condition number as the optimizer sees it.
+
+    Args:
+        state: of the run.
+        plain: the Hessian without preconditioner.
+        scaled: the condition number of D^-1/2 H D^-1/2 for a diagonal D.
+    """
+    optimizer = state.run.component("optimizer")
+    if optimizer.adaptive:
+        return None if state.preconditioner is None else scaled(state.preconditioner)
+    if not optimizer.stationary:
+        return None
+    if state.lr is None or not plain.highest > 0:
+        return plain.condition
+    rates = optimizer.rates(state.run, state.lr * plain.values)
+    if rates is None:
+        return plain.condition
+    return float(rates.max() / rates.min()) if float(rates.min()) > 0 else math.inf
+
+
+def _dense_columns(state: State, measure: Measure, factor: Tensor) -> Row:
+    """From the whole factor F of the Hessian Fᵀ F, [rows, parameters]."""
+    found = curvature.dense(factor)
+    row = _curvature_columns(found)
+    row["preconditioned_condition"] = _seen(
+        state, found, lambda d: curvature.dense(scaled_columns(factor, d)).condition
+    )
+    if measure.full:
+        row["jacobi_condition"] = curvature.dense(scaled_columns(factor, jacobi(factor))).condition
+    return row
+
+
+def _least_squares_columns(state: State, measure: Measure) -> Row:
+    """From the spectrum of the matrix that the last layer sees."""
+    row: Row = {"measure_method": "none"}
+    if state.features is None:
+        return row
+    run, outputs = state.run, state.network.problem.outputs
+    optimizer = run.component("optimizer")
+    scale = 2.0 / (run.n_train * outputs)
+    found = from_singular_values(state.features, scale, outputs, "exact")
+    penalty = optimizer.penalty(run) if optimizer.closed_form else 0.0
+    if penalty:
+        found = _penalised(found, scale * penalty, outputs, run.columns)
+    row |= _curvature_columns(found)
+    design = state.network.exact_train.inputs[0] if state.network.linear else None
+    if design is None:  # a closed form on batch statistics: it sees no preconditioner
+        return row
+    work = outputs * design.numel() * min(design.shape)
+    allowed = measure.full or work <= CHEAP_WORK
+
+    def scaled(diagonal: Tensor) -> float | None:
+        of_readout = state.network.named(diagonal[None]).named["readout"][0]
+        return _preconditioned(design, of_readout, measure.memory) if allowed else None
+
+    row["preconditioned_condition"] = guarded(lambda: _seen(state, found, scaled))
+    if measure.full:
+        scaled_design = scaled_columns(design, jacobi(design))
+        row["jacobi_condition"] = guarded(lambda: kept(extreme_singular_values(scaled_design), tuple(design.shape)).condition ** 2)
+    return row
+
+
+def _penalised(found: Curvature, penalty: float, outputs: int, columns: int) -> Curvature:
+    """Add penalty · I; directions that the features do not see have eigenvalue ``penalty``."""
+    values = found.values + penalty
+    if found.values.numel() < columns:
+        values = torch.cat([values, values.new_tensor([penalty])])
+    size = outputs * columns
+    return Curvature(
+        float(values.max()), float(values.min()), found.trace + size * penalty, size, found.method, values
+    )
+
+
+def _preconditioned(design: Tensor, diagonal: Tensor, memory: int) -> float:
+    """Condition number of D^-1/2 H D^-1/2 for least squares, H = I_outputs (x) ZᵀZ up to a factor.
+
+    Args:
+        design: Z, [rows, columns].
+        diagonal: D > 0, [outputs, columns].
+        memory: bytes for a batch of scaled copies; a GPU takes as many outputs in one call.
+
+    Returns:
+        Largest over smallest kept eigenvalue of all outputs' blocks.
+    """
+    if design.device.type == "cpu":
+        found = [extreme_singular_values(scaled_columns(design, d)) for d in diagonal]
+    else:
+        at_once = max(int(memory // (COPIES * 8 * design.numel())), 1)
+        found = [singular_values(scaled_columns(design, part[:, None])) for part in diagonal.split(at_once)]
+    return kept(torch.cat([values.flatten() for values in found]), tuple(design.shape)).condition ** 2

@@ -1,0 +1,169 @@
+"""Spectrum of the generalised Gauss-Newton matrix H = Fᵀ F: exact from singular values of F, or by Lanczos."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dd.measure.jacobian import Jacobian
+from dd.measure.lanczos import lanczos as _lanczos
+from dd.measure.spectrum import EPS, Spectrum, kept, singular_values
+
+LANCZOS_RTOL = 1e-4
+"""Relative accuracy asked of eigenvalues by Lanczos."""
+
+LANCZOS_RESTARTS = 10
+"""Implicit restarts at most; then the smallest Ritz value is an upper bound of the smallest eigenvalue."""
+
+LANCZOS_VECTORS = 60
+
+
+@dataclass(frozen=True)
+class Curvature:
+    """Non-zero spectrum of a positive semi-definite matrix.
+
+    Attributes:
+        highest: largest eigenvalue.
+        lowest: smallest one above the tolerance, or an upper bound of it; NaN for a zero matrix.
+        trace: sum of all eigenvalues; NaN where unknown.
+        rank: eigenvalues above the tolerance; None where unknown.
+        method: ``exact`` (closed form), ``jacobian`` (singular values of the whole Jacobian), ``lanczos``, or
+            ``lanczos_bound`` where ``lowest`` is an upper bound, and so the condition number a lower one.
+        values: eigenvalues above the tolerance, or the extreme ones.
+    """
+
+    highest: float
+    lowest: float
+    trace: float
+    rank: int | None
+    method: str
+    values: Tensor
+
+    @property
+    def condition(self) -> float:
+        """highest / lowest; infinite for a zero matrix."""
+        return self.highest / self.lowest if self.highest > 0 else math.inf
+
+    @property
+    def effective_rank(self) -> float:
+        """trace / highest (Bartlett et al., arXiv 1906.11300, r_0); 0 for a zero matrix."""
+        return self.trace / self.highest if self.highest > 0 else 0.0
+
+
+def from_singular_values(found: Spectrum, scale: float = 1.0, copies: int = 1, method: str = "jacobian") -> Curvature:
+    """Curvature of scale · Fᵀ F from the spectrum of F.
+
+    Args:
+        found: kept singular values of F.
+        scale: factor of the matrix.
+        copies: how often each eigenvalue occurs (an output of a shared design matrix each).
+        method: how F's spectrum was found.
+    """
+    values = scale * found.values.square()
+    lowest = float(values.min()) if found.rank else math.nan
+    highest = float(values.max()) if found.rank else 0.0
+    return Curvature(highest, lowest, copies * float(values.sum()), copies * found.rank, method, values)
+
+
+def dense(factor: Tensor) -> Curvature:
+    """Curvature of Fᵀ F from all singular values of F, [rows, parameters]."""
+    return from_singular_values(kept(singular_values(factor), tuple(factor.shape)))
+
+
+def scaled_columns(factor: Tensor, diagonal: Tensor) -> Tensor:
+    """F D^-1/2: the factor of D^-1/2 H D^-1/2, for D > 0; columns with D = 0 become zero."""
+    return factor * torch.where(diagonal > 0, diagonal.double().rsqrt(), 0.0)
+
+
+def jacobi(factor: Tensor) -> Tensor:
+    """The diagonal of Fᵀ F, [parameters]: the preconditioner of Jacobi's method."""
+    return factor.square().sum(dim=-2)
+
+
+def lanczos(jacobian: Jacobian, budget: int, *, curved: bool = True, diagonal: Tensor | None = None) -> Curvature:
+    """Extreme non-zero eigenvalues of Fᵀ F (or of the tangent kernel J Jᵀ) without forming F.
+
+    By ``scipy.sparse.linalg.eigsh`` on the smaller one of Fᵀ F and F Fᵀ, which share their non-zero eigenvalues.
+
+    Args:
+        jacobian: of the run.
+        budget: bytes for the rows that the trace is summed from.
+        curved: whether rows carry the loss's curvature.
+        diagonal: preconditioner D > 0, [parameters], for D^-1/2 Fᵀ F D^-1/2.
+    """
+    forward, backward = jacobian.products()
+    scale = torch.ones_like(jacobian.flat) if diagonal is None else diagonal.double().rsqrt()
+
+    def down(vector: Tensor) -> Tensor:
+        out = forward(scale * vector)
+        return jacobian.curved(out) if curved else out
+
+    def up(vector: Tensor) -> Tensor:
+        return scale * backward(jacobian.curved_transposed(vector) if curved else vector)
+
+    rows, columns = jacobian.shape
+    first, second, size = (down, up, columns) if columns <= rows else (up, down, rows)
+
+    def product(vector: np.ndarray) -> np.ndarray:
+        moved = torch.from_numpy(np.ascontiguousarray(vector.ravel())).to(jacobian.flat.device)
+        return second(first(moved)).cpu().numpy()
+
+    def product(vector: Tensor) -> Tensor:
+        return second(first(vector))
+
+    highest, lowest, sure = _extremes(product, torch.empty(size, dtype=torch.float64, device=jacobian.flat.device))
+    trace = _trace(jacobian, budget, scale, curved=curved)
+    values = torch.tensor([lowest, highest], dtype=torch.float64)
+    return Curvature(highest, lowest, trace, None, "lanczos" if sure else "lanczos_bound", values)
+
+
+def _extremes(product: Callable[[Tensor], Tensor], like: Tensor) -> tuple[float, float, bool]:
+    """Largest and smallest eigenvalue of v -> A v, and whether the latter has converged; A is positive semi-definite."""
+    from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
+
+    size = like.numel()
+
+    def apply(vector: np.ndarray) -> np.ndarray:
+        found: np.ndarray = product(torch.from_numpy(np.ascontiguousarray(vector.ravel())).to(like.device)).cpu().numpy()
+        return found
+
+    smallest = size * EPS  # in units of the largest: below, eigenvalues are rounding
+    if size <= LANCZOS_VECTORS + 1:
+        values = np.linalg.eigvalsh(np.stack([apply(unit) for unit in np.eye(size)]))
+        above = values[values > smallest * values[-1]]
+        return float(values[-1]), float(above[0]) if len(above) else math.nan, True
+    options = {
+        "k": 1, "v0": np.random.default_rng(0).standard_normal(size), "ncv": LANCZOS_VECTORS, "tol": LANCZOS_RTOL,
+        "maxiter": LANCZOS_RESTARTS, "return_eigenvectors": False,
+    }  # fmt: skip
+    operator = LinearOperator((size, size), matvec=apply, dtype=np.float64)
+    highest = float(eigsh(operator, which="LA", **options)[0])
+    if not highest > 0:
+        return 0.0, math.nan, True
+    try:
+        lowest, sure = float(eigsh(operator, which="SA", **options)[0]), True
+    except ArpackNoConvergence:
+        lowest, sure = highest - _lanczos(lambda v: highest * v - product(v), like, 1e-12)[0], False
+    if not lowest > smallest * highest:
+        return highest, smallest * highest, False
+    return highest, lowest, sure
+
+
+def _trace(jacobian: Jacobian, budget: int, scale: Tensor, *, curved: bool) -> float:
+    """Sum of squares of F's entries, in blocks of samples; NaN where batch statistics tie them together."""
+    if jacobian.coupled:
+        return math.nan
+    total, first = 0.0, 0
+    for block in jacobian.blocks(budget // 4):
+        count = len(block)
+        rows = block.reshape(count * jacobian.outputs, -1) * scale
+        if curved:
+            rows = jacobian.curved(rows, first)
+        total += float(rows.square().sum())
+        first += count
+    return total

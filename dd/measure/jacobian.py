@@ -1,0 +1,106 @@
+"""The Jacobian of a network's outputs in its parameters, whole or as an operator, in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from dd.models._base import Tensors
+from dd.network import Network
+
+
+class Jacobian:
+    """J = d outputs / d parameters on the training set: rows sample by sample, within a sample output by output.
+
+    Outputs are those that training sees: with batch statistics of the whole training set where the normalisation uses
+    them. Rows can carry the square root of the loss's curvature in the outputs, so that the generalised Gauss-Newton
+    matrix is Fᵀ F (Schraudolph 2002): for the mean squared error F = sqrt(2/(n C)) J; for the mean cross-entropy with
+    probabilities q, row (i, c) of F is sqrt(q_ic / n) (J_ic - sum_k q_ik J_ik).
+
+    Args:
+        network: a stack of one run.
+        flat: parameters, [parameters].
+        buffers: the normalisation's memory, each [1, 1, features].
+    """
+
+    def __init__(self, network: Network, flat: Tensor, buffers: Tensors) -> None:
+        self.network = network
+        self.flat = flat.detach().double()
+        self.coupled = network.normalization.batch_dependent and not network.model.frozen_features
+        self.inputs = network.exact_train.inputs
+        # frozen features have fixed batch statistics; without memory none are remembered
+        self.buffers = {} if network.normalization.batch_dependent else {k: v.double() for k, v in buffers.items()}
+        if network.normalization.batch_dependent and network.model.frozen_features:
+            features = self.inputs
+            self.buffers = {
+                "mean": features.mean(1, keepdim=True),
+                "variance": features.var(1, keepdim=True, unbiased=False),
+            }
+        self.samples, self.outputs = self.inputs.shape[1], network.problem.outputs
+        self.shape = (self.samples * self.outputs, self.flat.numel())
+
+    @property
+    def bytes(self) -> int:
+        """Memory of the whole Jacobian."""
+        return 8 * self.shape[0] * self.shape[1]
+
+    def predict(self, flat: Tensor, inputs: Tensor | None = None) -> Tensor:
+        """Outputs, [samples, outputs], as a function of flat parameters."""
+        theta = self.network.named(flat[None])
+        x = self.inputs if inputs is None else inputs
+        return self.network.outputs(theta, x, dict(self.buffers), training=self.coupled)[0]
+
+    def blocks(self, budget: int) -> Iterator[Tensor]:
+        """Rows of J in blocks of samples, [samples, outputs, parameters], each of ``budget`` bytes at most, about."""
+        if self.coupled:
+            raise ValueError("batch statistics tie all samples together: there are no blocks of samples")
+        per_sample = torch.func.vmap(torch.func.jacrev(lambda flat, x: self.predict(flat, x[None, None])[0]), (None, 0))
+        size = max(budget // (8 * self.outputs * self.shape[1]), 1)
+        for part in self.inputs[0].split(size):
+            yield per_sample(self.flat, part)
+
+    def dense(self) -> Tensor:
+        """J, [samples · outputs, parameters]."""
+        if self.coupled:
+            # forward mode: one direction of parameters after the other, through the batch statistics
+            columns = torch.func.jacfwd(self.predict, chunk_size=64)(self.flat)
+            return columns.reshape(self.shape)
+        return torch.cat([block.reshape(-1, self.shape[1]) for block in self.blocks(1 << 26)])
+
+    def curved(self, rows: Tensor, first: int = 0) -> Tensor:
+        """From rows of J (or of J v) to those of F, [samples · outputs, ...], the samples from ``first`` on."""
+        if self.network.run.loss == "mse":
+            return rows * (2.0 / self.shape[0]) ** 0.5
+        shaped = rows.reshape(-1, self.outputs, *rows.shape[1:])
+        q = self._probabilities[first : first + len(shaped)].reshape(*shaped.shape[:2], *[1] * (rows.ndim - 1))
+        mean = (q * shaped).sum(dim=1, keepdim=True)
+        return ((q / self.samples).sqrt() * (shaped - mean)).reshape(rows.shape)
+
+    def curved_transposed(self, vector: Tensor) -> Tensor:
+        """Transpose of :meth:`curved` applied to [samples · outputs]."""
+        if self.network.run.loss == "mse":
+            return vector * (2.0 / self.shape[0]) ** 0.5
+        q = self._probabilities
+        weighted = vector.reshape(self.samples, self.outputs) * (q / self.samples).sqrt()
+        return (weighted - q * weighted.sum(dim=1, keepdim=True)).flatten()
+
+    @cached_property
+    def _probabilities(self) -> Tensor:
+        return self.predict(self.flat).softmax(dim=1)
+
+    def products(self) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+        """v -> J v and u -> Jᵀ u, on [parameters] and [samples · outputs]."""
+
+        def forward(vector: Tensor) -> Tensor:
+            return torch.func.jvp(self.predict, (self.flat,), (vector,))[1].flatten()
+
+        _, pull = torch.func.vjp(self.predict, self.flat)
+
+        def backward(vector: Tensor) -> Tensor:
+            found: Tensor = pull(vector.view(self.samples, self.outputs))[0]
+            return found
+
+        return forward, backward
