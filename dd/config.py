@@ -89,7 +89,10 @@ class RunConfig:
     )
     seed: int = _axis(int, 0, "seed of features, weights and batch order", low=0, high=2**63 - 1)
     dtype: str = _axis(
-        str, "float32", "precision of iterative training; closed forms, exact and dual solvers use float64", choices=("float32", "float64")
+        str,
+        "float32",
+        "precision of iterative training; closed forms, exact and dual solvers use float64",
+        choices=("float32", "float64"),
     )
     options: tuple[tuple[str, Any], ...] = ()
 

@@ -26,6 +26,9 @@ TAIL = """\
 More: --cfg job prints the composed configuration, --hydra-help Hydra's own options; docs/ describes every column.
 """
 
+PRESETS = ("experiment", "measure")
+"""Groups of ``conf/`` whose files are no components."""
+
 
 def _described(group: str) -> list[tuple[str, str]]:
     """(name, first comment) of each file of a group."""
@@ -43,7 +46,7 @@ def _axis_line(axis: Axis) -> str:
 @cache
 def known_keys() -> tuple[str, ...]:
     """Every key that can be set: groups, axes, settings, and the options of every component."""
-    keys = {*ROOMS, "experiment"} | {a.key for a in core_axes().values()} | {a.key for a in SETTINGS}
+    keys = {*ROOMS, *PRESETS} | {a.key for a in core_axes().values()} | {a.key for a in SETTINGS}
     for group in ROOMS:
         for path in (conf_dir() / group).glob("*.yaml"):
             keys |= set(_options(group, path.stem))
@@ -61,6 +64,9 @@ def help_text() -> str:
             if options:
                 lines.append(f"  {'':<24}   options: " + ", ".join(f"{group}.{o}" for o in options))
         lines.append("")
+    lines.append("measure=...")
+    lines += [f"  {name:<24} {description}" for name, description in _described("measure")]
+    lines.append("")
     lines.append("axes")
     lines += [_axis_line(a) for name, a in core_axes().items() if name not in ROOMS]
     lines.append("")

@@ -283,7 +283,9 @@ def _table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
     plain = [{k: v for k, v in row.items() if k not in infinite} for row in rows]
     lines = "\n".join(json.dumps(row, allow_nan=False, default=datetime.isoformat) for row in plain)
     options = pyarrow.json.ParseOptions(explicit_schema=schema.remove_metadata(), unexpected_field_behavior="error")
-    table = pyarrow.json.read_json(pa.BufferReader(lines.encode()), parse_options=options).cast(schema.remove_metadata())
+    table = pyarrow.json.read_json(pa.BufferReader(lines.encode()), parse_options=options).cast(
+        schema.remove_metadata()
+    )
     for key in infinite:  # JSON has no infinity
         column = _floats([row.get(key) for row in rows])
         table = table.set_column(schema.get_field_index(key), schema.field(key), column)

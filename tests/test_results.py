@@ -42,7 +42,26 @@ def test_any_reader_gets_typed_rows(store: Store) -> None:
         assert pq.read_schema(part).equals(runs_schema())
     assert len(pd.read_parquet(store.curves)) == 3
     assert json.loads(pq.read_metadata(store.parts()[0]).metadata[b"dd"]) == {"x": 1}
-    assert store.finished() == {"1": "ok", "2": "failed", "3": "ok"}
+    assert store.finished("basic") == {"1", "3"}, "a failed run is done again"
+
+
+def test_infinite_condition_numbers_are_kept(store: Store) -> None:
+    rows = [row("1", feature_condition=float("inf"), train_loss=0.5), row("2"), row("3", feature_condition=2.0)]
+    store.append("a", rows, [], {}, {})
+    frame = pd.read_parquet(store.runs).set_index("run_id")
+    assert frame.feature_condition.loc["1"] == float("inf")
+    assert frame.feature_condition.isna().to_dict() == {"1": False, "2": True, "3": False}
+    assert frame.feature_condition.loc["3"] == 2.0
+    assert frame.train_loss.loc["1"] == 0.5
+    assert pq.read_schema(store.parts()[0]).equals(runs_schema())
+
+
+def test_a_run_measured_in_full_serves_both(store: Store) -> None:
+    store.append("a", [row("1", measure="basic"), row("2", measure="full"), row("3")], [], {}, {})
+    assert store.finished("basic") == {"1", "2", "3"}
+    assert store.finished("full") == {"2"}
+    store.append("b", [row("1", measure="full")], [], {}, {})
+    assert store.finished("full") == {"1", "2"}
 
 
 def test_unknown_columns_are_refused(store: Store) -> None:
@@ -69,7 +88,7 @@ def test_a_rerun_replaces_its_rows_and_keeps_the_neighbours(store: Store) -> Non
 def test_a_failure_never_displaces_a_good_row(store: Store) -> None:
     store.append("a", [row("1", train_loss=1.0)], [], {}, {})
     store.append("b", [row("1", status="failed")], [], {}, {})
-    assert store.finished() == {"1": "ok"}
+    assert store.finished("basic") == {"1"}
     store.append("c", [row("2", status="failed")], [], {}, {})
     store.append("d", [row("2", status="diverged")], [], {}, {})
     store.retire()
@@ -100,7 +119,7 @@ def test_a_truncated_part_is_named_and_left_alone(store: Store) -> None:
     path = store.append("a", [row("1")], [], {}, {})
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(StoreError, match=r"a\.parquet is not a readable parquet file") as caught:
-        store.finished()
+        store.finished("basic")
     assert "\n" not in str(caught.value)
     assert path.stat().st_size == 100
 

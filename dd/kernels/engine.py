@@ -71,7 +71,13 @@ def suits(run: RunConfig, network: Network) -> bool:
 def stream_key(run: RunConfig, network: Network) -> Hashable:
     """Runs with the same key see the same batches at the same steps and are trained in one call."""
     # in function space the kernel matrix takes the place of the inputs
-    own = run.feature_key if run.solver == "dual" else None if network.prefix else (run.width, run.normalization, run.group_options("normalization").items())
+    own = (
+        run.feature_key
+        if run.solver == "dual"
+        else None
+        if network.prefix
+        else (run.width, run.normalization, run.group_options("normalization").items())
+    )
     return (
         run.data_key, run.seed, run.dtype, run.batch_size, run.steps, run.stop_loss is None, run.model,
         tuple(run.group_options("model").items()), repr(own),

@@ -88,7 +88,12 @@ def spectrum_columns(found: Spectrum | None) -> Row:
     """``condition``, ``rank``, ``sigma_max``, ``sigma_min`` of a matrix; null where it has entries that are not finite."""
     if found is None:
         return dict.fromkeys(("condition", "rank", "sigma_max", "sigma_min"))
-    return {"condition": found.condition, "rank": found.rank, "sigma_max": found.sigma_max, "sigma_min": found.sigma_min}
+    return {
+        "condition": found.condition,
+        "rank": found.rank,
+        "sigma_max": found.sigma_max,
+        "sigma_min": found.sigma_min,
+    }
 
 
 def hessian_columns(state: State, measure: Measure) -> Row:
@@ -108,7 +113,9 @@ def hessian_columns(state: State, measure: Measure) -> Row:
         return row
     found = guarded(lambda: curvature.lanczos(jacobian, measure.memory))
     if found is not None:
-        seen = guarded(lambda: _seen(state, found, lambda d: curvature.lanczos(jacobian, measure.memory, diagonal=d).condition))
+        seen = guarded(
+            lambda: _seen(state, found, lambda d: curvature.lanczos(jacobian, measure.memory, diagonal=d).condition)
+        )
         row |= _curvature_columns(found) | {"preconditioned_condition": seen}
     return row
 
@@ -208,7 +215,9 @@ def _least_squares_columns(state: State, measure: Measure) -> Row:
     row["preconditioned_condition"] = guarded(lambda: _seen(state, found, scaled))
     if measure.full:
         scaled_design = scaled_columns(design, jacobi(design))
-        row["jacobi_condition"] = guarded(lambda: kept(extreme_singular_values(scaled_design), tuple(design.shape)).condition ** 2)
+        row["jacobi_condition"] = guarded(
+            lambda: kept(extreme_singular_values(scaled_design), tuple(design.shape)).condition ** 2
+        )
     return row
 
 
@@ -218,9 +227,7 @@ def _penalised(found: Curvature, penalty: float, outputs: int, columns: int) -> 
     if found.values.numel() < columns:
         values = torch.cat([values, values.new_tensor([penalty])])
     size = outputs * columns
-    return Curvature(
-        float(values.max()), float(values.min()), found.trace + size * penalty, size, found.method, values
-    )
+    return Curvature(float(values.max()), float(values.min()), found.trace + size * penalty, size, found.method, values)
 
 
 def _preconditioned(design: Tensor, diagonal: Tensor, memory: int) -> float:

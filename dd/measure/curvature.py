@@ -46,12 +46,12 @@ class Curvature:
 
     @property
     def condition(self) -> float:
-        """highest / lowest; infinite for a zero matrix."""
+        """Highest / lowest; infinite for a zero matrix."""
         return self.highest / self.lowest if self.highest > 0 else math.inf
 
     @property
     def effective_rank(self) -> float:
-        """trace / highest (Bartlett et al., arXiv 1906.11300, r_0); 0 for a zero matrix."""
+        """Trace / highest (Bartlett et al., arXiv 1906.11300, r_0); 0 for a zero matrix."""
         return self.trace / self.highest if self.highest > 0 else 0.0
 
 
@@ -109,10 +109,6 @@ def lanczos(jacobian: Jacobian, budget: int, *, curved: bool = True, diagonal: T
     rows, columns = jacobian.shape
     first, second, size = (down, up, columns) if columns <= rows else (up, down, rows)
 
-    def product(vector: np.ndarray) -> np.ndarray:
-        moved = torch.from_numpy(np.ascontiguousarray(vector.ravel())).to(jacobian.flat.device)
-        return second(first(moved)).cpu().numpy()
-
     def product(vector: Tensor) -> Tensor:
         return second(first(vector))
 
@@ -129,7 +125,9 @@ def _extremes(product: Callable[[Tensor], Tensor], like: Tensor) -> tuple[float,
     size = like.numel()
 
     def apply(vector: np.ndarray) -> np.ndarray:
-        found: np.ndarray = product(torch.from_numpy(np.ascontiguousarray(vector.ravel())).to(like.device)).cpu().numpy()
+        found: np.ndarray = (
+            product(torch.from_numpy(np.ascontiguousarray(vector.ravel())).to(like.device)).cpu().numpy()
+        )
         return found
 
     smallest = size * EPS  # in units of the largest: below, eigenvalues are rounding

@@ -31,14 +31,13 @@ class Jacobian:
         self.flat = flat.detach().double()
         self.coupled = network.normalization.batch_dependent and not network.model.frozen_features
         self.inputs = network.exact_train.inputs
-        # frozen features have fixed batch statistics; without memory none are remembered
-        self.buffers = {} if network.normalization.batch_dependent else {k: v.double() for k, v in buffers.items()}
-        if network.normalization.batch_dependent and network.model.frozen_features:
-            features = self.inputs
-            self.buffers = {
-                "mean": features.mean(1, keepdim=True),
-                "variance": features.var(1, keepdim=True, unbiased=False),
-            }
+        self.buffers = {k: v.double() for k, v in buffers.items()}
+        if network.normalization.batch_dependent:
+            # frozen features have fixed statistics of the whole training set; others get theirs in each forward pass
+            self.buffers = {} if self.coupled else {
+                "mean": self.inputs.mean(1, keepdim=True),
+                "variance": self.inputs.var(1, keepdim=True, unbiased=False),
+            }  # fmt: skip
         self.samples, self.outputs = self.inputs.shape[1], network.problem.outputs
         self.shape = (self.samples * self.outputs, self.flat.numel())
 
@@ -47,27 +46,32 @@ class Jacobian:
         """Memory of the whole Jacobian."""
         return 8 * self.shape[0] * self.shape[1]
 
-    def predict(self, flat: Tensor, inputs: Tensor | None = None) -> Tensor:
+    def predict(self, flat: Tensor) -> Tensor:
         """Outputs, [samples, outputs], as a function of flat parameters."""
         theta = self.network.named(flat[None])
-        x = self.inputs if inputs is None else inputs
-        return self.network.outputs(theta, x, dict(self.buffers), training=self.coupled)[0]
+        return self.network.outputs(theta, self.inputs, dict(self.buffers), training=self.coupled)[0]
 
     def blocks(self, budget: int) -> Iterator[Tensor]:
         """Rows of J in blocks of samples, [samples, outputs, parameters], each of ``budget`` bytes at most, about."""
         if self.coupled:
             raise ValueError("batch statistics tie all samples together: there are no blocks of samples")
-        per_sample = torch.func.vmap(torch.func.jacrev(lambda flat, x: self.predict(flat, x[None, None])[0]), (None, 0))
         size = max(budget // (8 * self.outputs * self.shape[1]), 1)
         for part in self.inputs[0].split(size):
-            yield per_sample(self.flat, part)
+            # each sample is a run of its own, with its own copy of the parameters to differentiate by
+            leaf = self.flat.expand(len(part), -1).clone().requires_grad_(True)
+            buffers = {k: v.expand(len(part), -1, -1) for k, v in self.buffers.items()}
+            with torch.enable_grad():
+                predicted = self.network.outputs(self.network.named(leaf), part[:, None], buffers)[:, 0]
+                rows = [torch.autograd.grad(total, leaf, retain_graph=True)[0] for total in predicted.sum(dim=0)]
+            yield torch.stack(rows, dim=1)
 
     def dense(self) -> Tensor:
         """J, [samples · outputs, parameters]."""
         if self.coupled:
             # forward mode: one direction of parameters after the other, through the batch statistics
-            columns = torch.func.jacfwd(self.predict, chunk_size=64)(self.flat)
-            return columns.reshape(self.shape)
+            directions = torch.eye(self.shape[1], dtype=self.flat.dtype, device=self.flat.device)
+            columns = torch.func.vmap(lambda v: self._directional(v).flatten(), chunk_size=64)(directions)
+            return columns.T.contiguous()
         return torch.cat([block.reshape(-1, self.shape[1]) for block in self.blocks(1 << 26)])
 
     def curved(self, rows: Tensor, first: int = 0) -> Tensor:
@@ -91,13 +95,18 @@ class Jacobian:
     def _probabilities(self) -> Tensor:
         return self.predict(self.flat).softmax(dim=1)
 
+    def _directional(self, vector: Tensor) -> Tensor:
+        """Derivative of the outputs along a direction of parameters, [samples, outputs]."""
+        found: Tensor = torch.func.jvp(self.predict, (self.flat,), (vector,))[1]
+        return found
+
     def products(self) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
-        """v -> J v and u -> Jᵀ u, on [parameters] and [samples · outputs]."""
+        """V -> J v and u -> Jᵀ u, on [parameters] and [samples · outputs]."""
 
         def forward(vector: Tensor) -> Tensor:
-            return torch.func.jvp(self.predict, (self.flat,), (vector,))[1].flatten()
+            return self._directional(vector).flatten()
 
-        _, pull = torch.func.vjp(self.predict, self.flat)
+        pull = torch.func.vjp(self.predict, self.flat)[1]
 
         def backward(vector: Tensor) -> Tensor:
             found: Tensor = pull(vector.view(self.samples, self.outputs))[0]

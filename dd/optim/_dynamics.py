@@ -84,7 +84,7 @@ def gradient_flow(h: Tensor, steps: Sequence[int]) -> Response:
 
 
 def heavy_ball(h: Tensor, steps: Sequence[int], momentum: float) -> Response:
-    """v = mu v + g; w -= lr v, from v = 0: P_{T+1} = (1 + mu - h) P_T - mu P_{T-1}, P_1 = 1 - h."""
+    """V = mu v + g; w -= lr v, from v = 0: P_{T+1} = (1 + mu - h) P_T - mu P_{T-1}, P_1 = 1 - h."""
     if momentum == 0:
         return gradient_descent(h, steps)
     det = torch.full_like(h, momentum)
@@ -92,7 +92,7 @@ def heavy_ball(h: Tensor, steps: Sequence[int], momentum: float) -> Response:
 
 
 def nesterov(h: Tensor, steps: Sequence[int], momentum: float) -> Response:
-    """v = mu v + g; w -= lr (g + mu v): P_{T+1} = (1 + mu)(1 - h) P_T - mu (1 - h) P_{T-1}, P_1 = 1 - (1 + mu) h."""
+    """V = mu v + g; w -= lr (g + mu v): P_{T+1} = (1 + mu)(1 - h) P_T - mu (1 - h) P_{T-1}, P_1 = 1 - (1 + mu) h."""
     if momentum == 0:
         return gradient_descent(h, steps)
     det = momentum * (1 - h)
@@ -116,7 +116,7 @@ def decay_rate(h: Tensor, det: Tensor) -> Tensor:
 
 
 def _roots(h: Tensor, det: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """q = 1 - r of both real roots r of r² - (1 + det - h) r + det, the smaller first, and the discriminant."""
+    """Q = 1 - r of both real roots r of r² - (1 + det - h) r + det, the smaller first, and the discriminant."""
     half = (1 - det + h) / 2
     disc = half.square() - h
     q2 = half + disc.clamp(min=0).sqrt()

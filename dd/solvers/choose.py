@@ -61,6 +61,8 @@ def not_exact(run: RunConfig) -> str:
         return f"optimizer={run.optimizer} has no exact dynamics; those that have: " + ", ".join(names)
     if reason := _not_quadratic(run):
         return reason
+    if not run.group_options("optimizer").get("reorthogonalize", True):
+        return "optimizer.reorthogonalize=false asks for rounding's effects, which only iteration has"
     if run.batch_size != run.n_train:
         return f"batch_size={run.batch_size} draws batches at random; exact dynamics need batch_size=full"
     if run.stop_loss is not None:

@@ -219,7 +219,9 @@ def stack_of(networks: Sequence[Network], lrs: Sequence[float | None]) -> Stack:
 
 def kernel_stack_of(networks: Sequence[Network], lrs: Sequence[float | None]) -> KernelStack:
     """Runs in function space, in PyTorch's own operations."""
-    return KernelStack(networks, torch.tensor([lr or 0.0 for lr in lrs], dtype=torch.float64, device=networks[0].theta.device))
+    return KernelStack(
+        networks, torch.tensor([lr or 0.0 for lr in lrs], dtype=torch.float64, device=networks[0].theta.device)
+    )
 
 
 def together(networks: Sequence[Network]) -> list[list[int]]:

@@ -1,0 +1,290 @@
+"""Hessians, tangent kernels and preconditioned problems against dense linear algebra and exact laws."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from dd.config import Settings
+from dd.measure import conditioning, curvature
+from dd.measure.jacobian import Jacobian
+from dd.measure.spectrum import spectrum
+from tests.helpers import network_of, row_of, run_of, solve_rows, trained
+
+SMALL = ("data=mnist1d", "data.n_train=50", "data.n_test=30", "batch_size=full", "width=6")
+FULL = Settings(device="cpu", measure_name="full")
+MODELS = [
+    ("loss=cross_entropy",),
+    ("normalization=batch_norm",),
+    ("normalization=layer_norm", "model.bias=true"),
+    ("model=two_layer",),
+    ("model=two_layer", "model.activation=tanh", "loss=cross_entropy", "model.bias=true"),
+    ("model=two_layer", "normalization=layer_norm"),
+    ("model=two_layer", "normalization=standardize"),
+    ("model=two_layer", "normalization=batch_norm"),
+    ("model=two_layer", "normalization=batch_norm", "loss=cross_entropy"),
+]
+
+
+def full_row(*overrides: str) -> dict:
+    row = solve_rows(run_of(*overrides), settings=FULL)[0]
+    assert row["status"] == "ok", row
+    return row
+
+
+def dense_jacobian(network: object, flat: torch.Tensor) -> torch.Tensor:
+    """Of the outputs that training sees, by autograd, [samples, outputs, parameters]."""
+
+    def outputs(x: torch.Tensor) -> torch.Tensor:
+        buffers = {k: v.clone() for k, v in network.buffers.items()}
+        return network.outputs(network.named(x[None]), network.exact_train.inputs, buffers, training=True)[0]
+
+    return torch.autograd.functional.jacobian(outputs, flat)
+
+
+def dense_gauss_newton(network: object, flat: torch.Tensor) -> torch.Tensor:
+    """Jᵀ (Hessian of the loss in the outputs) J, the inner Hessian by autograd."""
+    jacobian = dense_jacobian(network, flat).flatten(0, 1)
+    shape = network.exact_train.targets.shape
+    zero = {k: v.clone() for k, v in network.buffers.items()}
+    outputs = network.outputs(network.named(flat[None]), network.exact_train.inputs, zero, training=True)[0]
+    target = network.exact_train.targets
+    loss = torch.nn.functional.mse_loss if network.run.loss == "mse" else torch.nn.functional.cross_entropy
+    inner = torch.autograd.functional.hessian(lambda f: loss(f.view(shape), target), outputs.flatten())
+    return jacobian.T @ inner @ jacobian
+
+
+def spread(matrix: torch.Tensor, rank: int) -> float:
+    values = torch.linalg.eigvalsh((matrix + matrix.T) / 2)
+    return float(values[-1] / values[-rank])
+
+
+@pytest.mark.parametrize("overrides", MODELS, ids=" ".join)
+def test_gauss_newton_spectrum_is_the_dense_ones(overrides: tuple[str, ...]) -> None:
+    run = run_of(*SMALL, *overrides, "steps=30", "dtype=float64", "lr_unit=absolute", "lr=0.05")
+    row = solve_rows(run, settings=FULL)[0]
+    network = network_of(run)
+    flat = trained(network, 0.05).theta
+    matrix = dense_gauss_newton(network, flat)
+    values = torch.linalg.eigvalsh(matrix)
+    assert row["measure_method"] == "jacobian"
+    assert row["hessian_lambda_max"] == pytest.approx(float(values[-1]), rel=1e-8)
+    assert row["hessian_trace"] == pytest.approx(float(matrix.trace()), rel=1e-8)
+    assert row["hessian_effective_rank"] == pytest.approx(float(matrix.trace() / values[-1]), rel=1e-8)
+    assert 0 < row["hessian_rank"] <= min(matrix.shape[0], 500)
+    lowest = float(values[-row["hessian_rank"]])
+    # eigenvalues of the matrix itself are known to eps times the largest only: compare those well above
+    if lowest > 1e-9 * values[-1]:
+        assert row["hessian_lambda_min"] == pytest.approx(lowest, rel=1e-5)
+        assert row["hessian_condition"] == pytest.approx(float(values[-1]) / lowest, rel=1e-5)
+        diagonal = matrix.diagonal()
+        scale = torch.where(diagonal > 1e-30, diagonal.rsqrt(), 0.0)
+        scaled = scale[:, None] * matrix * scale
+        assert row["jacobi_condition"] == pytest.approx(spread(scaled, row["hessian_rank"]), rel=1e-4)
+    initial = dense_jacobian(network, network.theta[0]).flatten(0, 1)
+    s = np.linalg.svd(initial.numpy(), compute_uv=False)
+    if s[row["ntk_rank_init"] - 1] > 1e-7 * s[0]:
+        assert row["ntk_condition_init"] == pytest.approx((s[0] / s[row["ntk_rank_init"] - 1]) ** 2, rel=1e-6)
+    assert row["ntk_condition"] != row["ntk_condition_init"] or network.linear
+
+
+def test_at_zero_residual_the_gauss_newton_matrix_is_the_hessian() -> None:
+    """Targets are replaced by the net's own outputs, so that the second term of the Hessian vanishes."""
+    network = network_of(run_of(*SMALL, "model=two_layer", "model.activation=tanh"))
+    flat = network.theta[0]
+    inputs = network.exact_train.inputs
+    targets = network.outputs(network.named(flat[None]), inputs, {})[0].detach()
+
+    def loss(x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.mse_loss(network.outputs(network.named(x[None]), inputs, {})[0], targets)
+
+    exact = torch.autograd.functional.hessian(loss, flat)
+    factor = Jacobian(network, flat, {}).curved(Jacobian(network, flat, {}).dense())
+    assert torch.allclose(factor.T @ factor, exact, rtol=1e-10, atol=1e-13)
+    found = curvature.dense(factor)
+    assert found.highest == pytest.approx(float(torch.linalg.eigvalsh(exact)[-1]), rel=1e-10)
+
+
+@pytest.mark.parametrize("width", [20, 50, 90])
+@pytest.mark.parametrize("normalization", ["none", "standardize", "layer_norm"])
+def test_random_features_hessian_is_the_square_of_the_features(width: int, normalization: str) -> None:
+    """κ(H) = κ(Z)², from the dense Hessian of the loss below p = n, and from Z's singular values everywhere."""
+    overrides = ["data.n_train=50", "batch_size=full", f"width={width}", "optimizer=gd", "steps=5",
+                 f"normalization={normalization}", "model.activation=tanh", "model.bias=true"]  # fmt: skip
+    if normalization == "layer_norm":
+        overrides.append("normalization.affine=false")
+    row = full_row(*overrides)
+    design = network_of(run_of(*overrides)).exact_train.inputs[0]
+    s = np.linalg.svd(design.numpy(), compute_uv=False)
+    rank = row["feature_rank"]
+    assert row["hessian_condition"] == pytest.approx((s[0] / s[rank - 1]) ** 2, rel=1e-8)
+    assert row["hessian_condition"] == pytest.approx(row["feature_condition"] ** 2, rel=1e-8)
+    assert row["hessian_lambda_max"] == pytest.approx(2 * s[0] ** 2 / 500, rel=1e-10)
+    assert row["hessian_trace"] == pytest.approx(10 * 2 * (s**2).sum() / 500, rel=1e-8)
+    assert row["hessian_rank"] == row["ntk_rank"] == row["ntk_rank_init"] == 10 * rank
+    assert row["ntk_condition"] == row["ntk_condition_init"] == pytest.approx(row["hessian_condition"], rel=1e-10)
+    if width == 20 and normalization == "none":
+        values = np.linalg.eigvalsh(2 / 500 * design.numpy().T @ design.numpy())
+        assert row["hessian_condition"] == pytest.approx(values[-1] / values[-rank], rel=1e-8)
+    unit = design.numpy() / np.maximum(np.linalg.norm(design.numpy(), axis=0), 1e-300)
+    s = np.linalg.svd(unit, compute_uv=False)
+    assert row["jacobi_condition"] == pytest.approx((s[0] / s[rank - 1]) ** 2, rel=1e-6)
+
+
+def test_square_gaussian_matrices_follow_edelmans_law() -> None:
+    """N s_min² of an n x n standard Gaussian matrix exceeds x with probability exp(-(x/2 + sqrt x)); Edelman 1988."""
+    n, draws = 40, 1500
+    generator = torch.Generator().manual_seed(1)
+    found = []
+    for _ in range(draws):
+        matrix = torch.randn(n, n, generator=generator, dtype=torch.float64)
+        found.append(n * spectrum(matrix).sigma_min ** 2)
+    median = (math.sqrt(1 + 2 * math.log(2)) - 1) ** 2
+    # the median of so many draws lies within 4 standard errors of the law's
+    density = math.exp(-(median / 2 + math.sqrt(median))) * (0.5 + 0.5 / math.sqrt(median))
+    assert np.median(found) == pytest.approx(median, abs=4 * 0.5 / math.sqrt(draws) / density)
+    above = np.mean(np.array(found) > 1)
+    assert above == pytest.approx(math.exp(-1.5), abs=4 * 0.5 / math.sqrt(draws))
+
+
+@pytest.mark.parametrize("overrides", [("optimizer=momentum",), ("optimizer=nesterov", "optimizer.momentum=0.7")])
+def test_momentum_is_seen_by_its_rates(overrides: tuple[str, ...]) -> None:
+    """Spectral radii of the update in velocity and weights, eigendirection by eigendirection."""
+    base = ("data.n_train=50", "batch_size=full", "width=20", "steps=5", *overrides)
+    row = full_row(*base)
+    design = network_of(run_of(*base)).exact_train.inputs[0].numpy()
+    mu = run_of(*base).group_options("optimizer")["momentum"]
+    rates = []
+    for s in np.linalg.svd(design, compute_uv=False):
+        h = row["lr_absolute"] * 2 * s * s / 500
+        # (v, e): v = mu v + h e; e -= v, or e -= h e + mu v
+        update = np.array([[mu, h], [-mu, 1 - h]])
+        if "nesterov" in overrides[0]:
+            update = np.array([[mu, h], [-mu * mu, 1 - h - mu * h]])
+        rates.append(1 - max(abs(np.linalg.eigvals(update))))
+    assert row["preconditioned_condition"] == pytest.approx(max(rates) / min(rates), rel=1e-6)
+    assert row["preconditioned_condition"] < row["hessian_condition"]
+    plain = full_row("data.n_train=50", "batch_size=full", "width=20", "steps=5", "optimizer=gd")
+    assert plain["preconditioned_condition"] == plain["hessian_condition"]
+
+
+def test_momentum_that_diverges_has_no_finite_condition() -> None:
+    row = solve_rows(run_of("data.n_train=50", "batch_size=full", "width=20", "steps=5", "optimizer=momentum", "lr=4"))[
+        0
+    ]
+    assert row["preconditioned_condition"] == math.inf
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "rmsprop", "adagrad"])
+@pytest.mark.parametrize("width", [20, 70])
+def test_adaptive_optimizers_are_seen_through_their_diagonal(optimizer: str, width: int) -> None:
+    base = ("data.n_train=50", "batch_size=10", f"width={width}", "steps=40", f"optimizer={optimizer}", "dtype=float64")
+    row = full_row(*base)
+    network = network_of(run_of(*base))
+    scale = trained(network, 1e-3).preconditioner.rsqrt().view(10, width)
+    s = [np.linalg.svd((network.exact_train.inputs[0] * d).numpy(), compute_uv=False) for d in scale]
+    rank = min(width, 50)
+    expected = (max(x[0] for x in s) / min(x[rank - 1] for x in s)) ** 2
+    assert row["preconditioned_condition"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_without_memory_lanczos_serves_and_says_so() -> None:
+    base = (*SMALL, "model=two_layer", "steps=20")
+    exact = full_row(*base)
+    short = solve_rows(run_of(*base), settings=Settings(device="cpu", measure_name="full", measure_memory=1e-6))[0]
+    assert exact["measure_method"] == "jacobian"
+    assert short["measure_method"].startswith("lanczos")
+    assert short["hessian_lambda_max"] == pytest.approx(exact["hessian_lambda_max"], rel=1e-3)
+    assert short["hessian_trace"] == pytest.approx(exact["hessian_trace"], rel=1e-9)
+    assert short["hessian_rank"] is None
+    assert "jacobi_condition" not in short
+    assert short["test_loss"] == exact["test_loss"]
+    basic = solve_rows(run_of(*base), settings=Settings(device="cpu", measure_memory=1e-6))[0]
+    assert basic["measure_method"] == "none"
+    assert "hessian_condition" not in basic, "null in the table"
+
+
+def test_lanczos_finds_both_ends_where_they_are_apart() -> None:
+    """Random features with cross-entropy: as many directions as parameters, but for the sum over classes."""
+    network = network_of(run_of("data.n_train=200", "width=4", "loss=cross_entropy", "data=mnist1d"))
+    jacobian = Jacobian(network, network.theta[0], {})
+    dense = curvature.dense(jacobian.curved(jacobian.dense()))
+    found = curvature.lanczos(jacobian, 1 << 20)
+    assert found.highest == pytest.approx(dense.highest, rel=1e-6)
+    assert found.lowest == pytest.approx(dense.lowest, rel=1e-6)
+    assert (found.method, dense.rank) == ("lanczos", 36)
+
+
+def test_a_net_too_large_for_basic_is_measured_by_full_alone() -> None:
+    base = ("data=mnist1d", "data.n_train=60", "data.n_test=30", "model=two_layer", "width=40", "steps=5")
+    basic, full = row_of(*base), full_row(*base)
+    assert basic["parameters"] > conditioning.CHEAP_PARAMETERS
+    assert (basic["measure"], basic["measure_method"]) == ("basic", "none")
+    assert "hessian_condition" not in basic
+    assert (full["measure"], full["measure_method"]) == ("full", "jacobian")
+    assert full["hessian_rank"] <= 600
+    assert full["ntk_rank_init"] <= 600
+    assert basic["test_loss"] == full["test_loss"]
+
+
+DEFICIENT = {
+    "one feature": torch.ones(12, 1),
+    "constant features": torch.full((12, 5), 0.3),
+    "duplicate rows": torch.cat([torch.eye(6), torch.eye(6)]),
+    "dead features": torch.zeros(12, 5),
+    "nearly singular": torch.eye(12)[:, :5] * torch.tensor([1.0, 1.0, 1.0, 1e-9, 1e-18]),
+}
+
+
+LINEAR = ("min_norm", "gd", "momentum", "conjugate_gradient", "chebyshev", "adam", "sgd")
+
+
+@pytest.mark.parametrize(
+    ("model", "optimizer"), [("two_layer", "gd"), ("two_layer", "adam"), *(("linear", o) for o in LINEAR)]
+)
+@pytest.mark.parametrize("case", DEFICIENT)
+def test_deficient_matrices_have_defined_values(case: str, model: str, optimizer: str) -> None:
+    """Ratios of what is above the tolerance, with the rank; infinite for a matrix of zeros; never NaN or an exception."""
+    from dd.data._problem import Problem
+    from dd.solve import Context, _measured, prepare, reproducible, train_jobs
+
+    x = DEFICIENT[case].double()
+    y = torch.nn.functional.one_hot(torch.arange(12) % 3).double()
+    run = run_of("data=tensors", f"data.dim={x.shape[1]}", "data.n_train=12", "data.n_test=12", "data.standardize=none",
+                 f"model={model}", f"width={x.shape[1]}", f"optimizer={optimizer}", "batch_size=4" if optimizer == "sgd"
+                 else "batch_size=full", *([] if optimizer == "min_norm" else ["steps=20"]),
+                 *([] if optimizer in ("min_norm", "conjugate_gradient", "chebyshev")
+                   else ["lr_unit=absolute", "lr=0.01"]))  # fmt: skip
+    problem = Problem(x, y, x, y, True, "tensors", "")
+    with reproducible(torch.device("cpu")):
+        context = Context(FULL, [run], problem)
+        job = next(train_jobs([prepare(run, context)], context))
+        assert not context.errors
+        row, _ = _measured(job, context.measure)
+    assert row["status"] == "ok"
+    rank = np.linalg.matrix_rank(x.numpy()) if model == "linear" else row["feature_rank"]
+    for column in ("feature_condition", "feature_condition_init", "ntk_condition", "hessian_condition"):
+        value = row[column]
+        assert value is not None, column
+        assert value >= 1 - 1e-12, column
+        assert not math.isnan(value)
+    if model == "linear":
+        assert row["feature_rank"] == rank
+        assert (row["feature_condition"] == math.inf) == (rank == 0)
+        assert row["hessian_rank"] == 3 * rank
+        assert row["jacobi_condition"] >= 1 - 1e-12
+    assert all(not math.isnan(v) for v in row.values() if isinstance(v, float))
+
+
+def test_a_budget_for_measuring_never_fails_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def short(*arguments: object, **more: object) -> None:
+        raise MemoryError("no memory")
+
+    monkeypatch.setattr(Jacobian, "dense", short)
+    monkeypatch.setattr(curvature, "lanczos", short)
+    row = full_row(*SMALL, "model=two_layer", "steps=3")
+    assert row["measure_method"] == "none"
+    assert "hessian_condition" not in row
