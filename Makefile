@@ -42,6 +42,7 @@ bench: setup  ## dd beside a plain torch loop and JAX, one pinned core (half an 
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt 'jax>=0.4.30'
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/packed.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/scaling.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/exact.py
 
 lint: setup  ## ruff (style, docstrings, format) and mypy
 	$(BIN)/ruff check .

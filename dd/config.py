@@ -84,7 +84,7 @@ class RunConfig:
     solver: str = _axis(
         str,
         "auto",
-        "exact dynamics from one decomposition, steps in function space (dual), or iterative; auto takes what is cheapest",
+        "exact (one decomposition), dual (steps in function space) or iterative; auto: the cheapest that applies",
         choices=("auto", *SOLVERS),
     )
     seed: int = _axis(int, 0, "seed of features, weights and batch order", low=0, high=2**63 - 1)
@@ -193,7 +193,7 @@ SETTINGS = (
     Axis("force", bool, False, "compute again what the table already has"),
     Axis("plan_only", bool, False, "print the plan (packs, runs, estimated time and memory) and stop"),
     Axis("n_jobs", int, "auto", "worker processes", "processes", low=1, words=("auto",)),
-    Axis("measure.name", str, "basic", "what is measured besides losses (choose by measure=...)", choices=("basic", "full")),
+    Axis("measure.name", str, "basic", "what is measured (choose by measure=...)", choices=("basic", "full")),
     Axis("measure.memory", float, 1.0, "one run's matrices may take so much; beyond, estimates serve", "GB", low=0),
     Axis("data.root", str, None, "folder searched first for the data set's files", nullable=True),
     Axis("data.download", bool, False, "allow downloading absent data"),

@@ -117,8 +117,8 @@ def estimated_bytes(runs: Sequence[RunConfig]) -> int:
     """Peak memory of some runs solved together.
 
     Shared inputs in float64 and in the training precision, once for the widest run of each kind; parameters, optimizer
-    state and copies of every run; copies and factors of the largest design matrix, which is measured alone. Exact dynamics
-    keep the factors of each design matrix until its runs are solved.
+    state and copies of every run; copies and factors of the largest design matrix, which is measured alone. Exact
+    dynamics keep the factors of each design matrix until its runs are solved.
     """
     widest: dict[Hashable, int] = {}
     factors: dict[Hashable, int] = {}

@@ -7,7 +7,7 @@ import os
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -24,11 +24,14 @@ from dd.measure.spectrum import Spectrum, spectrum
 from dd.network import Inputs, Network, Parameters, common_inputs
 from dd.pack import Pack, estimated_seconds
 from dd.solvers._solution import CurvePoint, Solution
-from dd.solvers.closed_form import Factors, factorize, least_squares
+from dd.solvers.closed_form import Factors, factorize, factorize_batch, least_squares
 from dd.solvers.exact import Group
 from dd.solvers.train import together, train, trainer_of
 
 Row = dict[str, Any]
+
+SMALL_DESIGN = 1 << 18
+"""Entries up to which a GPU decomposes design matrices of one shape in one call."""
 
 
 @dataclass
@@ -98,6 +101,8 @@ def solve(pack: Pack, settings: Settings, solved: Solved, on_run: Callable[[Row]
     """
     with reproducible(device_of(settings)):
         context = Context(settings, pack.runs)
+        if context.device.type != "cpu":
+            context.decompose_ahead()
 
         def report(run: RunConfig, job: Job | None) -> None:
             row: Row | None = None
@@ -193,6 +198,19 @@ class Context:
         self._limits: dict[object, _Limit] = {}
         self._key: object = None
         self._factors: Factors | None = None
+        self._ahead: dict[object, Factors] = {}
+
+    def decompose_ahead(self) -> None:
+        """Decompose small design matrices of one shape in one call, as a GPU wants them; a failure is left to later."""
+        by_shape: dict[object, dict[object, RunConfig]] = {}
+        for run in self.seconds:
+            if run.linear and run.n_train * run.columns <= SMALL_DESIGN:
+                by_shape.setdefault((run.n_train, run.columns), {}).setdefault(run.feature_key, run)
+        for members in by_shape.values():
+            if len(members) > 1:
+                with suppress(Exception):
+                    designs = [self.network(run).exact_train.inputs[0] for run in members.values()]
+                    self._ahead |= zip(members, factorize_batch(torch.stack(designs)), strict=True)
 
     def network(self, run: RunConfig) -> Network:
         """The run's network; inputs are computed once, for the widest run that shares them."""
@@ -205,7 +223,7 @@ class Context:
     def factors(self, run: RunConfig, network: Network) -> Factors:
         """Decomposition of a linear network's design matrix, kept for the next run with the same one."""
         if run.feature_key != self._key or self._factors is None:
-            self._factors = factorize(network.exact_train.inputs[0])
+            self._factors = self._ahead.pop(run.feature_key, None) or factorize(network.exact_train.inputs[0])
             self._key = run.feature_key
         return self._factors
 
@@ -378,7 +396,7 @@ def _measured(job: Job, measure: Measure) -> tuple[Row, list[CurvePoint]]:
 
 
 def _storable(column: str, value: Any) -> Any:
-    """Null for numbers that are not finite, but for the condition number of a matrix without range, which is infinite."""
+    """Null for numbers that are not finite; but a matrix of zeros has an infinite condition number."""
     if not isinstance(value, float) or math.isfinite(value):
         return value
     return value if column.removesuffix("_init").endswith("_condition") and value == math.inf else None

@@ -85,7 +85,7 @@ def guarded(measure: Callable[[], Found]) -> Found | None:
 
 
 def spectrum_columns(found: Spectrum | None) -> Row:
-    """``condition``, ``rank``, ``sigma_max``, ``sigma_min`` of a matrix; null where it has entries that are not finite."""
+    """``condition``, ``rank``, ``sigma_max``, ``sigma_min`` of a matrix; null where it is not finite."""
     if found is None:
         return dict.fromkeys(("condition", "rank", "sigma_max", "sigma_min"))
     return {

@@ -119,7 +119,7 @@ def lanczos(jacobian: Jacobian, budget: int, *, curved: bool = True, diagonal: T
 
 
 def _extremes(product: Callable[[Tensor], Tensor], like: Tensor) -> tuple[float, float, bool]:
-    """Largest and smallest eigenvalue of v -> A v, and whether the latter has converged; A is positive semi-definite."""
+    """Largest and smallest eigenvalue of v -> A v >= 0, and whether the latter has converged."""
     from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
     size = like.numel()

@@ -35,8 +35,8 @@ class Optimizer(Component):
         exact: whether full-batch steps on a quadratic have a closed form, :meth:`response`.
         iterable: whether it can be iterated.
         monotone: whether its loss on a quadratic never rises, as long as it converges.
-        stationary: whether each step applies the same linear map to the distance from a quadratic's minimum, so that the
-            Hessian's spectrum, by :meth:`rates`, decides convergence.
+        stationary: whether each step applies the same linear map to the distance from a quadratic's minimum, so that
+            the Hessian's spectrum, by :meth:`rates`, decides convergence.
         dual: whether a read-out's steps stay in the span of the training features and its start, so that they can be
             taken in function space (``dd.solvers.dual``).
     """
@@ -60,7 +60,7 @@ class Optimizer(Component):
             h: step size times eigenvalue, [modes].
 
         Returns:
-            None where it is h, as for gradient descent with small steps: then the Hessian's own condition number counts.
+            None where it is h, as for gradient descent with small steps: then the Hessian's condition number counts.
         """
         return None
 

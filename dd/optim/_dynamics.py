@@ -202,8 +202,8 @@ def chebyshev(curvature: Tensor, steps: Sequence[int], low: float, high: float) 
 def conjugate_gradient(modes: Modes, steps: Sequence[int]) -> Response:
     """Conjugate gradients on the loss of all outputs together, as exact arithmetic would have them.
 
-    Gradients are kept orthogonal to all earlier ones, so that at most as many steps are taken as there are modes. A plain
-    loop in float64 loses that orthogonality where the problem is ill-conditioned, and lags behind.
+    Gradients are kept orthogonal to all earlier ones, so that at most as many steps are taken as there are modes. A
+    plain loop in float64 loses that orthogonality where the problem is ill-conditioned, and lags behind.
     """
     start = modes.curvature * modes.distance
     active = start > 0

@@ -17,8 +17,8 @@ from dd.optim._dynamics import Modes, Response
 class Chebyshev(QuadraticRule):
     """The linear method with the smallest worst residual on an interval of curvatures; no step size to choose.
 
-    The interval ends at the largest eigenvalue of the training loss's Hessian, and begins at ``optimizer.low`` times it,
-    or at the smallest one above the tolerance.
+    The interval ends at the largest eigenvalue of the training loss's Hessian, and begins at ``optimizer.low`` times
+    it, or at the smallest one above the tolerance.
     """
 
     exact = True

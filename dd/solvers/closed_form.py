@@ -38,10 +38,15 @@ class Factors:
 
 def factorize(design: Tensor) -> Factors:
     """Decompose a design matrix [rows, columns] in float64."""
-    if design.shape[0] >= design.shape[1]:
-        return Factors(*torch.linalg.svd(design.double(), full_matrices=False))
-    v, s, uh = torch.linalg.svd(design.double().T, full_matrices=False)  # LAPACK takes a third less for tall ones
-    return Factors(uh.T, s, v.T)
+    return factorize_batch(design[None])[0]
+
+
+def factorize_batch(designs: Tensor) -> list[Factors]:
+    """Decompose design matrices [batch, rows, columns] in float64, in one call."""
+    if designs.shape[1] >= designs.shape[2]:
+        return [Factors(*parts) for parts in zip(*torch.linalg.svd(designs.double(), full_matrices=False), strict=True)]
+    v, s, uh = torch.linalg.svd(designs.double().mT, full_matrices=False)  # LAPACK takes a third less for tall ones
+    return [Factors(*parts) for parts in zip(uh.mT, s, v.mT, strict=True)]
 
 
 def least_squares(factors: Factors, targets: Tensor, inverse: Callable[[Tensor], Tensor] = torch.reciprocal) -> Tensor:

@@ -1,16 +1,16 @@
 """Exact dynamics: linear networks with squared loss at any step of a full-batch method, from one decomposition.
 
-With Z = U diag(s) Vᵀ and the mean squared error over n samples and C outputs, the Hessian of the loss has the eigenvalue
-c_j = 2 s_j²/(n C) along column j of V, the same for every output. From read-out coordinates a_j(0) a linear method with
-residual polynomial P_T (``dd.optim._dynamics``) and weight decay wd is after T steps at
+With Z = U diag(s) Vᵀ and the mean squared error over n samples and C outputs, the Hessian of the loss has the
+eigenvalue c_j = 2 s_j²/(n C) along column j of V, the same for every output. From read-out coordinates a_j(0) a linear
+method with residual polynomial P_T (``dd.optim._dynamics``) and weight decay wd is after T steps at
 
     a_j(T) = P_T(c_j + wd) a_j(0) + (1 - P_T(c_j + wd)) a*_j,    a*_j = (2/(n C)) s_j (UᵀY)_j / (c_j + wd),
 
 and the part of the start that the features do not see is multiplied by P_T(wd). Losses are summed over eigendirections,
 where they keep their relative accuracy down to the smallest numbers; computed from weights they would end at 1e-30.
 
-Every product has a shape that depends on the design matrix alone, so that no bit depends on which steps or runs are asked
-for together.
+Every product has a shape that depends on the design matrix alone, so that no bit depends on which steps or runs are
+asked for together.
 """
 
 from __future__ import annotations

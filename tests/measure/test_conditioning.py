@@ -247,7 +247,7 @@ LINEAR = ("min_norm", "gd", "momentum", "conjugate_gradient", "chebyshev", "adam
 )
 @pytest.mark.parametrize("case", DEFICIENT)
 def test_deficient_matrices_have_defined_values(case: str, model: str, optimizer: str) -> None:
-    """Ratios of what is above the tolerance, with the rank; infinite for a matrix of zeros; never NaN or an exception."""
+    """Ratios of what is above the tolerance, with the rank; infinite for zeros; never NaN or an exception."""
     from dd.data._problem import Problem
     from dd.solve import Context, _measured, prepare, reproducible, train_jobs
 
