@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from dd import solve as solve_module
 from dd.config import Settings
 from dd.pack import Pack
 from dd.solve import Solved, solve
@@ -54,3 +55,23 @@ def test_a_pack_that_fails_is_halved_until_the_culprit_is_alone(
             assert row["train_loss"] == expected[row["run_id"]], "the others are as they would have been"
     assert sizes[0] == 5
     assert sizes.count(1) >= 1
+
+
+def test_small_designs_of_one_shape_are_decomposed_in_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = [
+        run_of(*SMALL[:2], "batch_size=full", "optimizer=gd", f"width={w}", f"seed={s}", f"steps={t}")
+        for w in (9, 80) for s in range(3) for t in (4, 8)
+    ]  # fmt: skip
+    expected = {row["run_id"]: row for row in solve_rows(*runs)}
+    calls = []
+    original = solve_module.factorize_batch
+    monkeypatch.setattr(solve_module, "factorize_batch", lambda x: calls.append(tuple(x.shape)) or original(x))
+    monkeypatch.setattr(solve_module, "factorize", lambda x: pytest.fail("decomposed again"))
+    context = solve_module.Context(Settings(device="cpu"), runs)
+    context.decompose_ahead()
+    assert sorted(calls) == [(3, 60, 9), (3, 60, 80)]
+    jobs = [solve_module.prepare(run, context) for run in runs]
+    for job in solve_module.train_jobs(jobs, context):
+        row, _ = solve_module._measured(job, context.measure)
+        for column in ("feature_condition", "test_loss", "hessian_condition", "min_norm_test_loss"):
+            assert row[column] == pytest.approx(expected[job.run.run_id][column], rel=1e-8)

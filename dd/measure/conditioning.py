@@ -26,6 +26,11 @@ CHEAP_PARAMETERS = 1000
 CHEAP_WORK = 5e11
 """... and preconditioned design matrices up to this much work: outputs · rows · columns · min(rows, columns)."""
 
+HESSIAN_COLUMNS = (
+    "hessian_condition", "hessian_lambda_max", "hessian_lambda_min", "hessian_trace", "hessian_rank",
+    "hessian_effective_rank", "preconditioned_condition", "jacobi_condition",
+)  # fmt: skip
+
 COPIES = 4
 """Matrices of a Jacobian's size that its decomposition holds at once."""
 
@@ -98,9 +103,9 @@ def spectrum_columns(found: Spectrum | None) -> Row:
 
 def hessian_columns(state: State, measure: Measure) -> Row:
     """Hessian of the training loss at the end, as it is, as the optimizer sees it, and after Jacobi scaling."""
+    row: Row = dict.fromkeys(HESSIAN_COLUMNS) | {"measure_method": "none"}
     if state.least_squares:
-        return _least_squares_columns(state, measure)
-    row: Row = {"measure_method": "none"}
+        return row | _least_squares_columns(state, measure)
     jacobian = state.jacobian
     cheap = jacobian.shape[1] <= CHEAP_PARAMETERS
     if not (cheap or measure.full):
@@ -122,20 +127,21 @@ def hessian_columns(state: State, measure: Measure) -> Row:
 
 def ntk_columns(state: State, measure: Measure) -> Row:
     """Condition number and rank of the empirical tangent kernel J Jᵀ on the training set; null where not measured."""
+    unknown: Row = {"condition": None, "rank": None}
     if state.network.linear:
         # J is the design matrix once for each output
         found = state.features
         outputs = state.network.problem.outputs
-        return {} if found is None else {"condition": found.condition**2, "rank": outputs * found.rank}
+        return unknown if found is None else {"condition": found.condition**2, "rank": outputs * found.rank}
     if not measure.full:
-        return {}
+        return unknown
     jacobian = state.jacobian
     if COPIES * jacobian.bytes <= measure.memory:
         exact = guarded(lambda: curvature.dense(_finite(jacobian.dense())))
         if exact is not None:
             return {"condition": exact.condition, "rank": exact.rank}
     bound = guarded(lambda: curvature.lanczos(jacobian, measure.memory, curved=False))
-    return {} if bound is None else {"condition": bound.condition, "rank": None}
+    return unknown if bound is None else {"condition": bound.condition, "rank": None}
 
 
 def _finite(matrix: Tensor) -> Tensor:
@@ -191,9 +197,8 @@ def _dense_columns(state: State, measure: Measure, factor: Tensor) -> Row:
 
 def _least_squares_columns(state: State, measure: Measure) -> Row:
     """From the spectrum of the matrix that the last layer sees."""
-    row: Row = {"measure_method": "none"}
     if state.features is None:
-        return row
+        return {}
     run, outputs = state.run, state.network.problem.outputs
     optimizer = run.component("optimizer")
     scale = 2.0 / (run.n_train * outputs)
@@ -201,7 +206,7 @@ def _least_squares_columns(state: State, measure: Measure) -> Row:
     penalty = optimizer.penalty(run) if optimizer.closed_form else 0.0
     if penalty:
         found = _penalised(found, scale * penalty, outputs, run.columns)
-    row |= _curvature_columns(found)
+    row = _curvature_columns(found)
     design = state.network.exact_train.inputs[0] if state.network.linear else None
     if design is None:  # a closed form on batch statistics: it sees no preconditioner
         return row
