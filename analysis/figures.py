@@ -52,7 +52,8 @@ def label_of(values: dict[str, object]) -> str:
     """Legend entry: optimizers by name, other axes as name = value."""
     parts = []
     for key, value in values.items():
-        shown = f"{value:g}" if isinstance(value, float) else str(value)
+        large = isinstance(value, int | float) and abs(value) >= 1e5
+        shown = _plain(value, None) if large else f"{value:g}" if isinstance(value, float) else str(value)
         if value is None or shown == "nan":
             continue
         parts.append(shown if key in ("optimizer", "normalization", "init") else f"{key.replace('_', ' ')} {shown}")
@@ -68,9 +69,8 @@ def colours(lines: Sequence[dict[str, object]]) -> list[Any]:
 
 
 def _draw_band(ax: Axes, data: Band, colour: Any, marker: str) -> None:
-    positive = np.where(data.median > 0, data.median, np.nan)
     few = len(data.width) <= 25
-    ax.plot(data.width, np.maximum(positive, FLOOR), color=colour, marker=marker if few else None, mew=0, zorder=3)
+    ax.plot(data.width, np.maximum(data.median, FLOOR), color=colour, marker=marker if few else None, mew=0, zorder=3)
     if data.seeds > 1:
         ax.fill_between(
             data.width,
@@ -91,6 +91,8 @@ def _limits(ax: Axes, seen: list[np.ndarray]) -> None:
 
 
 def _plain(x: float, _: object) -> str:
+    if not np.isfinite(x):
+        return str(x)
     if 1e-3 <= x < 1e5:
         return f"{x:g}"
     power = int(np.floor(np.log10(x) + 1e-9))
