@@ -52,8 +52,10 @@ def label_of(values: dict[str, object]) -> str:
     """Legend entry: optimizers by name, other axes as name = value."""
     parts = []
     for key, value in values.items():
-        large = isinstance(value, int | float) and abs(value) >= 1e5
-        shown = _plain(value, None) if large else f"{value:g}" if isinstance(value, float) else str(value)
+        if isinstance(value, int | float) and abs(value) >= 1e5:
+            shown = _plain(value)
+        else:
+            shown = f"{value:g}" if isinstance(value, float) else str(value)
         if value is None or shown == "nan":
             continue
         parts.append(shown if key in ("optimizer", "normalization", "init") else f"{key.replace('_', ' ')} {shown}")
@@ -90,7 +92,7 @@ def _limits(ax: Axes, seen: list[np.ndarray]) -> None:
         ax.set_ylim(low / max(span, 1.1), high * max(span, 1.1))
 
 
-def _plain(x: float, _: object) -> str:
+def _plain(x: float, _: object = None) -> str:
     if not np.isfinite(x):
         return str(x)
     if 1e-3 <= x < 1e5:

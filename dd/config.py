@@ -194,7 +194,7 @@ SETTINGS = (
     Axis("plan_only", bool, False, "print the plan (packs, runs, estimated time and memory) and stop"),
     Axis("n_jobs", int, "auto", "worker processes", "processes", low=1, words=("auto",)),
     Axis("measure.name", str, "basic", "what is measured (choose by measure=...)", choices=("basic", "full")),
-    Axis("measure.memory", float, 1.0, "one run's matrices may take so much; beyond, estimates serve", "GB", low=0),
+    Axis("measure.memory", float, 0.5, "one run's matrices may take so much; beyond, estimates serve", "GB", low=0),
     Axis("data.root", str, None, "folder searched first for the data set's files", nullable=True),
     Axis("data.download", bool, False, "allow downloading absent data"),
 )  # fmt: skip
@@ -212,7 +212,7 @@ class Settings:
     plan_only: bool = False
     n_jobs: int | str = "auto"
     measure_name: str = "basic"
-    measure_memory: float = 1.0
+    measure_memory: float = 0.5
     data_root: str | None = None
     data_download: bool = False
 

@@ -18,7 +18,7 @@ from dd.config import RunConfig, Settings, core_axes
 from dd.data._problem import Problem, load
 from dd.errors import ConfigError
 from dd.measure import hessian
-from dd.measure.conditioning import Measure, State, guarded, hessian_columns, ntk_columns, spectrum_columns
+from dd.measure.conditioning import Measure, State, final_columns, guarded, ntk_columns, spectrum_columns
 from dd.measure.outcome import outcome
 from dd.measure.spectrum import Spectrum, spectrum
 from dd.network import Inputs, Network, Parameters, common_inputs
@@ -484,5 +484,4 @@ def _measure(job: Job, solution: Solution, measure: Measure) -> Row:
     final = fixed or _feature_spectrum(network, theta.flat, buffers)
     row |= {f"feature_{k}": v for k, v in spectrum_columns(final).items()}
     state = State(job.run, network, theta.flat[0], buffers, final, solution.preconditioner, job.lr)
-    row |= hessian_columns(state, measure)
-    return row | {f"ntk_{k}": v for k, v in ntk_columns(state, measure).items()}
+    return row | final_columns(state, measure)

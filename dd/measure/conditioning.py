@@ -14,7 +14,7 @@ from dd.config import RunConfig
 from dd.measure import curvature
 from dd.measure.curvature import Curvature, from_singular_values, jacobi, scaled_columns
 from dd.measure.jacobian import Jacobian
-from dd.measure.spectrum import Spectrum, extreme_singular_values, kept, singular_values
+from dd.measure.spectrum import Spectrum, extremes, kept, singular_values
 from dd.network import Network
 
 Row = dict[str, Any]
@@ -45,7 +45,7 @@ class Measure:
     """
 
     full: bool = False
-    memory: int = 1 << 30
+    memory: int = 500_000_000
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,17 @@ def spectrum_columns(found: Spectrum | None) -> Row:
         "sigma_max": found.sigma_max,
         "sigma_min": found.sigma_min,
     }
+
+
+def final_columns(state: State, measure: Measure) -> Row:
+    """Hessian and tangent kernel at the end."""
+    row = hessian_columns(state, measure)
+    if measure.full and state.run.loss == "mse" and not state.network.linear:
+        # J Jᵀ and H = (2/(n C)) Jᵀ J have one spectrum, up to the factor
+        kernel = {"condition": row["hessian_condition"], "rank": row["hessian_rank"]}
+    else:
+        kernel = ntk_columns(state, measure)
+    return row | {f"ntk_{k}": v for k, v in kernel.items()}
 
 
 def hessian_columns(state: State, measure: Measure) -> Row:
@@ -185,7 +196,9 @@ def _seen(state: State, plain: Curvature, scaled: Callable[[Tensor], float | Non
 
 def _dense_columns(state: State, measure: Measure, factor: Tensor) -> Row:
     """From the whole factor F of the Hessian Fᵀ F, [rows, parameters]."""
-    found = curvature.dense(factor)
+    # rates may be largest in the middle of the spectrum
+    by_rates = state.run.component("optimizer").rates(state.run, torch.ones(1, dtype=torch.float64)) is not None
+    found = curvature.dense(factor, every=by_rates)
     row = _curvature_columns(found)
     row["preconditioned_condition"] = _seen(
         state, found, lambda d: curvature.dense(scaled_columns(factor, d)).condition
@@ -220,9 +233,7 @@ def _least_squares_columns(state: State, measure: Measure) -> Row:
     row["preconditioned_condition"] = guarded(lambda: _seen(state, found, scaled))
     if measure.full:
         scaled_design = scaled_columns(design, jacobi(design))
-        row["jacobi_condition"] = guarded(
-            lambda: kept(extreme_singular_values(scaled_design), tuple(design.shape)).condition ** 2
-        )
+        row["jacobi_condition"] = guarded(lambda: extremes(scaled_design).condition ** 2)
     return row
 
 
@@ -247,7 +258,7 @@ def _preconditioned(design: Tensor, diagonal: Tensor, memory: int) -> float:
         Largest over smallest kept eigenvalue of all outputs' blocks.
     """
     if design.device.type == "cpu":
-        found = [extreme_singular_values(scaled_columns(design, d)) for d in diagonal]
+        found = [extremes(scaled_columns(design, d)).values for d in diagonal]
     else:
         at_once = max(int(memory // (COPIES * 8 * design.numel())), 1)
         found = [singular_values(scaled_columns(design, part[:, None])) for part in diagonal.split(at_once)]

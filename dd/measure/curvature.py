@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dd.measure.jacobian import Jacobian
 from dd.measure.lanczos import lanczos as _lanczos
-from dd.measure.spectrum import EPS, Spectrum, kept, singular_values
+from dd.measure.spectrum import EPS, Spectrum, extremes, kept, singular_values
 
 LANCZOS_RTOL = 1e-4
 """Relative accuracy asked of eigenvalues by Lanczos."""
@@ -70,9 +70,16 @@ def from_singular_values(found: Spectrum, scale: float = 1.0, copies: int = 1, m
     return Curvature(highest, lowest, copies * float(values.sum()), copies * found.rank, method, values)
 
 
-def dense(factor: Tensor) -> Curvature:
-    """Curvature of Fᵀ F from all singular values of F, [rows, parameters]."""
-    return from_singular_values(kept(singular_values(factor), tuple(factor.shape)))
+def dense(factor: Tensor, *, every: bool = False) -> Curvature:
+    """Curvature of Fᵀ F from singular values of F, [rows, parameters].
+
+    Args:
+        factor: F.
+        every: whether ``values`` must hold every eigenvalue; else, where F has full rank, the extreme ones, which take
+            a fraction of the time.
+    """
+    found = kept(singular_values(factor), tuple(factor.shape)) if every else extremes(factor)
+    return replace(from_singular_values(found), trace=float(factor.double().square().sum()))
 
 
 def scaled_columns(factor: Tensor, diagonal: Tensor) -> Tensor:
