@@ -246,6 +246,8 @@ def draw_table(rows: pd.DataFrame, name: str, folder: Path) -> list[Path]:
             continue
         own = [a for a in line_axes if a == "optimizer" or members[a].nunique(dropna=False) > 1]
         for more, part in _within_limit(members, own):
+            if not (part["status"] == "ok").any():
+                continue
             slug = "-".join([name, *(f"{k}={v}" for k, v in (fixed | more).items() if v == v)])
             stem = folder / re.sub(r"[^\w.=+-]+", "_", slug)
             with plt.style.context(Path(__file__).parent / "paper.mplstyle"):

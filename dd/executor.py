@@ -136,7 +136,7 @@ def execute_processes(
                     yield worker.pack, WorkerDied(f"worker process ended with exit code {worker.process.exitcode}")
                     if len(worker.pack.runs) > 1:
                         # one of them may be to blame: the others get their chance alone
-                        waiting.extend(Pack((run,)) for run in worker.pack.runs)
+                        waiting.extend(Pack((run,), worker.pack.measure) for run in worker.pack.runs)
                     workers.remove(worker)
                     if waiting:
                         workers.append(fresh := start())

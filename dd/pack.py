@@ -1,8 +1,9 @@
 """Packs: the runs that are solved together and written as one file; planned as a pure function of their axes.
 
 The cost model, in seconds on one core of 2024 (constants measured, ``docs/benchmarks.md``): a design matrix costs
-decompositions at ``DECOMPOSITION`` flop/s, once for all runs of a pack that share it; a run costs a fixed overhead, and
-steps of an overhead plus their products at ``PRODUCTS`` flop/s. A pack grows up to :class:`Limits`.
+decompositions at ``DECOMPOSITION`` flop/s, once for all runs of a pack that share it; a run costs a fixed overhead,
+measurements of its Jacobian, and steps of an overhead plus their products at ``PRODUCTS`` flop/s. A pack grows up to
+:class:`Limits`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 
 from dd.config import RunConfig
 from dd.kernels.rules import RULES
+from dd.measure.conditioning import CHEAP_PARAMETERS, COPIES, Measure
 from dd.solvers.logs import log_steps
 
 
@@ -40,6 +42,7 @@ ON_GPU = Limits(4096, 600.0, 16 << 30)
 DECOMPOSITION, PRODUCTS = 1.2e10, 5e10
 COMPILED_STEP, EAGER_STEP = 1.5e-6, 2e-4
 FIXED = 0.004
+LANCZOS_PRODUCTS = 1200
 
 
 @dataclass(frozen=True)
@@ -48,9 +51,11 @@ class Pack:
 
     Attributes:
         runs: in the order in which they are solved.
+        measure: what is measured, for the estimates; None for training alone.
     """
 
     runs: tuple[RunConfig, ...]
+    measure: Measure | None = None
 
     @property
     def pack_id(self) -> str:
@@ -62,12 +67,12 @@ class Pack:
     def seconds(self) -> float:
         """Estimated seconds on one core."""
         shared = {run.feature_key: shared_seconds(run) for run in self.runs}
-        return sum(shared.values()) + sum(estimated_seconds(run) for run in self.runs)
+        return sum(shared.values()) + sum(estimated_seconds(run, self.measure) for run in self.runs)
 
     @property
     def bytes(self) -> int:
         """Estimated peak memory."""
-        return estimated_bytes(self.runs)
+        return estimated_bytes(self.runs, self.measure)
 
 
 def _columns(run: RunConfig) -> int:
@@ -91,11 +96,32 @@ def shared_seconds(run: RunConfig) -> float:
     return 10 * _spectrum_seconds(run) if run.component("model").frozen_features else 0.0
 
 
-def estimated_seconds(run: RunConfig) -> float:
+def _jacobian_bytes(run: RunConfig, measure: Measure | None) -> int:
+    """Memory of a run's Jacobian and its decomposition; 0 where none is formed."""
+    if measure is None or run.component("model").frozen_features:
+        return 0
+    count = parameters(run)
+    size = COPIES * 8 * run.n_train * run.component("data").outputs * count
+    return size if (measure.full or count <= CHEAP_PARAMETERS) and size <= measure.memory else 0
+
+
+def measuring_seconds(run: RunConfig, measure: Measure | None) -> float:
+    """Cost of measuring a trained net's curvature; random features have it from the decomposition that they share."""
+    if measure is None or run.component("model").frozen_features:
+        return 0.0
+    count, rows = parameters(run), run.n_train * run.component("data").outputs
+    times = (3 if measure.full else 1) + run.component("optimizer").adaptive
+    if _jacobian_bytes(run, measure):
+        less, more = min(count, rows), max(count, rows)
+        return times * less * less * (2.0 * more / PRODUCTS + 4.0 * less / DECOMPOSITION)
+    return times * LANCZOS_PRODUCTS * 8.0 * run.n_train * count / DECOMPOSITION if measure.full else 0.0
+
+
+def estimated_seconds(run: RunConfig, measure: Measure | None = None) -> float:
     """Cost of one run by the model above, without what it shares."""
     n, outputs = run.n_train, run.component("data").outputs
     frozen = run.component("model").frozen_features
-    seconds = FIXED + (0 if frozen else _spectrum_seconds(run))
+    seconds = FIXED + (0 if frozen else _spectrum_seconds(run)) + measuring_seconds(run, measure)
     if run.steps is None or run.batch_size is None:
         return seconds
     samples = n + run.n_test
@@ -113,7 +139,7 @@ def estimated_seconds(run: RunConfig) -> float:
     return seconds + run.steps * step + logged / PRODUCTS
 
 
-def estimated_bytes(runs: Sequence[RunConfig]) -> int:
+def estimated_bytes(runs: Sequence[RunConfig], measure: Measure | None = None) -> int:
     """Peak memory of some runs solved together.
 
     Shared inputs in float64 and in the training precision, once for the widest run of each kind; parameters, optimizer
@@ -127,10 +153,14 @@ def estimated_bytes(runs: Sequence[RunConfig]) -> int:
         key = run.inputs_key if run.normalization == "none" else (run.inputs_key, run.width, run.normalization)
         widest[key] = max(widest.get(key, 0), (run.n_train + run.n_test) * _columns(run) * 24)
         own += parameters(run) * (8 if run.dtype == "float64" else 4) * 6
-        if run.solver in ("exact", "dual") and run.steps is not None:
-            samples = run.n_train + (run.columns if run.solver == "exact" else run.n_test)
-            factors[run.feature_key] = 8 * min(run.n_train, run.columns) * samples
-    alone = max(8 * run.width * (2 * (run.n_train + run.n_test) + 3 * run.n_train) for run in runs)
+        if run.solver == "exact" and run.steps is not None:
+            factors[run.feature_key] = 8 * min(run.n_train, run.columns) * (run.n_train + run.columns)
+        elif run.solver == "dual":
+            factors[run.feature_key] = 2 * 8 * run.n_train * (run.n_train + run.n_test)
+    alone = max(
+        8 * run.width * (2 * (run.n_train + run.n_test) + 3 * run.n_train) + _jacobian_bytes(run, measure)
+        for run in runs
+    )
     return sum(widest.values()) + sum(factors.values()) + own + alone
 
 
@@ -146,7 +176,7 @@ def describe(packs: list[Pack]) -> str:
     return "\n".join([*lines, f"{len(packs)} packs, {runs} runs, about {total:.0f} s on one core"])
 
 
-def plan(runs: Iterable[RunConfig], limits: Limits = ON_CPU) -> list[Pack]:
+def plan(runs: Iterable[RunConfig], limits: Limits = ON_CPU, measure: Measure | None = None) -> list[Pack]:
     """Group runs into packs, most work first.
 
     Runs on the same data share a pack within ``limits``: first those that read the same features (same model and
@@ -159,9 +189,9 @@ def plan(runs: Iterable[RunConfig], limits: Limits = ON_CPU) -> list[Pack]:
         same_data.setdefault(run.inputs_key, {}).setdefault(run.feature_key, []).append(run)
     packs: list[Pack] = []
     for same_data in groups.values():
-        filling = _Filling(limits)
+        filling = _Filling(limits, measure)
         for same_inputs in same_data.values():
-            for members in sorted(same_inputs.values(), key=lambda m: -Pack(tuple(m)).seconds):
+            for members in sorted(same_inputs.values(), key=lambda m: -Pack(tuple(m), measure).seconds):
                 # a decomposition that runs share is worth a longer pack
                 longest = limits.seconds * (4 if members[0].component("model").frozen_features else 1)
                 if filling.runs and len(filling.runs) + len(members) > limits.runs >= len(members):
@@ -180,8 +210,8 @@ def plan(runs: Iterable[RunConfig], limits: Limits = ON_CPU) -> list[Pack]:
 class _Filling:
     """A pack on its way."""
 
-    def __init__(self, limits: Limits) -> None:
-        self.limits = limits
+    def __init__(self, limits: Limits, measure: Measure | None) -> None:
+        self.limits, self.measure = limits, measure
         self.runs: list[RunConfig] = []
         self.seconds = 0.0
         self._bytes = 0
@@ -193,20 +223,21 @@ class _Filling:
             return True
         if len(self.runs) == self.limits.runs:
             return False
-        if self._bytes + estimated_bytes([run]) > self.limits.bytes:
-            self._bytes = estimated_bytes(self.runs)  # the bound is loose where inputs are shared
-        return self._bytes + estimated_bytes([run]) <= self.limits.bytes
+        own = estimated_bytes([run], self.measure)
+        if self._bytes + own > self.limits.bytes:
+            self._bytes = estimated_bytes(self.runs, self.measure)  # the bound is loose where inputs are shared
+        return self._bytes + own <= self.limits.bytes
 
     def add(self, run: RunConfig) -> None:
         if run.feature_key not in self._shared:
             self._shared.add(run.feature_key)
             self.seconds += shared_seconds(run)
         self.runs.append(run)
-        self.seconds += estimated_seconds(run)
-        self._bytes += estimated_bytes([run])
+        self.seconds += estimated_seconds(run, self.measure)
+        self._bytes += estimated_bytes([run], self.measure)
 
     def close(self) -> Pack:
         """The pack; the next one starts empty."""
-        pack = Pack(tuple(self.runs))
+        pack = Pack(tuple(self.runs), self.measure)
         self.runs, self.seconds, self._bytes, self._shared = [], 0.0, 0, set()
         return pack

@@ -92,7 +92,8 @@ def train(
     for override in overrides:
         key = str(override).split("=")[0].lstrip("+~")
         if not isinstance(override, str) or key.split(".")[0] in WITHOUT_MEANING:
-            raise ConfigError(key, override, "has no meaning for dd.train, which writes nothing")
+            value = str(override).partition("=")[2]
+            raise ConfigError(key, value, "has no meaning for dd.train, which measures and writes nothing")
         if key.split(".")[0] == "data":
             raise ConfigError(key, override.partition("=")[2], "dd.train has its data from x and y")
     problem = _problem(x, y, test)

@@ -78,6 +78,11 @@ def device_of(settings: Settings) -> torch.device:
     return torch.device(name)
 
 
+def measure_of(settings: Settings) -> Measure:
+    """What ``measure`` and ``measure.memory`` ask for."""
+    return Measure(settings.measure_name == "full", int(settings.measure_memory * 1e9))
+
+
 def check_device(settings: Settings) -> None:
     """Make sure that the device is there.
 
@@ -180,7 +185,7 @@ class Context:
 
     def __init__(self, settings: Settings, runs: Sequence[RunConfig], problem: Problem | None = None) -> None:
         self.settings = settings
-        self.measure = Measure(settings.measure_name == "full", int(settings.measure_memory * 1e9))
+        self.measure = measure_of(settings)
         self.problem = problem
         self.device = device_of(settings)
         self.seconds = dict.fromkeys(runs, 0.0)

@@ -18,7 +18,7 @@ from dd.pack import describe as plan_table
 from dd.processes import cores
 from dd.progress import Progress
 from dd.results import Store, rows_of
-from dd.solve import Row, check_device, device_of, failed_row, run_axes
+from dd.solve import Row, check_device, device_of, failed_row, measure_of, run_axes
 from dd.summary import describe, summary
 
 
@@ -99,7 +99,7 @@ def run_sweep(runs: Sequence[RunConfig], settings: Settings, command: str = "") 
     elif skipped:
         _say(f"already in {store.runs}; force=true computes it again")
     if settings.plan_only:
-        print(plan_table(plan(todo, _limits(settings))))
+        print(plan_table(plan(todo, _limits(settings), measure_of(settings))))
         return Outcome()
     if todo:
         _execute(todo, settings, store, many, command)
@@ -121,7 +121,7 @@ def _execute(todo: list[RunConfig], settings: Settings, store: Store, many: bool
     start = datetime.now(UTC)
     if library() is None:
         _say("no compiled engine for this machine: training in PyTorch's operations; pip install -e . compiles one")
-    packs = plan(todo, _limits(settings))
+    packs = plan(todo, _limits(settings), measure_of(settings))
     n_jobs = worker_count(settings, packs)
     events: Any = execute_inline(packs, settings) if n_jobs == 1 else execute_processes(packs, settings, n_jobs)
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 
+from dd.measure.conditioning import Measure
 from dd.pack import ON_CPU, ON_GPU, Limits, estimated_bytes, estimated_seconds, plan
 from tests.helpers import run_of
 
@@ -83,3 +84,16 @@ def test_runs_of_one_architecture_are_spread_over_packs() -> None:
     assert all(pack.seconds <= ON_CPU.seconds + longest for pack in plan(nets))
     features = [BASE.replace(width=1900, lr=0.1 + k / 100) for k in range(64)]
     assert all(pack.seconds <= 4 * ON_CPU.seconds + estimated_seconds(features[0]) for pack in plan(features))
+
+
+def test_measurements_are_part_of_the_plan() -> None:
+    nets = [run_of("model=two_layer", f"width={w}", "epochs=1") for w in (8, 48, 300)]
+    alone, basic, full = (
+        [estimated_seconds(run, m) for run in nets] for m in (None, Measure(), Measure(full=True, memory=10**9))
+    )
+    assert basic[0] > 10 * alone[0], "small nets are measured anyway"
+    assert basic[1:] == alone[1:]
+    assert all(f > 10 * b for f, b in zip(full[1:], basic[1:], strict=True))
+    assert estimated_bytes(nets[:1], Measure()) > 5 * estimated_bytes(nets[:1])
+    many = [nets[0].replace(lr=0.1 + k / 100) for k in range(20)]
+    assert len(plan(many, measure=Measure())) > len(plan(many)) == 1

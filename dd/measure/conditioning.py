@@ -31,6 +31,9 @@ HESSIAN_COLUMNS = (
     "hessian_effective_rank", "preconditioned_condition", "jacobi_condition",
 )  # fmt: skip
 
+RATES_BETWEEN = 1000
+"""Points at which rates are looked for between two known eigenvalues."""
+
 COPIES = 4
 """Matrices of a Jacobian's size that its decomposition holds at once."""
 
@@ -85,7 +88,8 @@ def guarded(measure: Callable[[], Found]) -> Found | None:
     """A measurement, or None where it has none: memory is short, or entries of a diverged run are not finite."""
     try:
         return measure()
-    except (MemoryError, RuntimeError):  # LinAlgError and torch's out-of-memory errors are RuntimeErrors
+    except (MemoryError, RuntimeError, ValueError, ArithmeticError):
+        # torch's LinAlgError and its lack of memory are RuntimeErrors, NumPy's LinAlgError is a ValueError
         return None
 
 
@@ -189,8 +193,14 @@ def _seen(state: State, plain: Curvature, scaled: Callable[[Tensor], float | Non
     if state.lr is None or not plain.highest > 0:
         return plain.condition
     rates = optimizer.rates(state.run, state.lr * plain.values)
-    if rates is None:
+    if rates is None or math.isnan(plain.lowest):
         return plain.condition
+    if plain.rank is None:
+        # between the two ends that Lanczos knows, rates may be larger
+        low, high = plain.values.log10().tolist()
+        between = torch.logspace(low, high, RATES_BETWEEN, dtype=torch.float64)
+        if float(optimizer.rates(state.run, state.lr * between).max()) > 1.001 * float(rates.max()):
+            return None
     return float(rates.max() / rates.min()) if float(rates.min()) > 0 else math.inf
 
 
@@ -200,11 +210,12 @@ def _dense_columns(state: State, measure: Measure, factor: Tensor) -> Row:
     by_rates = state.run.component("optimizer").rates(state.run, torch.ones(1, dtype=torch.float64)) is not None
     found = curvature.dense(factor, every=by_rates)
     row = _curvature_columns(found)
-    row["preconditioned_condition"] = _seen(
-        state, found, lambda d: curvature.dense(scaled_columns(factor, d)).condition
+    row["preconditioned_condition"] = guarded(
+        lambda: _seen(state, found, lambda d: curvature.dense(scaled_columns(factor, d)).condition)
     )
     if measure.full:
-        row["jacobi_condition"] = curvature.dense(scaled_columns(factor, jacobi(factor))).condition
+        scaled = guarded(lambda: curvature.dense(scaled_columns(factor, jacobi(factor))))
+        row["jacobi_condition"] = None if scaled is None else scaled.condition
     return row
 
 
@@ -232,7 +243,11 @@ def _least_squares_columns(state: State, measure: Measure) -> Row:
 
     row["preconditioned_condition"] = guarded(lambda: _seen(state, found, scaled))
     if measure.full:
-        scaled_design = scaled_columns(design, jacobi(design))
+        factor = design
+        if penalty:
+            identity = torch.eye(design.shape[1], dtype=design.dtype, device=design.device)
+            factor = torch.cat([design, penalty**0.5 * identity])
+        scaled_design = scaled_columns(factor, jacobi(factor))
         row["jacobi_condition"] = guarded(lambda: extremes(scaled_design).condition ** 2)
     return row
 

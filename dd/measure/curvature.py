@@ -11,14 +11,13 @@ import torch
 from torch import Tensor
 
 from dd.measure.jacobian import Jacobian
-from dd.measure.lanczos import lanczos as _lanczos
 from dd.measure.spectrum import EPS, Spectrum, extremes, kept, singular_values
 
 LANCZOS_RTOL = 1e-4
 """Relative accuracy asked of eigenvalues by Lanczos."""
 
 LANCZOS_RESTARTS = 10
-"""Implicit restarts at most; then the smallest Ritz value is an upper bound of the smallest eigenvalue."""
+"""Implicit restarts at most; then the smallest eigenvalue stays unknown."""
 
 LANCZOS_VECTORS = 60
 
@@ -29,11 +28,11 @@ class Curvature:
 
     Attributes:
         highest: largest eigenvalue.
-        lowest: smallest one above the tolerance, or an upper bound of it; NaN for a zero matrix.
+        lowest: smallest one above the tolerance; NaN for a zero matrix, and where unknown.
         trace: sum of all eigenvalues; NaN where unknown.
         rank: eigenvalues above the tolerance; None where unknown.
         method: ``exact`` (closed form), ``jacobian`` (singular values of the whole Jacobian), ``lanczos``, or
-            ``lanczos_bound`` where ``lowest`` is an upper bound, and so the condition number a lower one.
+            ``lanczos_top`` where ``lowest`` is unknown.
         values: eigenvalues above the tolerance, or the extreme ones.
     """
 
@@ -119,14 +118,14 @@ def lanczos(jacobian: Jacobian, budget: int, *, curved: bool = True, diagonal: T
     def product(vector: Tensor) -> Tensor:
         return second(first(vector))
 
-    highest, lowest, sure = _extremes(product, torch.empty(size, dtype=torch.float64, device=jacobian.flat.device))
+    highest, lowest = _extremes(product, torch.empty(size, dtype=torch.float64, device=jacobian.flat.device))
     trace = _trace(jacobian, budget, scale, curved=curved)
     values = torch.tensor([lowest, highest], dtype=torch.float64)
-    return Curvature(highest, lowest, trace, None, "lanczos" if sure else "lanczos_bound", values)
+    return Curvature(highest, lowest, trace, None, "lanczos_top" if math.isnan(lowest) else "lanczos", values)
 
 
-def _extremes(product: Callable[[Tensor], Tensor], like: Tensor) -> tuple[float, float, bool]:
-    """Largest and smallest eigenvalue of v -> A v >= 0, and whether the latter has converged."""
+def _extremes(product: Callable[[Tensor], Tensor], like: Tensor) -> tuple[float, float]:
+    """Largest and smallest eigenvalue of v -> A v >= 0; the latter NaN where it is zero or has not converged."""
     from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
     size = like.numel()
@@ -141,7 +140,7 @@ def _extremes(product: Callable[[Tensor], Tensor], like: Tensor) -> tuple[float,
     if size <= LANCZOS_VECTORS + 1:
         values = np.linalg.eigvalsh(np.stack([apply(unit) for unit in np.eye(size)]))
         above = values[values > smallest * values[-1]]
-        return float(values[-1]), float(above[0]) if len(above) else math.nan, True
+        return max(float(values[-1]), 0.0), float(above[0]) if len(above) else math.nan
     options = {
         "k": 1, "v0": np.random.default_rng(0).standard_normal(size), "ncv": LANCZOS_VECTORS, "tol": LANCZOS_RTOL,
         "maxiter": LANCZOS_RESTARTS, "return_eigenvectors": False,
@@ -149,14 +148,13 @@ def _extremes(product: Callable[[Tensor], Tensor], like: Tensor) -> tuple[float,
     operator = LinearOperator((size, size), matvec=apply, dtype=np.float64)
     highest = float(eigsh(operator, which="LA", **options)[0])
     if not highest > 0:
-        return 0.0, math.nan, True
+        return 0.0, math.nan
     try:
-        lowest, sure = float(eigsh(operator, which="SA", **options)[0]), True
+        lowest = float(eigsh(operator, which="SA", **options)[0])
     except ArpackNoConvergence:
-        lowest, sure = highest - _lanczos(lambda v: highest * v - product(v), like, 1e-12)[0], False
-    if not lowest > smallest * highest:
-        return highest, smallest * highest, False
-    return highest, lowest, sure
+        return highest, math.nan
+    # a zero hides the smallest eigenvalue that is none
+    return highest, lowest if lowest > smallest * highest else math.nan
 
 
 def _trace(jacobian: Jacobian, budget: int, scale: Tensor, *, curved: bool) -> float:

@@ -33,12 +33,13 @@ class Optimizer(Component):
         packable: whether runs can share one call; if not, each run is trained alone.
         step_size: whether it takes ``lr``.
         exact: whether full-batch steps on a quadratic have a closed form, :meth:`response`.
+        sequential: whether :meth:`response` costs as many steps as the longest asked for.
         iterable: whether it can be iterated.
         monotone: whether its loss on a quadratic never rises, as long as it converges.
         stationary: whether each step applies the same linear map to the distance from a quadratic's minimum, so that
             the Hessian's spectrum, by :meth:`rates`, decides convergence.
         dual: whether a read-out's steps stay in the span of the training features and its start, so that they can be
-            taken in function space (``dd.solvers.dual``).
+            taken in function space (``dd.solvers.kernel``).
     """
 
     closed_form: ClassVar[bool] = False
@@ -47,6 +48,7 @@ class Optimizer(Component):
     packable: ClassVar[bool] = True
     step_size: ClassVar[bool] = True
     exact: ClassVar[bool] = False
+    sequential: ClassVar[bool] = False
     iterable: ClassVar[bool] = True
     monotone: ClassVar[bool] = False
     stationary: ClassVar[bool] = False

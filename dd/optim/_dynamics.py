@@ -160,9 +160,14 @@ def _two_term(h: Tensor, steps: Sequence[int], det: Tensor, log_det: Tensor, fir
     flips = torch.where(negative & ~_odd(steps, h), -1.0, 1.0)  # (-1)^(T-1)
     power = torch.where(positive_det, flips * ((t - 1) * 0.5 * log_det).exp(), 0.0)
     paired = power * ((1 - first) * ratio(t) - sign * rho * ratio(t - 1))
+    # 1 - rho^T (cos(T phi) + (P_1 - trace/2)/rho S(T)), every term small where the whole is
+    half_turn = torch.where(disc < 0, torch.sin(t * phi / 2).square(), -torch.sinh((t * psi).clamp(max=1) / 2).square())
+    turned = 2 * half_turn - ((1 - det + h) / 2 - first) / torch.where(rho > 0, rho, 1.0) * ratio(t)
+    paired_removed = -torch.expm1(t * 0.5 * log_det) + (t * 0.5 * log_det).exp() * turned
+    paired_removed = torch.where(negative, 1 - paired, paired_removed)
     use_pair = ((disc < 0) & positive_det) | close
     residual = torch.where(use_pair, paired, residual)
-    removed = torch.where(t == 1, first, torch.where(use_pair, 1 - paired, removed))
+    removed = torch.where(t == 1, first, torch.where(use_pair, paired_removed, removed))
     still = (t == 0) | (h == 0)
     return Response(torch.where(still, 1.0, residual), torch.where(still, 0.0, removed))
 
@@ -191,30 +196,39 @@ def chebyshev(curvature: Tensor, steps: Sequence[int], low: float, high: float) 
 
     scale = (-log_cosh(at_zero)).exp()  # 1 / C_T(x(0))
     inside = scale * turning.cos()
+    # at_zero - growing, without the difference of two like numbers
+    a, b = torch.tensor(low / width, dtype=torch.float64).sqrt().to(t.device), below.sqrt()
+    apart = t * 2 * torch.asinh((curvature / width) / (a * (1 + b * b).sqrt() + b * (1 + a * a).sqrt()))
     outside = (log_cosh(growing) - log_cosh(at_zero)).exp()
     half = (at_zero / 2).clamp(max=300)
     # 1 - cos b / cosh a = 2 (sinh²(a/2) + sin²(b/2)) / cosh a
     gone = torch.where(at_zero < 600, 2 * (half.sinh().square() + (turning / 2).sin().square()) * scale, 1.0)
+    # 1 - cosh b / cosh a = 2 sinh((a+b)/2) sinh((a-b)/2) / cosh a
+    mean = ((at_zero + growing) / 2).clamp(max=600)
+    gone_outside = torch.where(at_zero < 600, 2 * mean.sinh() * (apart / 2).sinh() * scale, -torch.expm1(-apart))
     is_inside = curvature >= low
-    return Response(torch.where(is_inside, inside, outside), torch.where(is_inside, gone, 1 - outside))
+    return Response(torch.where(is_inside, inside, outside), torch.where(is_inside, gone, gone_outside))
 
 
 def conjugate_gradient(modes: Modes, steps: Sequence[int]) -> Response:
-    """Conjugate gradients on the loss of all outputs together, as exact arithmetic would have them.
+    """Conjugate gradients on the loss of all outputs together.
 
-    Gradients are kept orthogonal to all earlier ones, so that at most as many steps are taken as there are modes. A
-    plain loop in float64 loses that orthogonality where the problem is ill-conditioned, and lags behind.
+    Gradients are kept orthogonal to all earlier ones, as in exact arithmetic, so that at most as many steps are taken
+    as there are modes. A plain loop in float64 loses that orthogonality where the problem is ill-conditioned, and lags
+    behind. The method itself is sensitive: where curvatures cluster over many decades, relative changes of 1e-16 in
+    them move iterates in the middle of its course visibly.
     """
     start = modes.curvature * modes.distance
     active = start > 0
     curvature, distance, gradient = modes.curvature[active], modes.distance[active], start[active]
     residual, removed = torch.ones_like(gradient), torch.zeros_like(gradient)
     found, wanted = {0: (residual, removed)}, set(steps)
-    basis = torch.zeros(0, len(gradient), dtype=torch.float64, device=gradient.device)
-    direction, done, last = -gradient, 0, max(steps, default=0)
-    while done < min(last, len(gradient)):
+    direction, done, last = -gradient, 0, min(max(steps, default=0), len(gradient))
+    memory = gradient.new_empty(last, len(gradient))
+    while done < last:
         norm = gradient.norm()
-        basis = torch.cat([basis, (gradient / norm)[None]])
+        memory[done] = gradient / norm
+        basis = memory[: done + 1]
         image = curvature * direction
         alpha = norm.square() / (direction @ image)
         removed = removed - alpha * direction / distance

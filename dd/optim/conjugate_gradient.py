@@ -22,6 +22,7 @@ class ConjugateGradient(QuadraticRule):
     """
 
     exact = True
+    sequential = True
     options = (
         Axis("reorthogonalize", bool, True, "keep gradients orthogonal against rounding; false: the plain recursion"),
         WEIGHT_DECAY,

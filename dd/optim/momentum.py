@@ -37,7 +37,9 @@ class Momentum(UpdateRule):
         assert lr is not None
         return heavy_ball(lr * modes.curvature, steps, run.group_options("optimizer")["momentum"])
 
-    def rates(self, run: RunConfig, h: Tensor) -> Tensor:
+    def rates(self, run: RunConfig, h: Tensor) -> Tensor | None:
         """See :meth:`Optimizer.rates`."""
         momentum = run.group_options("optimizer")["momentum"]
+        if momentum == 0:
+            return None  # gradient descent
         return decay_rate(h, torch.full_like(h, momentum))

@@ -36,7 +36,9 @@ class Nesterov(UpdateRule):
         assert lr is not None
         return nesterov(lr * modes.curvature, steps, run.group_options("optimizer")["momentum"])
 
-    def rates(self, run: RunConfig, h: Tensor) -> Tensor:
+    def rates(self, run: RunConfig, h: Tensor) -> Tensor | None:
         """See :meth:`Optimizer.rates`."""
         momentum = run.group_options("optimizer")["momentum"]
+        if momentum == 0:
+            return None  # gradient descent
         return decay_rate(h, momentum * (1 - h))

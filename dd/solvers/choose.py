@@ -24,6 +24,8 @@ def choose(run: RunConfig, asked: str, origin: OriginOf) -> str:
     Raises:
         ConfigError: the solver asked for cannot take this run, or none can.
     """
+    if run.component("optimizer").closed_form:
+        return "exact"  # like a step size, a solver means nothing to it
     objections = {"exact": not_exact(run), "dual": not_dual(run), "iterative": not_iterative(run)}
     if asked != "auto":
         if objections[asked]:
@@ -54,8 +56,6 @@ def _not_quadratic(run: RunConfig) -> str:
 def not_exact(run: RunConfig) -> str:
     """Why a run has no exact dynamics; empty where it has."""
     optimizer = run.component("optimizer")
-    if optimizer.closed_form:
-        return ""
     if not optimizer.exact:
         names = [n for n in registry.names("optimizer") if registry.get("optimizer", n).exact]
         return f"optimizer={run.optimizer} has no exact dynamics; those that have: " + ", ".join(names)
@@ -84,8 +84,6 @@ def not_dual(run: RunConfig) -> str:
 def not_iterative(run: RunConfig) -> str:
     """Why a run cannot be iterated; empty where it can."""
     optimizer = run.component("optimizer")
-    if optimizer.closed_form:
-        return f"optimizer={run.optimizer} is a closed form"
     if not optimizer.iterable:
         return f"optimizer={run.optimizer} takes no steps"
     # without a step size, a method relies on the loss being quadratic

@@ -108,12 +108,22 @@ class Trajectory:
             min(seen, default=0.0),
             max(seen, default=0.0),
         )
+        self._known: dict[int, tuple[Tensor, Tensor]] = {}
         self._tiles: dict[int, list[Measured]] = {}
         self._single: dict[int, Measured] = {}
 
     def response(self, steps: Sequence[int]) -> Response:
         """P_T and 1 - P_T of all directions, the unseen ones last."""
-        return self.optimizer.response(self.run, self.lr, self.modes, steps)
+        if not self.optimizer.sequential:
+            return self.optimizer.response(self.run, self.lr, self.modes, steps)
+        # after as many steps as directions nothing moves any more
+        wanted = [min(step, len(self.modes.curvature)) for step in steps]
+        if missing := set(wanted) - self._known.keys():
+            asked = sorted(missing.union(GRID[: bisect_right(GRID, max(missing))]))
+            got = self.optimizer.response(self.run, self.lr, self.modes, asked)
+            self._known |= {t: (got.residual[i], got.filter[i]) for i, t in enumerate(asked)}
+        rows = [self._known[step] for step in wanted]
+        return Response(torch.stack([row[0] for row in rows]), torch.stack([row[1] for row in rows]))
 
     def at(self, step: int) -> Measured:
         """Losses, errors and norms after some number of steps."""
@@ -259,7 +269,8 @@ def _first_below(trajectory: Trajectory, stop_loss: float, steps: int) -> int:
     falls, and if the step size is too large rises again.
     """
     loss = trajectory.train_loss
-    low, lowest = 0, steps
+    falls = bool((trajectory.response([1]).residual.abs() <= 1).all())
+    low, lowest = steps if falls else 0, steps
     while low < lowest:
         middle = (low + lowest) // 2
         if loss(middle + 1) < loss(middle):

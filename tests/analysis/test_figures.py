@@ -145,3 +145,21 @@ def test_an_unreadable_part_is_one_line(table: Path, tmp_path: Path, capsys: pyt
     error = capsys.readouterr().err
     assert "a.parquet is not a readable parquet file" in error
     assert error.count("\n") == 1
+
+
+def test_a_figure_of_diverged_runs_alone_is_left_out(results: Path) -> None:
+    """Many lines are spread over figures; one of them may have nothing to draw."""
+    base = ("data.n_train=20", "data.n_test=20", "batch_size=full", "steps=2000")
+    rows = [
+        row | {"name": "t"}
+        for o in ("gd", "momentum", "nesterov") for lr in (0.1, 0.2, 0.3, 0.4) for w in (5, 30)
+        for row in solve_rows(run_of(*base, f"width={w}", f"optimizer={o}", f"lr={lr * (100 if o == 'gd' else 1)}"))
+    ]  # fmt: skip
+    assert {row["status"] for row in rows if row["optimizer"] == "gd"} == {"diverged"}
+    store = Store(results, "t")
+    store.open()
+    store.append("a", rows, [], {}, {})
+    assert figures.main(["--results", str(results), "--out", str(results / "figures")]) == 0
+    drawn = sorted(p.name for p in (results / "figures").glob("*.png"))
+    assert drawn
+    assert not any("optimizer=gd" in name for name in drawn)

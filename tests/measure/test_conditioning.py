@@ -208,7 +208,8 @@ def test_without_memory_lanczos_serves_and_says_so() -> None:
     exact = full_row(*base)
     short = solve_rows(run_of(*base), settings=Settings(device="cpu", measure_name="full", measure_memory=1e-6))[0]
     assert exact["measure_method"] == "jacobian"
-    assert short["measure_method"].startswith("lanczos")
+    assert short["measure_method"] == "lanczos_top"
+    assert short["hessian_condition"] is None, "dead units: the smallest eigenvalue is zero"
     assert short["hessian_lambda_max"] == pytest.approx(exact["hessian_lambda_max"], rel=1e-3)
     assert short["hessian_trace"] == pytest.approx(exact["hessian_trace"], rel=1e-9)
     assert short["hessian_rank"] is None
@@ -300,3 +301,40 @@ def test_a_budget_for_measuring_never_fails_a_run(monkeypatch: pytest.MonkeyPatc
     row = full_row(*SMALL, "model=two_layer", "steps=3")
     assert row["measure_method"] == "none"
     assert row["hessian_condition"] is None
+
+
+@pytest.mark.parametrize("width", [20, 60])
+def test_jacobi_scaling_of_ridge_has_the_penalty(width: int) -> None:
+    base = ("data.n_train=30", f"width={width}", "optimizer=ridge", "optimizer.penalty=10")
+    design = network_of(run_of(*base)).exact_train.inputs[0]
+    matrix = design.T @ design + 10 * torch.eye(width)
+    scale = matrix.diagonal().rsqrt()
+    row = full_row(*base)
+    assert row["hessian_condition"] == pytest.approx(spread(matrix, width), rel=1e-8)
+    assert row["jacobi_condition"] == pytest.approx(spread(scale[:, None] * matrix * scale, width), rel=1e-8)
+
+
+def test_without_momentum_momentum_is_gradient_descent() -> None:
+    base = ("data.n_train=30", "batch_size=full", "width=10", "steps=5", "lr=1.8")
+    rows = [full_row(*base, *o) for o in (("optimizer=sgd",), ("optimizer=momentum", "optimizer.momentum=0"))]
+    assert rows[0]["preconditioned_condition"] == rows[1]["preconditioned_condition"]
+
+
+def test_numpys_failures_are_guarded_too() -> None:
+    """A start so far away that products overflow: eigenvalues by Lanczos do not exist."""
+    run = run_of("model=two_layer", "data=linear_teacher", "data.standardize=none", "data.n_train=3", "data.n_test=10",
+                 "batch_size=1", "steps=9", "width=10", "init.scale=1e200", "normalization=scale",
+                 "optimizer=adagrad", "dtype=float64")  # fmt: skip
+    row = solve_rows(run, settings=Settings(device="cpu", measure_name="full", measure_memory=1e-5))[0]
+    assert row["status"] in ("ok", "diverged")
+
+
+def test_lanczos_does_not_guess_rates_between_its_ends() -> None:
+    """Nesterov's rate is largest inside the spectrum: from its ends alone it would be too small."""
+    base = ("model=two_layer", "width=4", "model.activation=tanh", "model.bias=true", "data=linear_teacher",
+            "data.dim=5", "data.n_train=60", "data.n_test=20", "batch_size=full", "optimizer=nesterov", "lr=1.2",
+            "steps=50", "dtype=float64")  # fmt: skip
+    short = solve_rows(run_of(*base), settings=Settings(device="cpu", measure_name="full", measure_memory=0))[0]
+    assert short["measure_method"] == "lanczos"
+    assert short["hessian_condition"] == pytest.approx(full_row(*base)["hessian_condition"], rel=1e-3)
+    assert short["preconditioned_condition"] is None

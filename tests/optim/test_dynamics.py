@@ -22,7 +22,7 @@ def by_matrix_power(h: float, steps: int, det: object, first: object) -> object:
     return (matrix ** (steps - 1) * mpmath.matrix([1 - first, 1]))[0]
 
 
-@pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9, 0.95, 0.999])
+@pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9, 0.95, 0.999, 0.9999])
 @pytest.mark.parametrize("method", ["heavy_ball", "nesterov"])
 def test_two_term_recursions_at_any_number_of_steps(method: str, momentum: float) -> None:
     """Both sides of the double roots, complex pairs, tiny and unstable curvatures."""
@@ -38,8 +38,8 @@ def test_two_term_recursions_at_any_number_of_steps(method: str, momentum: float
             det, first = (mu, h) if method == "heavy_ball" else (mu * (1 - h), (1 + mu) * h)
             for i, steps in enumerate(STEPS):
                 expected = by_matrix_power(h, steps, det, first)
-                if abs(expected) > mpmath.mpf(10) ** 290:
-                    continue  # diverged
+                if abs(expected) > (mpmath.mpf(10) ** 290 if steps <= 1000 else 100):
+                    continue  # diverges: beyond double roots the rate is known to sqrt(eps) only
                 case = f"{method} mu={momentum} h={value} T={steps}"
                 # where the recursion neither grows nor falls, its phase is known to T · eps
                 slack = 1e-15 * steps if 0.01 < abs(expected) < 100 and steps > 1000 else 0.0
@@ -82,6 +82,11 @@ def test_chebyshev_is_the_polynomial() -> None:
                 exact = top / mpmath.chebyt(t, middle / (mpmath.mpf(high) - low))
                 assert got.residual[i, j].item() == pytest.approx(float(exact), rel=1e-11, abs=1e-15)
                 assert got.filter[i, j].item() == pytest.approx(float(1 - exact), rel=1e-9, abs=1e-15)
+                small = 0.0 < c < low
+                slack = 1e-300 if small else 1e-15
+                assert got.filter[i, j].item() == pytest.approx(float(1 - exact), rel=1e-9, abs=slack), (
+                    "below the interval"
+                )
     assert got.residual[-1].tolist() == pytest.approx([1.0, *[0.0] * 7])
 
 

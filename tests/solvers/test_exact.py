@@ -246,6 +246,14 @@ def test_stop_loss_is_the_first_step_there(width: int, lr: float) -> None:
     assert exact["train_loss"] <= level
 
 
+def test_stop_loss_is_found_where_a_step_changes_less_than_rounding() -> None:
+    base = (*BASE, "optimizer=gd", "width=60", "lr=1e-17", "steps=1000000000000000000")
+    whole = row_of(*base)["train_loss"]
+    row = row_of(*base, f"stop_loss={3 * whole:.6g}")
+    assert 0 < row["steps_done"] < 10**18
+    assert row["train_loss"] == pytest.approx(3 * whole, rel=1e-5)
+
+
 def test_duplicate_samples_and_dead_features_are_finite() -> None:
     """Directions below the tolerance belong to the unseen part: no rounding is amplified however long one trains."""
     raw = ("model=linear", "width=64", "data.standardize=none", "model.activation=null")[:3]
@@ -265,7 +273,6 @@ def test_duplicate_samples_and_dead_features_are_finite() -> None:
         (("optimizer=gd", "solver=exact", "model=two_layer"), "solver", "trains its features"),
         (("optimizer=gd", "solver=exact", "normalization=layer_norm"), "solver", "affine=false"),
         (("optimizer=momentum", "batch_size=full", "solver=exact", "stop_loss=0.1"), "solver", "by iteration only"),
-        (("optimizer=min_norm", "solver=iterative"), "solver", "closed form"),
         (("optimizer=gradient_flow", "solver=iterative"), "solver", "takes no steps"),
         (("optimizer=gradient_flow", "model=two_layer"), "optimizer", "trains its features"),
         (("optimizer=conjugate_gradient", "loss=cross_entropy"), "loss", "not quadratic"),
@@ -283,7 +290,7 @@ def test_a_solver_that_cannot_is_refused_in_one_line(overrides: tuple[str, ...],
 
 def test_auto_says_what_it_took() -> None:
     assert run_of("optimizer=gd").solver == "exact"
-    assert run_of("optimizer=min_norm").solver == "exact"
+    assert run_of("optimizer=min_norm").solver == run_of("optimizer=min_norm", "solver=iterative").solver == "exact"
     assert run_of("optimizer=gd", "stop_loss=0.1").solver == "exact"
     assert run_of("optimizer=momentum", "batch_size=full", "stop_loss=0.1").solver == "iterative"
     assert run_of("optimizer=gd", "normalization=standardize").solver == "exact"
