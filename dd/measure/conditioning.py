@@ -14,7 +14,7 @@ from dd.config import RunConfig
 from dd.measure import curvature
 from dd.measure.curvature import Curvature, from_singular_values, jacobi, scaled_columns
 from dd.measure.jacobian import Jacobian
-from dd.measure.spectrum import Spectrum, extremes, kept, singular_values
+from dd.measure.spectrum import Spectrum, extremes, finite, kept, singular_values
 from dd.network import Network
 
 Row = dict[str, Any]
@@ -126,7 +126,7 @@ def hessian_columns(state: State, measure: Measure) -> Row:
     if not (cheap or measure.full):
         return row
     fits = COPIES * jacobian.bytes <= measure.memory
-    factor = guarded(lambda: _finite(jacobian.curved(jacobian.dense()))) if fits else None
+    factor = guarded(lambda: finite(jacobian.curved(jacobian.dense()))) if fits else None
     if factor is not None:
         return row | (guarded(lambda: _dense_columns(state, measure, factor)) or {})
     if not measure.full:
@@ -152,17 +152,11 @@ def ntk_columns(state: State, measure: Measure) -> Row:
         return unknown
     jacobian = state.jacobian
     if COPIES * jacobian.bytes <= measure.memory:
-        exact = guarded(lambda: curvature.dense(_finite(jacobian.dense())))
+        exact = guarded(lambda: curvature.dense(finite(jacobian.dense())))
         if exact is not None:
             return {"condition": exact.condition, "rank": exact.rank}
-    bound = guarded(lambda: curvature.lanczos(jacobian, measure.memory, curved=False))
-    return unknown if bound is None else {"condition": bound.condition, "rank": None}
-
-
-def _finite(matrix: Tensor) -> Tensor:
-    if not torch.isfinite(matrix).all():
-        raise torch.linalg.LinAlgError("the matrix has entries that are not finite")
-    return matrix
+    estimate = guarded(lambda: curvature.lanczos(jacobian, measure.memory, curved=False))
+    return unknown if estimate is None else {"condition": estimate.condition, "rank": None}
 
 
 def _curvature_columns(found: Curvature) -> Row:
@@ -231,22 +225,22 @@ def _least_squares_columns(state: State, measure: Measure) -> Row:
     if penalty:
         found = _penalised(found, scale * penalty, outputs, run.columns)
     row = _curvature_columns(found)
-    design = state.network.exact_train.inputs[0] if state.network.linear else None
-    if design is None:  # a closed form on batch statistics: it sees no preconditioner
+    if not state.network.linear:  # a closed form on batch statistics: it sees no preconditioner
         return row
-    work = outputs * design.numel() * min(design.shape)
-    allowed = measure.full or work <= CHEAP_WORK
+    work = outputs * run.n_train * run.columns * min(run.n_train, run.columns)
 
     def scaled(diagonal: Tensor) -> float | None:
+        if not measure.full and work > CHEAP_WORK:
+            return None
         of_readout = state.network.named(diagonal[None]).named["readout"][0]
-        return _preconditioned(design, of_readout, measure.memory) if allowed else None
+        return _preconditioned(state.network.exact_train.inputs[0], of_readout, measure.memory)
 
     row["preconditioned_condition"] = guarded(lambda: _seen(state, found, scaled))
     if measure.full:
-        factor = design
+        factor = state.network.exact_train.inputs[0]
         if penalty:
-            identity = torch.eye(design.shape[1], dtype=design.dtype, device=design.device)
-            factor = torch.cat([design, penalty**0.5 * identity])
+            identity = torch.eye(run.columns, dtype=factor.dtype, device=factor.device)
+            factor = torch.cat([factor, penalty**0.5 * identity])
         scaled_design = scaled_columns(factor, jacobi(factor))
         row["jacobi_condition"] = guarded(lambda: extremes(scaled_design).condition ** 2)
     return row

@@ -53,6 +53,17 @@ def kept(values: Tensor, shape: tuple[int, ...]) -> Spectrum:
     return Spectrum(above.numel(), largest, float(above.min()) if above.numel() else math.nan, above)
 
 
+def finite(matrix: Tensor) -> Tensor:
+    """The matrix itself.
+
+    Raises:
+        torch.linalg.LinAlgError: it has entries that are not finite.
+    """
+    if not torch.isfinite(matrix).all():
+        raise torch.linalg.LinAlgError("the matrix has entries that are not finite")
+    return matrix
+
+
 def singular_values(matrix: Tensor) -> Tensor:
     """Singular values of matrices [..., rows, columns] in float64, descending; a batch in one call.
 
@@ -102,6 +113,4 @@ def spectrum(matrix: Tensor) -> Spectrum:
     Raises:
         torch.linalg.LinAlgError: the matrix has entries that are not finite.
     """
-    if not torch.isfinite(matrix).all():
-        raise torch.linalg.LinAlgError("the matrix has entries that are not finite")
-    return kept(singular_values(matrix), tuple(matrix.shape))
+    return kept(singular_values(finite(matrix)), tuple(matrix.shape))
