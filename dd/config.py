@@ -259,7 +259,7 @@ def resolve(config: Mapping[str, Any], origin: OriginOf = lambda key: "") -> Run
         ConfigError: a value, or a combination of values, that cannot be run.
     """
     axes = core_axes()
-    keys = {*registry.ROOMS, "epochs"} | {a.key.split(".")[0] for a in (*axes.values(), *SETTINGS)}
+    keys = {*registry.ROOMS, "epochs", "scale"} | {a.key.split(".")[0] for a in (*axes.values(), *SETTINGS)}
     for unknown in sorted(config.keys() - keys):
         near = difflib.get_close_matches(unknown, keys, n=2)
         hint = f"did you mean {' or '.join(near)}?" if near else "python -m dd.run --help lists the keys"

@@ -26,14 +26,14 @@ TAIL = """\
 More: --cfg job prints the composed configuration, --hydra-help Hydra's own options; docs/ describes every column.
 """
 
-PRESETS = ("experiment", "measure")
+PRESETS = ("experiment", "measure", "scale")
 """Groups of ``conf/`` whose files are no components."""
 
 
 def _described(group: str) -> list[tuple[str, str]]:
     """(name, first comment) of each file of a group."""
     found = []
-    for path in sorted((conf_dir() / group).glob("*.yaml")):
+    for path in sorted((conf_dir() / group).glob("[!_]*.yaml")):
         comments = [x[1:].strip() for x in path.read_text().splitlines() if x.startswith("#") and "@package" not in x]
         found.append((path.stem, comments[0] if comments else ""))
     return found
@@ -75,6 +75,9 @@ def help_text() -> str:
     lines.append("")
     lines.append("+experiment=... (presets; run them with -m)")
     lines += [f"  {name:<24} {text.split(' python -m')[0]}" for name, text in _described("experiment")]
+    lines.append("")
+    lines.append("scale=... (of the study's presets: those that build on _random_features or _two_layer)")
+    lines += [f"  {name:<24} {description}" for name, description in _described("scale")]
     return "\n".join([*lines, "", TAIL])
 
 

@@ -96,11 +96,15 @@ def one_line(error: BaseException, arguments: Sequence[str]) -> str:
         return str(error)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, name = error.missing_cfg_file.rpartition("/")
-        return str(ConfigError(group, name, "must be one of " + ", ".join(error.options), "the command line"))
+        choices = [option for option in error.options if not option.startswith("_")]  # those are shared parts of others
+        return str(ConfigError(group, name, "must be one of " + ", ".join(choices), "the command line"))
     if isinstance(error, OverrideParseException):
         reason = " ".join(str(error).split("See https")[0].split())
         return f"{error.override} (from the command line): {reason}"
     text = " ".join(str(error).split())
+    if "'scale'" in text and "No match in the defaults list" in text:
+        allowed = "only presets of the study have one: with -m +experiment=iterations, for example"
+        return str(ConfigError("scale", text.rpartition("scale=")[2], allowed, "the command line"))
     cause = error.__cause__
     for key in (a.split("=")[0].lstrip("+~") for a in arguments if "=" in a):
         if f"'{key}'" in text or f" {key}" in text or (cause is not None and key.split(".")[-1] in str(cause)):

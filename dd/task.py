@@ -41,19 +41,39 @@ def origin_of(overrides: Sequence[str], command_line: Sequence[str], choices: Ma
         if key in given:
             return f"conf/experiment/{preset}.yaml" if preset else "hydra.sweeper.params"
         if preset:
-            body = OmegaConf.load(conf_dir() / "experiment" / f"{preset}.yaml")
-            if OmegaConf.select(body, key) is not None:
-                return f"conf/experiment/{preset}.yaml"
-        for group in (key.split(".")[0], "optimizer", "data"):
+            for path in _with_bases(conf_dir() / "experiment" / f"{preset}.yaml"):
+                if _sets(path, key):
+                    return f"conf/experiment/{path.name}"
+        for group in ("scale", key.split(".")[0], "optimizer", "data"):
             if choices.get(group):
                 path = conf_dir() / group / f"{choices[group]}.yaml"
-                body = OmegaConf.load(path) if path.is_file() else OmegaConf.create()
-                local = key.removeprefix(f"{group}.")
-                if OmegaConf.select(body, key) is not None or OmegaConf.select(body, local) is not None:
+                if _sets(path, key) or _sets(path, key.removeprefix(f"{group}.")):
                     return f"conf/{group}/{choices[group]}.yaml"
         return "conf/config.yaml"
 
     return origin
+
+
+def _sets(path: Path, key: str) -> bool:
+    """Whether a file gives a dotted key a value."""
+    if not path.is_file():
+        return False
+    node = OmegaConf.to_container(OmegaConf.load(path))
+    for part in key.split("."):
+        if not isinstance(node, dict) or part not in node:
+            return False
+        node = node[part]
+    return node is not None
+
+
+def _with_bases(path: Path) -> list[Path]:
+    """A preset's file, and those of its folder that it builds on."""
+    if not path.is_file():
+        return []
+    body = OmegaConf.to_container(OmegaConf.load(path))
+    defaults = body.get("defaults", []) if isinstance(body, dict) else []
+    bases = [path.with_name(f"{name}.yaml") for name in defaults if isinstance(name, str) and name.startswith("_")]
+    return [path, *(base for base in bases if base.name != "_self_.yaml")]
 
 
 def command_of(arguments: Sequence[str]) -> str:

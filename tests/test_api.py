@@ -72,3 +72,30 @@ def test_plan_only_computes_nothing(tmp_path: Path) -> None:
     assert lines[0].split() == ["pack", "runs", "widths", "seconds", "MB"]
     assert "38 runs, about" in lines[-1]
     assert not list((tmp_path / "results/default/runs").glob("*.parquet"))
+
+
+def test_references_to_swept_keys_follow_them_without_composing_every_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl
+
+    composed = []
+    original = ConfigLoaderImpl.load_sweep_config
+
+    def counting(self, *arguments):
+        composed.append(arguments)
+        return original(self, *arguments)
+
+    monkeypatch.setattr(ConfigLoaderImpl, "load_sweep_config", counting)
+    runs = dd.sweep(
+        "width=20", "optimizer=min_norm", "seed=1,2,3", "data.seed=${seed}", "name=of_${data.n_train}_samples",
+        f"results_dir={tmp_path}", n_jobs=1,
+    )  # fmt: skip
+    assert sorted(zip(runs["seed"], runs["data_seed"], strict=True)) == [(1, 1), (2, 2), (3, 3)]
+    assert set(runs["name"]) == {"of_500_samples"}
+    assert len(composed) == 1
+
+
+def test_a_reference_to_a_key_that_is_not_there_is_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(Exception, match="nowhere"):
+        dd.sweep("width=20,30", "data.seed=${nowhere}", f"results_dir={tmp_path}")

@@ -16,7 +16,9 @@ from dd.task import conf_dir
 from tests.helpers import config, run_of
 
 GROUPS = sorted(registry.ROOMS)
-PRESETS = sorted(p.stem for p in (conf_dir() / "experiment").glob("*.yaml"))
+PRESETS = sorted(p.stem for p in (conf_dir() / "experiment").glob("[!_]*.yaml"))
+STUDY = ("claim", "two_layer_optimizer")
+"""One preset of each kind that comes at two scales."""
 
 
 @pytest.mark.parametrize(
@@ -132,24 +134,29 @@ def test_config_file_holds_the_axes_defaults() -> None:
             assert getattr(composed, name) == settled, name
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-def test_presets_resolve(preset: str) -> None:
+@pytest.mark.parametrize(("preset", "scale"), [(p, None) for p in PRESETS] + [(p, "full") for p in STUDY])
+def test_presets_resolve(preset: str, scale: str | None) -> None:
     """The first and last job of every preset is a valid run, and its comment shows the command."""
     path = Path(conf_dir() / "experiment" / f"{preset}.yaml")
     assert f"python -m dd.run -m +experiment={preset}" in path.read_text()
-    params = OmegaConf.load(path).hydra.sweeper.params
-    for pick in (0, -1):
-        overrides = []
-        for key, values in params.items():
-            if str(values).startswith("range("):
-                numbers = list(range(*(int(v) for v in str(values)[6:-1].split(","))))
-                overrides.append(f"{key}={numbers[pick]}")
-            else:
-                overrides.append(f"{key}={str(values).split(',')[pick]}")
-        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            plain = OmegaConf.to_container(compose("config", [f"+experiment={preset}", *overrides]), resolve=True)
-        assert resolve(plain).width >= 1
-        assert plain["name"] == preset
+    chosen = [f"+experiment={preset}", *([f"scale={scale}"] if scale else [])]
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        params = compose("config", chosen, return_hydra_config=True).hydra.sweeper.params
+        for pick in (0, -1):
+            overrides = []
+            for key, values in params.items():
+                if str(values).startswith("range("):
+                    numbers = list(range(*(int(v) for v in str(values)[6:-1].split(","))))
+                    overrides.append(f"{key}={numbers[pick]}")
+                else:
+                    overrides.append(f"{key}={str(values).split(',')[pick]}")
+            plain = OmegaConf.to_container(compose("config", [*chosen, *overrides]), resolve=True)
+            run = resolve(plain)
+            assert run.width >= 1
+            assert plain["name"] == preset + ("_full" if scale else "")
+            if scale:
+                assert run.data == "fashion_mnist"
+                assert len(str(params.seed).split(",")) >= 10
 
 
 def test_schema_has_the_contract_columns() -> None:

@@ -1,0 +1,200 @@
+"""Statistics of the verdict, on arrays with one entry a condition.
+
+Conditions that share a design matrix are not independent, so every interval resamples whole clusters of conditions
+(cluster bootstrap; Cameron, Gelbach & Miller 2008).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+from scipy.stats import binomtest, rankdata
+
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its interval; ``nan`` where it is not defined."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        if not np.isfinite(self.value):
+            return "undefined"
+        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
+
+
+def cluster_bootstrap(
+    statistic: Callable[[NDArray[np.intp]], float],
+    clusters: NDArray[np.generic],
+    resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Estimate:
+    """Percentile interval of a statistic, whole clusters resampled with replacement.
+
+    Args:
+        statistic: from indices of conditions (repeated ones included) to a number; ``nan`` where undefined.
+        clusters: label of each condition's cluster, [conditions].
+        resamples: bootstrap resamples.
+        level: coverage.
+        seed: of the resampling.
+
+    Returns:
+        The statistic of all conditions, and its interval over the resamples in which it is defined.
+    """
+    every = np.arange(len(clusters))
+    value = statistic(every)
+    _, member = np.unique(clusters.astype(str), return_inverse=True)
+    groups = [every[member == g] for g in range(member.max(initial=-1) + 1)]
+    if len(groups) < 2 or not np.isfinite(value):
+        return Estimate(float(value), np.nan, np.nan)
+    generator = np.random.default_rng(seed)
+    drawn = []
+    for _ in range(resamples):
+        chosen = generator.integers(0, len(groups), len(groups))
+        drawn.append(statistic(np.concatenate([groups[g] for g in chosen])))
+    found = np.array(drawn)
+    found = found[np.isfinite(found)]
+    if not len(found):
+        return Estimate(float(value), np.nan, np.nan)
+    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
+    return Estimate(float(value), float(low), float(high))
+
+
+def spearman(x: Floats, y: Floats) -> float:
+    """Spearman's rank correlation, as ``scipy.stats.spearmanr``; ``nan`` where a variable is constant."""
+    return pearson(rankdata(x), rankdata(y))
+
+
+def pearson(x: Floats, y: Floats) -> float:
+    """Correlation coefficient; ``nan`` for fewer than three points or a constant variable."""
+    if len(x) < 3:
+        return float("nan")
+    x, y = x - x.mean(), y - y.mean()
+    norm = float(np.sqrt((x @ x) * (y @ y)))
+    return float(x @ y) / norm if norm > 1e-12 * len(x) else float("nan")
+
+
+def partial_spearman(x: Floats, y: Floats, given: Floats) -> float:
+    """Rank correlation of x and y with the linear effect of ``given``'s ranks removed from both."""
+    a, b, c = spearman(x, y), spearman(x, given), spearman(y, given)
+    scale = (1 - b * b) * (1 - c * c)
+    return (a - b * c) / float(np.sqrt(scale)) if scale > 1e-12 else float("nan")
+
+
+def within_spearman(x: Floats, y: Floats, groups: NDArray[np.generic], least: int = 5) -> float:
+    """Rank correlation within groups, averaged with weights of the group's size; smaller groups are left out."""
+    total, weight = 0.0, 0
+    for group in np.unique(groups.astype(str)):
+        members = groups.astype(str) == group
+        if members.sum() >= least:
+            rho = spearman(x[members], y[members])
+            if np.isfinite(rho):
+                total, weight = total + members.sum() * rho, weight + int(members.sum())
+    return total / weight if weight else float("nan")
+
+
+def auc(score: Floats, positive: Flags) -> float:
+    """Area under the receiver operating characteristic: P(score of a positive > score of a negative), ties half."""
+    positives, negatives = int(positive.sum()), int((~positive).sum())
+    if not positives or not negatives:
+        return float("nan")
+    ranks = rankdata(score)
+    return float((ranks[positive].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+
+
+def logistic_midpoint(x: Floats, positive: Flags, penalty: float = 1e-3) -> float:
+    """Where a logistic regression of ``positive`` on x crosses one half.
+
+    The slope is penalised by ``penalty`` times its square in units of x's standard deviation, so that separable data
+    have a finite one; the midpoint is then between the classes.
+    """
+    if positive.all() or not positive.any() or np.ptp(x) == 0:
+        return float("nan")
+    centre, spread = x.mean(), x.std()
+    z = (x - centre) / spread
+    sign = np.where(positive, 1.0, 0.0)
+    intercept, slope = 0.0, 0.0
+    for _ in range(100):  # Newton's method on a strictly convex function
+        p = expit(intercept + slope * z)
+        gradient = np.array([np.sum(p - sign), np.sum((p - sign) * z) + 2 * penalty * slope])
+        w = np.maximum(p * (1 - p), 1e-12)
+        cross = np.sum(w * z)
+        hessian = np.array([[np.sum(w) + 1e-9, cross], [cross, np.sum(w * z * z) + 2 * penalty]])
+        step = np.linalg.solve(hessian, gradient)
+        step *= min(1.0, 2.0 / np.abs(step).max())
+        intercept, slope = intercept - step[0], slope - step[1]
+        if np.abs(step).max() < 1e-9:
+            break
+    return float(centre - spread * intercept / slope) if abs(slope) > 1e-6 else float("nan")
+
+
+def separating_level(x: Floats, positive: Flags) -> float:
+    """Level that best separates positives (at or below) from negatives, by Youden's J = sensitivity + specificity - 1.
+
+    Of several best levels the middle one; between two neighbouring values their mean. ``nan`` with one class only.
+    """
+    if positive.all() or not positive.any():
+        return float("nan")
+    order = np.argsort(x, kind="stable")
+    values, hits = x[order], positive[order]
+    below = np.cumsum(hits) / hits.sum() - np.cumsum(~hits) / (~hits).sum()
+    last = np.append(values[1:] > values[:-1], True)  # a level between equal values is none
+    best = np.flatnonzero(last & (below >= below[last].max() - 1e-12))
+    i = int(best[len(best) // 2])
+    return float((values[i] + values[i + 1]) / 2) if i + 1 < len(values) else float(values[i])
+
+
+def left_out_predictions(x: Floats, positive: Flags, clusters: NDArray[np.generic]) -> Flags:
+    """Whether each condition lies at or below the separating level found without its cluster."""
+    labels = clusters.astype(str)
+    predicted = np.zeros(len(x), bool)
+    for label in np.unique(labels):
+        out = labels == label
+        level = separating_level(x[~out], positive[~out])
+        predicted[out] = x[out] <= level
+    return predicted
+
+
+def share(hits: int, of: int, level: float = 0.95) -> Estimate:
+    """A proportion with Wilson's interval; undefined of none."""
+    if not of:
+        return Estimate(float("nan"), float("nan"), float("nan"))
+    interval = binomtest(hits, of).proportion_ci(level, method="wilson")
+    return Estimate(hits / of, float(interval.low), float(interval.high))
+
+
+def explained_by(residual: Floats, levels: NDArray[np.generic]) -> float:
+    """Share of a residual's rank variance between the levels of a factor (epsilon squared of Kruskal & Wallis).
+
+    0 where levels do not matter (negative estimates are cut off), 1 where they tell everything; ``nan`` for one level.
+    """
+    names, member = np.unique(levels.astype(str), return_inverse=True)
+    n, k = len(residual), len(names)
+    if k < 2 or n <= k:
+        return float("nan")
+    ranks = rankdata(residual)
+    total = float(np.sum((ranks - ranks.mean()) ** 2))
+    if total == 0:
+        return float("nan")
+    means = np.bincount(member, ranks) / np.bincount(member)
+    between = float(np.sum(np.bincount(member) * (means - ranks.mean()) ** 2))
+    return max(0.0, (between / total - (k - 1) / (n - 1)) / (1 - (k - 1) / (n - 1)))
+
+
+def theil_sen(x: Floats, y: Floats) -> float:
+    """Median of the slopes of all pairs of points; ``nan`` for fewer than three."""
+    if len(x) < 3:
+        return float("nan")
+    i, j = np.triu_indices(len(x), 1)
+    distinct = x[i] != x[j]
+    return float(np.median((y[j] - y[i])[distinct] / (x[j] - x[i])[distinct])) if distinct.any() else float("nan")
