@@ -77,8 +77,8 @@ GROUPS = ("model", "data", "init", "normalization", "optimizer")
 TRAJECTORY = ("optimizer", "lr", "lr_unit", "batch_size", "steps", "stop_loss", "init", "init_scale", "solver", "dtype")
 """Axes that do not change the min-norm limit."""
 
-CHOSEN = {"solver": ("optimizer", "width"), "dtype": ("optimizer", "width", "solver")}
-"""Axes that dd may settle by itself at each width: they vary only if they do so where these others agree."""
+CHOSEN = ("solver", "dtype")
+"""Axes that dd may settle by itself for each run: they vary only if they do so where all others agree."""
 
 
 def owner(column: str) -> str | None:
@@ -92,14 +92,16 @@ def varying(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Axes other than width and seeds that take more than one value, optimizer first.
 
     What a component brings with it (its options, an optimizer's step size) varies only if it does so within one value
-    of that component; what dd may settle at each width, within one width.
+    of that component; what dd may settle for each run, where all other axes agree.
     """
     names = [n for n in core_axes() if n not in {"width", "optimizer", *SEEDS}]
     names += [k for k in rows[0] if owner(k) and k not in names and k not in ("data_source", "data_sha256", *SEEDS)]
     found = []
     for name in (n for n in names if n in rows[0]):
         group = owner(name)
-        owners = CHOSEN.get(name, (group,) if group else ())
+        owners = (group,) if group else ()
+        if name in CHOSEN:
+            owners = ("optimizer", "width", *(n for n in names if n not in CHOSEN[CHOSEN.index(name) :]))
         values: dict[Any, set[Any]] = {}
         for row in rows:
             values.setdefault(tuple(row.get(o) for o in owners), set()).add(row[name])
