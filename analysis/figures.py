@@ -25,16 +25,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from analysis.curves import LINE_AXES, PANEL_AXES, Band, band, split, varying_axes
+from analysis.curves import FLOOR, LINE_AXES, PANEL_AXES, Band, band, label_of, split, varying_axes
 from analysis.tables import UnreadableTable, load_runs, table_names
 
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#7F7F7F")
 MARKERS = "osD^vP*X"
 MAX_LINES = 8
 """More lines than this are spread over several figures."""
-
-FLOOR = 1e-10
-"""Losses below this are drawn at the bottom: they are rounding, not measurement."""
 
 PANELS = (
     ("test_error", "test error (0-1)", "min_norm_test_error"),
@@ -46,20 +43,6 @@ NO_RESULTS = """\
 no tables in {folder}/. These commands make some:
     make sweep                                                         the main job, with its figure
     python -m dd.run -m 'width=range(10,2000,50)' optimizer=sgd,adam   the same by hand; then: make figures"""
-
-
-def label_of(values: dict[str, object]) -> str:
-    """Legend entry: optimizers by name, other axes as name = value."""
-    parts = []
-    for key, value in values.items():
-        if isinstance(value, int | float) and abs(value) >= 1e5:
-            shown = _plain(value)
-        else:
-            shown = f"{value:g}" if isinstance(value, float) else str(value)
-        if value is None or shown == "nan":
-            continue
-        parts.append(shown if key in ("optimizer", "normalization", "init") else f"{key.replace('_', ' ')} {shown}")
-    return ", ".join(parts) or "all runs"
 
 
 def colours(lines: Sequence[dict[str, object]]) -> list[Any]:
@@ -100,6 +83,10 @@ def _plain(x: float, _: object = None) -> str:
     power = int(np.floor(np.log10(x) + 1e-9))
     lead = x / 10.0**power
     return f"$10^{{{power}}}$" if abs(lead - 1) < 1e-6 else f"${lead:g}\\cdot10^{{{power}}}$"
+
+
+def _short(x: float) -> str:
+    return _plain(x) if abs(x) >= 1e5 else f"{x:g}"
 
 
 def _same(bands: list[Band]) -> bool:
@@ -163,7 +150,7 @@ def draw(rows: pd.DataFrame, title: str, line_axes: list[str]) -> Figure:
     few = rows["width"].nunique() <= 25
     for i, (values, _) in enumerate(groups):
         marker = MARKERS[i % len(MARKERS)] if few else None
-        handles.append(Line2D([], [], color=tones[i], marker=marker, label=label_of(values)))
+        handles.append(Line2D([], [], color=tones[i], marker=marker, label=label_of(values, _short)))
     if has_limit:
         handles.append(Line2D([], [], color="black", ls="--", lw=1, label="min-norm limit"))
     if (rows["status"] == "diverged").any():

@@ -8,6 +8,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from analysis.curves import SEEDS, axis_columns
+
 
 class UnreadableTable(Exception):
     """A part of a table is not a readable parquet file."""
@@ -28,8 +30,29 @@ def load_runs(results_dir: Path, name: str) -> pd.DataFrame:
     Raises:
         UnreadableTable: naming the file.
     """
+    return _read(results_dir / name / "runs")
+
+
+def curve_rows(results_dir: Path, name: str) -> pd.DataFrame:
+    """Logged steps of one table with the axes of their runs: a row for each run and step.
+
+    Losses and errors are those at the step; ``status`` and the axes are the run's. The long table takes ``step`` or
+    ``epoch`` as its x where ``runs`` has ``width``.
+
+    Raises:
+        UnreadableTable: naming the file.
+    """
+    runs = load_runs(results_dir, name)
+    curves = _read(results_dir / name / "curves")
+    axes = [c for c in axis_columns(runs) if runs[c].notna().any()]
+    kept = ["run_id", "status", *SEEDS, *axes, "epochs", "interpolation_width"]
+    return curves.merge(runs[kept], on="run_id", validate="many_to_one")
+
+
+def _read(folder: Path) -> pd.DataFrame:
+    """All parts of a folder, with the columns of any of them."""
     tables = []
-    for part in _parts(results_dir / name / "runs"):
+    for part in _parts(folder):
         try:
             tables.append(pq.ParquetFile(part).read())
         except (pa.ArrowInvalid, OSError) as error:

@@ -1,0 +1,315 @@
+"""Judging the peak of one curve: bootstrap intervals, a test with a level, a decision.
+
+Definitions, the test and its measured error rates are in docs/peaks.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from analysis.prominence import lowest_on_each_side, pick, prominences, summit, threshold_prominence, width_at
+
+LEVEL = 0.05
+"""Level of the decision; intervals cover 1 - LEVEL."""
+
+SMALLEST = 0.2
+"""Smallest prominence of interest in natural log units: 22 %."""
+
+RESAMPLES = 1000
+FEWEST_POINTS = 4
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A quantity of the median curve with its percentile-bootstrap interval over seeds.
+
+    Attributes:
+        value: NaN where it is not defined (a curve without a peak has no location).
+        low: lower end of the interval; NaN with one seed.
+        high: upper end.
+    """
+
+    value: float
+    low: float = float("nan")
+    high: float = float("nan")
+
+
+UNKNOWN = Estimate(float("nan"))
+
+
+@dataclass(frozen=True)
+class Peak:
+    """The most prominent interior maximum of a curve, and whether it is one.
+
+    Heights are differences of natural logarithms of the metric; those in plain units are exponentials of the median
+    logarithm. All but ``prominence``, ``prominence_at_threshold`` and ``plateau_value`` are undefined where the median
+    curve has no interior maximum, and their intervals are over the resamples that have one.
+
+    Attributes:
+        decision: ``peak``, ``no peak`` (none of the smallest prominence of interest) or ``undecided``.
+        reason: why it is undecided, else empty.
+        p_value: of the test against "no interior maximum"; NaN if there was none.
+        prominence_bound: upper confidence bound of the prominence; NaN if there is none.
+        seeds: seeds with at least one finite value.
+        points: points that count.
+        dropped: points that do not, because fewer than half of the seeds (or fewer than two) are finite.
+        location: x of the peak.
+        prominence: height over the higher one of the lowest points on the two sides; 0 without a peak.
+        height_over_plateau: over the last point.
+        height_over_minimum: over the lowest point left of the peak.
+        width_at_half_height: full width at half the prominence, in decades of x.
+        final_descent: last point minus the lowest one left of the peak; negative if the curve ends below it.
+        ends_below_minimum: ``yes``, ``no`` or ``undecided``: the sign of ``final_descent`` by its interval.
+        peak_value: at the peak, in units of the metric.
+        plateau_value: at the last point, in units of the metric.
+        minimum_value: at the lowest point left of the peak, in units of the metric.
+        minimum_location: x of that.
+        prominence_at_threshold: ``threshold_prominence`` at the threshold that was given.
+    """
+
+    decision: str
+    reason: str
+    p_value: float
+    prominence_bound: float
+    seeds: int
+    points: int
+    dropped: int
+    location: Estimate = UNKNOWN
+    prominence: Estimate = UNKNOWN
+    height_over_plateau: Estimate = UNKNOWN
+    height_over_minimum: Estimate = UNKNOWN
+    width_at_half_height: Estimate = UNKNOWN
+    final_descent: Estimate = UNKNOWN
+    ends_below_minimum: str = "undecided"
+    peak_value: Estimate = UNKNOWN
+    plateau_value: Estimate = UNKNOWN
+    minimum_value: Estimate = UNKNOWN
+    minimum_location: Estimate = UNKNOWN
+    prominence_at_threshold: Estimate = UNKNOWN
+
+
+def median_over(values: np.ndarray) -> np.ndarray:
+    """Median over the last axis, missing values left out; NaN where there are none.
+
+    The same as ``numpy.nanmedian``, which walks slices one by one.
+    """
+    ordered = np.sort(values, axis=-1)  # NaN at the end
+    count = np.isfinite(ordered).sum(-1, keepdims=True)
+    middle = [np.take_along_axis(ordered, np.maximum(i, 0), -1)[..., 0] for i in ((count - 1) // 2, count // 2)]
+    return np.where(count[..., 0] > 0, (middle[0] + middle[1]) / 2, np.nan)
+
+
+def counted(logs: np.ndarray) -> np.ndarray:
+    """Whether each point counts, [points]: at least half of the seeds are finite, and two unless there is only one."""
+    finite = np.isfinite(logs).sum(0)
+    seeds = len(logs)
+    return finite >= max(seeds / 2, min(seeds, 2))
+
+
+def held_out_scores(logs: np.ndarray) -> np.ndarray:
+    """Prominence that each seed shows where the other seeds have their peak.
+
+    For each seed, (i, j, k) are the valleys and the top of the median curve of the other seeds, and the score is
+    v(j) - max(v(i), v(k)) of the seed itself. Where the expected curve is quasi-convex (monotone, or U-shaped), no
+    triple chosen without the seed has a positive expected score.
+
+    Args:
+        logs: [..., seeds, points], at least two seeds.
+
+    Returns:
+        [..., seeds]; NaN where a seed has fewer than three points.
+    """
+    scores = []
+    for seed in range(logs.shape[-2]):
+        own = logs[..., seed, :]
+        others = median_over(np.moveaxis(np.delete(logs, seed, axis=-2), -2, -1))
+        others = np.where(np.isfinite(own), others, np.nan)
+        left, top, right = summit(others)
+        score = pick(own, top) - np.maximum(pick(own, left), pick(own, right))
+        scores.append(np.where(np.isfinite(prominences(others)).any(-1), score, np.nan))
+    return np.stack(scores, -1)
+
+
+def p_value(scores: np.ndarray) -> np.ndarray:
+    """One-sided p-value of held-out scores against an expectation of at most zero.
+
+    Student's t with the variance of the mean enlarged from s²/S to s² (1/S + 1/(S - 1)): the choices of two seeds are
+    made on nearly the same seeds, which correlates their scores (Nadeau & Bengio, Inference for the generalization
+    error, Machine Learning 52, 2003, for cross-validation). Scores without any variance are taken at their word.
+
+    Args:
+        scores: [..., seeds]; NaN is left out.
+
+    Returns:
+        [...]; NaN with fewer than two scores.
+    """
+    count = np.isfinite(scores).sum(-1)
+    safe = np.maximum(count, 2)
+    mean = np.nansum(scores, -1) / np.maximum(count, 1)
+    spread = np.sqrt(np.nansum((scores - mean[..., None]) ** 2, -1) / (safe - 1))
+    error = spread * np.sqrt(1 / safe + 1 / (safe - 1))
+    exact = error <= 1e-12 * np.abs(mean)
+    t = mean / np.where(exact, 1.0, error)
+    p = np.where(exact, np.where(mean > 0, 0.0, 1.0), stats.t.sf(t, safe - 1))
+    return np.where(count >= 2, p, np.nan)
+
+
+def prominence_bound(logs: np.ndarray, alpha: float = LEVEL) -> np.ndarray:
+    """Upper confidence bound of the prominence of the expected curve.
+
+    With U(j, i) the upper confidence bound of v(j) - v(i) from a paired t interval at level alpha/2,
+
+        bound = max_j min(max_{i<j} U(j, i), max_{k>j} U(j, k)).
+
+    The bound at the true peak and its valleys alone is at least the true prominence with probability 1 - alpha (one
+    half of alpha for each side), and the maximum over all triples is no smaller: choosing costs nothing.
+
+    Args:
+        logs: [..., seeds, points], at least two seeds. Pairs of points with fewer than two common seeds have no bound,
+            and then neither has the curve.
+        alpha: level.
+
+    Returns:
+        [...]; may be negative, ``inf`` where there is no bound.
+    """
+    difference = logs[..., :, :, None] - logs[..., :, None, :]
+    finite = np.isfinite(difference)
+    count = finite.sum(-3)
+    safe = np.maximum(count, 2)
+    filled = np.where(finite, difference, 0.0)
+    mean = filled.sum(-3) / safe
+    variance = np.where(finite, (difference - mean[..., None, :, :]) ** 2, 0.0).sum(-3) / (safe - 1)
+    upper = mean + stats.t.isf(alpha / 2, safe - 1) * np.sqrt(variance / safe)
+    upper = np.where(count >= 2, upper, np.inf)
+    before = np.tri(logs.shape[-1], k=-1, dtype=bool)
+    sides = [np.where(side, upper, -np.inf).max(-1) for side in (before, before.T)]
+    bound: np.ndarray = np.minimum(*sides).max(-1)
+    return bound
+
+
+@lru_cache(maxsize=8)
+def _resamples(seeds: int, count: int) -> np.ndarray:
+    """Indices [count, seeds] of resampled seeds, the same for every curve."""
+    return np.random.default_rng(0).integers(seeds, size=(count, seeds))
+
+
+def _quantities(x: np.ndarray, m: np.ndarray, threshold: float | None) -> dict[str, np.ndarray]:
+    """Every ``Estimate`` of ``Peak`` for median curves m[..., points], each [...]."""
+    left, top, _ = summit(m)
+    rise = pick(prominences(m), top)
+    peak = rise > 0
+    height, minimum, last = pick(m, top), pick(lowest_on_each_side(m)[0], top), m[..., -1]
+    found = {
+        "location": x[top],
+        "height_over_plateau": height - last,
+        "height_over_minimum": height - minimum,
+        "width_at_half_height": width_at(x, m, top, height - np.where(peak, rise, 0.0) / 2),
+        "final_descent": last - minimum,
+        "peak_value": np.exp(height),
+        "minimum_value": np.exp(minimum),
+        "minimum_location": x[left],
+    }
+    found = {name: np.where(peak, values, np.nan) for name, values in found.items()}
+    found["prominence"] = np.where(peak, rise, 0.0)
+    found["plateau_value"] = np.exp(last)
+    if threshold is not None:
+        found["prominence_at_threshold"] = threshold_prominence(x, m, threshold)
+    return found
+
+
+def _estimates(
+    x: np.ndarray, logs: np.ndarray, threshold: float | None, alpha: float, resamples: int
+) -> dict[str, Estimate]:
+    values = _quantities(x, median_over(logs.T), threshold)
+    if len(logs) == 1:
+        return {name: Estimate(float(value)) for name, value in values.items()}
+    drawn = _quantities(x, median_over(logs.T[:, _resamples(len(logs), resamples)]).T, threshold)
+    estimates = {}
+    for name, value in values.items():
+        finite = drawn[name][np.isfinite(drawn[name])]
+        if np.isfinite(value) and len(finite):
+            low, high = np.quantile(finite, (alpha / 2, 1 - alpha / 2))
+            estimates[name] = Estimate(float(value), float(low), float(high))
+        else:
+            estimates[name] = Estimate(float(value))
+    return estimates
+
+
+def _missing_at(x: np.ndarray, counts: np.ndarray, threshold: float) -> bool:
+    """Whether a grid point that is or brackets the threshold does not count."""
+    if not x[0] <= threshold <= x[-1]:
+        return False
+    after = int(np.searchsorted(x, threshold))
+    return not counts[after if x[after] == threshold else after - 1 : after + 1].all()
+
+
+def judge(
+    x: np.ndarray,
+    logs: np.ndarray,
+    threshold: float | None = None,
+    *,
+    alpha: float = LEVEL,
+    delta: float = SMALLEST,
+    resamples: int = RESAMPLES,
+) -> Peak:
+    """Find the most prominent peak of the median curve and decide whether it is one.
+
+    - ``peak``: the held-out test rejects "monotone or U-shaped" at level alpha, and the median curve has an interior
+      maximum.
+    - ``no peak``: the upper confidence bound of the prominence is below delta. This goes first: a peak that is
+      significant, but certainly smaller than what is of interest, is reported as ``no peak`` with its prominence.
+    - ``undecided`` otherwise. Also with one seed, which says nothing about its own scatter; with fewer than four points
+      that count; and where a point that is or brackets the threshold does not count, since the peak would be there.
+
+    Intervals come from resampling whole seeds: runs of one seed share random numbers across x, so that their values are
+    not independent.
+
+    Args:
+        x: [points], positive, ascending.
+        logs: [seeds, points], natural logarithms of the metric; NaN where a run is missing or has diverged.
+        threshold: where the model can just fit the training set, in units of x; None if not known.
+        alpha: level of the test and of the bound, 1 - alpha that of the intervals.
+        delta: smallest prominence of interest in natural log units.
+        resamples: of the bootstrap.
+
+    Raises:
+        ValueError: if x is not positive and ascending, or shapes do not match.
+    """
+    x = np.asarray(x, dtype=float)
+    logs = np.asarray(logs, dtype=float)
+    if logs.ndim != 2 or not len(logs) or logs.shape[1:] != x.shape:
+        raise ValueError(f"logs have shape {logs.shape}, x {x.shape}; expected [seeds, points] and [points]")
+    if not (np.all(x > 0) and np.all(np.diff(x) > 0)):
+        raise ValueError("x must be positive and ascending")
+    logs = np.where(np.isfinite(logs), logs, np.nan)
+    counts = counted(logs)
+    here, kept = x[counts], logs[:, counts]
+    kept = kept[np.isfinite(kept).any(1)]
+    nothing = float("nan")
+    seeds, points, dropped = len(kept), len(here), len(x) - len(here)
+    if points < FEWEST_POINTS:
+        reason = f"{points} points, fewer than {FEWEST_POINTS}"
+        return Peak("undecided", reason, nothing, nothing, seeds, points, dropped)
+    estimates: dict[str, Any] = _estimates(here, kept, threshold, alpha, resamples)
+    p = bound = nothing
+    if seeds > 1:
+        p, bound = float(p_value(held_out_scores(kept))), float(prominence_bound(kept, alpha))
+    decision, reason = "undecided", ""
+    if threshold is not None and _missing_at(x, counts, threshold):
+        reason = f"no runs to count on at the threshold {threshold:g}"
+    elif seeds == 1:
+        reason = "one seed"
+    elif bound < delta:
+        decision = "no peak"
+    elif p <= alpha and estimates["prominence"].value > 0:
+        decision = "peak"
+    else:
+        reason = f"p = {p:.2g}, prominence up to {bound:.2g}"
+    descent = estimates["final_descent"]
+    ends_below = "yes" if descent.high < 0 else "no" if descent.low > 0 else "undecided"
+    return Peak(decision, reason, p, bound, seeds, points, dropped, ends_below_minimum=ends_below, **estimates)

@@ -1,0 +1,187 @@
+"""Peaks of a whole table: one row a curve, with its condition, its thresholds and its judgement.
+
+Definitions are in docs/peaks.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import numpy as np
+import pandas as pd
+
+from analysis.curves import (
+    FLOOR,
+    GROUPS,
+    LINE_AXES,
+    PANEL_AXES,
+    SEEDS,
+    axis_columns,
+    label_of,
+    split,
+    varying_axes,
+)
+from analysis.judgement import LEVEL, RESAMPLES, SMALLEST, Estimate, Peak, judge, median_over
+from analysis.prominence import first_fall, value_at
+
+FITTED = 1e-3
+"""Median train loss at which a model counts as interpolating, for ``threshold_measured``."""
+
+BUDGETS = ("steps", "epochs")
+
+
+def table(
+    rows: pd.DataFrame,
+    x: str = "width",
+    metric: str = "test_loss",
+    *,
+    alpha: float = LEVEL,
+    delta: float = SMALLEST,
+    resamples: int = RESAMPLES,
+    fitted: float = FITTED,
+) -> pd.DataFrame:
+    """Judge the peak of every curve of a table.
+
+    A curve has everything fixed but x and the seeds; a seed is a pair (``seed``, ``data_seed``). What dd settles by
+    itself (``solver``, ``dtype``) does not split curves. Along ``n_train`` full batches are one batch size, and where
+    runs agree in epochs rather than in steps, epochs are the budget.
+
+    Args:
+        rows: of ``tables.load_runs``, or of ``tables.curve_rows`` for x = ``step`` or ``epoch``. Rows whose x is null
+            or zero are left out; rows whose status is not ``ok`` count as missing.
+        x: any axis with positive numbers: ``width``, ``n_train``, ``step``, ``epoch``, ``optimizer_penalty``, …
+        metric: a column of losses, floored at 1e-10, or of errors (a name that ends in ``error``), floored at half a
+            sample.
+        alpha: see ``judgement.judge``.
+        delta: see ``judgement.judge``.
+        resamples: see ``judgement.judge``.
+        fitted: train loss at which a model counts as interpolating.
+
+    Returns:
+        One row a curve, sorted by condition, with the columns
+
+        - ``condition``: short unique name made of the axes that vary in the table; then every axis as a column of its
+          own (null where it is not the same throughout the curve), without options that are null everywhere
+        - ``metric``, ``x``: names
+        - ``decision`` (``peak``, ``no peak``, ``undecided``), ``reason``, ``p_value``, ``prominence_bound``, ``seeds``,
+          ``points``, ``dropped``, ``ends_below_minimum``: see ``judgement.Peak``
+        - ``location``, ``prominence``, ``height_over_plateau``, ``height_over_minimum``, ``width_at_half_height``,
+          ``final_descent``, ``peak_value``, ``plateau_value``, ``minimum_value``, ``minimum_location``,
+          ``prominence_at_threshold``, each with ``…_low`` and ``…_high``: see ``judgement.Peak``
+        - ``threshold_counted``: x at which the model can just fit the training set: ``interpolation_width`` along
+          ``width``; along ``n_train`` where ``interpolation_width`` reaches the width; else null
+        - ``threshold_measured``: first x whose median train loss is down to ``fitted``; null if it never is
+        - ``train_loss_at_threshold``: median at ``threshold_counted``, interpolated in log-log
+        - ``diverged``: runs that diverged
+    """
+    rows = rows[rows[x].notna()]
+    rows = rows[rows[x] > 0]
+    rows, axes = _axes(rows, x)
+    found = []
+    for values, members in split(rows[_needed(rows, x, metric, axes)], _varying(rows, axes)):
+        found.append(
+            {"condition": label_of(values)}
+            | {axis: _shared(members[axis]) for axis in axes}
+            | {"metric": metric, "x": x}
+            | _judged(members, x, metric, alpha, delta, resamples, fitted)
+        )
+    return pd.DataFrame(found)
+
+
+def _axes(rows: pd.DataFrame, x: str) -> tuple[pd.DataFrame, list[str]]:
+    """Rows with comparable axes along x, and the axes without x."""
+    axes = [c for c in axis_columns(rows) if rows[c].notna().any() and c != x]
+    if x in BUDGETS:
+        axes = [c for c in axes if c not in BUDGETS]
+    if x == "n_train":
+        full = rows["batch_size"] == rows["n_train"]
+        sizes = rows["batch_size"].astype("Int64").astype("string").astype(object)
+        rows = rows.assign(batch_size=sizes.mask(full, "full").where(rows["batch_size"].notna(), None))
+        if rows["epochs"].nunique() < rows["steps"].nunique():
+            axes = ["epochs" if c == "steps" else c for c in axes]
+    return rows, axes
+
+
+def _varying(rows: pd.DataFrame, axes: list[str]) -> list[str]:
+    """Axes that tell curves apart, the optimizer first."""
+    core = [c for c in ("optimizer", *LINE_AXES, "epochs", "width", *PANEL_AXES, "n_test") if c in axes]
+    options = tuple(f"{group}_" for group in GROUPS)
+    varying = varying_axes(rows, tuple(dict.fromkeys(core)), options)
+    return [c for c in varying if c in axes]
+
+
+def _needed(rows: pd.DataFrame, x: str, metric: str, axes: list[str]) -> list[str]:
+    columns = [x, metric, *SEEDS, *axes, "run_id", "status", "train_loss", "interpolation_width", "width"]
+    columns += ["n_train", "n_test"]
+    return list(dict.fromkeys(columns))
+
+
+def _shared(column: pd.Series) -> object:
+    """The one value of a column, None if there are several."""
+    values = column.unique()
+    return values[0] if len(values) == 1 else None
+
+
+class _Grid:
+    """Places of the rows of one curve in a matrix of seeds × points."""
+
+    def __init__(self, rows: pd.DataFrame, x: str) -> None:
+        self.x, self.column = np.unique(rows[x].to_numpy(dtype=float), return_inverse=True)
+        pairs = rows[list(SEEDS)].to_numpy()
+        self.row = np.unique(pairs, axis=0, return_inverse=True)[1].reshape(-1)
+        self.ok = (rows["status"] == "ok").to_numpy()
+
+    def fill(self, values: pd.Series) -> np.ndarray:
+        """[seeds, points]; NaN where a run is missing or not ok."""
+        matrix = np.full((self.row.max() + 1, len(self.x)), np.nan)
+        matrix[self.row, self.column] = np.where(self.ok, values.to_numpy(dtype=float), np.nan)
+        return matrix
+
+
+def _judged(
+    rows: pd.DataFrame, x: str, metric: str, alpha: float, delta: float, resamples: int, fitted: float
+) -> dict[str, object]:
+    grid = _Grid(rows, x)
+    logs = np.log(np.maximum(grid.fill(rows[metric]), grid.fill(_floor(rows, metric))))
+    threshold = _threshold(rows, x)
+    peak = judge(grid.x, logs, threshold, alpha=alpha, delta=delta, resamples=resamples)
+    losses = median_over(grid.fill(rows["train_loss"]).T)
+    at = np.nan if threshold is None else float(value_at(grid.x, np.log(np.maximum(losses, 1e-300)), threshold))
+    return _flat(peak) | {
+        "threshold_counted": np.nan if threshold is None else threshold,
+        "threshold_measured": first_fall(grid.x, losses, fitted),
+        "train_loss_at_threshold": np.exp(at),
+        "diverged": rows.loc[rows["status"] == "diverged", "run_id"].nunique(),
+    }
+
+
+def _floor(rows: pd.DataFrame, metric: str) -> pd.Series:
+    """Smallest value of the metric that means something: half a sample for errors."""
+    if not metric.endswith("error"):
+        return pd.Series(FLOOR, rows.index)
+    return 0.5 / rows["n_train" if metric.startswith("train") else "n_test"]
+
+
+def _threshold(rows: pd.DataFrame, x: str) -> float | None:
+    """Where along x the model can just fit the training set, None if that does not depend on x or is not known."""
+    known = rows[rows["interpolation_width"].notna()]
+    if x == "width" and len(known):
+        return float(known["interpolation_width"].median())
+    if x == "n_train" and len(known):
+        needed = known.groupby("n_train")["interpolation_width"].median()
+        spare = known["width"].iloc[0] / needed.to_numpy()  # falls with n_train
+        at = first_fall(needed.index.to_numpy(dtype=float), np.log(spare), 0.0)
+        return None if np.isnan(at) or spare[0] < 1 else at
+    return None
+
+
+def _flat(peak: Peak) -> dict[str, object]:
+    """Fields of a peak as columns, intervals as columns of their own."""
+    flat: dict[str, object] = {}
+    for field in fields(Peak):
+        value = getattr(peak, field.name)
+        if isinstance(value, Estimate):
+            flat |= {field.name: value.value, f"{field.name}_low": value.low, f"{field.name}_high": value.high}
+        else:
+            flat[field.name] = value
+    return flat
