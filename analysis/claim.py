@@ -16,6 +16,7 @@ from sklearn.isotonic import IsotonicRegression
 
 from analysis import association, peaks
 from analysis.association import Estimate
+from analysis.judgement import FEWEST_POINTS
 from analysis.prominence import value_at
 
 PROBLEM = ("model", "data", "n_train", "loss")
@@ -33,6 +34,9 @@ MARGIN_LOW, MARGIN_HIGH = 0.3, 0.2
 CLEAR_LOW = 0.1
 """... where no peak means a prominence below this."""
 
+RESAMPLES = 500
+"""Of the cluster bootstrap."""
+
 ENOUGH = 20
 """Conditions that a verdict takes at least, with three on each side."""
 
@@ -43,8 +47,8 @@ LEVELS_APART = 0.3
 """Levels of a factor whose L50 differ by more than so many decades act beside the train loss."""
 
 FACTORS = ("optimizer", "steps", "lr", "batch_size", "init_scale", "normalization", "standardize", "model_activation")
-FEATURES = ("standardize", "normalization", "model_activation", "model_bias", "model_bandwidth", "init_scale")
-"""Conditions of random features that agree in these share a design matrix and a start: a cluster."""
+FEATURES = ("standardize", "normalization", "model_activation", "model_bias", "model_bandwidth")
+"""Conditions of random features that agree in these share their design matrices: a cluster."""
 
 CONDITIONING = (
     "feature_condition", "feature_condition_init", "hessian_condition", "preconditioned_condition", "feature_rank",
@@ -101,17 +105,17 @@ def conditions(tables: Mapping[str, pd.DataFrame], metric: str = "test_loss") ->
         The columns of :func:`analysis.peaks.table`, and ``table`` (the factor's experiment), ``cluster``, ``noisy``,
         ``outputs``, ``train_loss`` (median at the threshold, at least ``LOSS_FLOOR``; NaN where runs diverged there),
         ``floor`` (:func:`noise_floor`), ``height`` (random features: prominence at the threshold; trained features:
-        that of the most prominent peak), and medians at the threshold of ``CONDITIONING``.
+        that of the most prominent peak), and medians at the threshold of ``CONDITIONING`` and, as
+        ``<metric>_at_threshold``, of the metric.
     """
     rows = pd.concat([frame.assign(table=name) for name, frame in tables.items()], ignore_index=True)
     rows = rows.drop_duplicates("run_id", ignore_index=True)
     found = []
     for _, problem in rows.groupby([*PROBLEM, "label_noise_over", problem_noise(rows)], dropna=False, sort=True):
-        if problem["width"].nunique() < peaks.FEWEST_POINTS:
+        if problem["width"].nunique() < FEWEST_POINTS:
             continue
-        table, members = peaks.table_with_members(problem, x="width", metric=metric)
-        table = table.reset_index(drop=True)
-        extra = pd.DataFrame([_of_condition(problem.loc[index]) for index in members])
+        table = peaks.table(problem, metric=metric)
+        extra = pd.DataFrame([_of_condition(curve.rows, metric) for curve in peaks.curves(problem)])
         found.append(pd.concat([table, extra[[c for c in extra if c not in table]]], axis=1))
     if not found:
         return pd.DataFrame()
@@ -121,7 +125,7 @@ def conditions(tables: Mapping[str, pd.DataFrame], metric: str = "test_loss") ->
     every["train_loss"] = every["train_loss_at_threshold"].clip(lower=LOSS_FLOOR)
     frozen = every["model"] != "two_layer"
     every["height"] = every["prominence_at_threshold"].where(frozen, every["prominence"])
-    labels = every[[c for c in FEATURES if c in every]].astype(str).agg("|".join, axis=1)
+    labels = every[[c for c in FEATURES if c in every]].map(str).agg("|".join, axis=1)
     every["cluster"] = labels.where(frozen, every["condition"])
     return every
 
@@ -132,22 +136,22 @@ def problem_noise(rows: pd.DataFrame) -> pd.Series:
     return noisy
 
 
-def _of_condition(rows: pd.DataFrame) -> dict[str, object]:
-    """Table, axes and conditioning at the threshold of the runs of one condition."""
+def _of_condition(rows: pd.DataFrame, metric: str) -> dict[str, object]:
+    """Table, axes, and medians at the threshold of the runs of one condition."""
     good = rows[rows["status"] == "ok"]
     first = rows.iloc[0]
     at = float(rows["interpolation_width"].median())
     found: dict[str, object] = {"table": first["table"], "outputs": first["outputs"]}
     found |= {axis: first[axis] for axis in (*PROBLEM, "label_noise", "label_noise_over", *FACTORS, *FEATURES)}
-    for column in CONDITIONING:
-        median = good.groupby("width")[column].median()
+    medians = good.groupby("width")[[*CONDITIONING, metric]].median()
+    for column, median in medians.items():
         values = np.log(median.where(median > 0).to_numpy(float))
         there = value_at(median.index.to_numpy(float), values, at) if len(median) else np.nan
-        found[column] = float(np.exp(there))
+        found[f"{column}_at_threshold" if column == metric else column] = float(np.exp(there))
     return found
 
 
-def verdicts(found: pd.DataFrame, resamples: int = 1000) -> list[Verdict]:
+def verdicts(found: pd.DataFrame, resamples: int = RESAMPLES) -> list[Verdict]:
     """Judge each problem that has enough conditions, clean and noisy labels apart.
 
     Args:
@@ -175,7 +179,7 @@ def _judge(family: str, found: pd.DataFrame, dropped: int, resamples: int) -> Ve
     x = np.log10(found["train_loss"].to_numpy(float))
     height = found["height"].to_numpy(float)
     peaked = height > HEIGHT
-    clusters = found["cluster"].to_numpy(str)
+    clusters = pd.factorize(found["cluster"])[0]
 
     def interval(statistic: Callable[[NDArray[np.intp]], float]) -> Estimate:
         return association.cluster_bootstrap(statistic, clusters, resamples)
@@ -204,12 +208,12 @@ def _judge(family: str, found: pd.DataFrame, dropped: int, resamples: int) -> Ve
     }
     rows |= _conditioning(found, x, height, interval)
     for name, group in (("steps", found["steps"]), ("features", found["cluster"])):
-        labels = group.to_numpy()
+        labels = pd.factorize(group)[0]
         rows[f"Spearman of train loss and height within equal {name}"] = interval(
             lambda i, labels=labels: association.within_spearman(x[i], height[i], labels[i])  # type: ignore[misc]
         )
     small = found["train_loss"] * found["outputs"] / 2 < 1e-2
-    test = np.log(found["prominence_peak_value"].to_numpy(float))
+    test = np.log(found[f"{found['metric'].iloc[0]}_at_threshold"].to_numpy(float))
     rows["slope of log test loss on log train loss at the threshold"] = _among(
         x * np.log(10), test, (small & (x > np.log10(LOSS_FLOOR)) & np.isfinite(test)).to_numpy(), clusters, resamples,
         association.theil_sen,
@@ -225,7 +229,7 @@ def _among(
     x: NDArray[np.float64],
     y: NDArray[np.float64],
     members: NDArray[np.bool_],
-    clusters: NDArray[np.str_],
+    clusters: NDArray[np.intp],
     resamples: int,
     statistic: Callable[[NDArray[np.float64], NDArray[np.float64]], float] = association.spearman,
 ) -> Estimate:
@@ -279,27 +283,27 @@ def _factors(
     x: NDArray[np.float64],
     height: NDArray[np.float64],
     peaked: NDArray[np.bool_],
-    clusters: NDArray[np.str_],
+    clusters: NDArray[np.intp],
     resamples: int,
 ) -> pd.DataFrame:
     """What each factor adds once the train loss is given."""
     left = _left_over(x, height)
     rows = []
     for factor in FACTORS:
-        levels = found[factor].astype(str).to_numpy()
-        if len(set(levels)) < 2:
+        levels, names = pd.factorize(found[factor].map(str))
+        if len(names) < 2:
             continue
         share = association.cluster_bootstrap(
             lambda i, levels=levels: association.explained_by(left[i], levels[i]), clusters, resamples  # type: ignore[misc]
         )
         midpoints = {}
-        for name in sorted(set(levels)):
-            members = levels == name
+        for code in range(len(names)):
+            members = levels == code
             if min((peaked & members).sum(), (~peaked & members).sum()) >= 3:
-                midpoints[name] = association.logistic_midpoint(x[members], peaked[members])
+                midpoints[code] = association.logistic_midpoint(x[members], peaked[members])
         spread = max(midpoints.values()) - min(midpoints.values()) if len(midpoints) > 1 else np.nan
         rows.append(
-            {"factor": factor, "levels": len(set(levels)), "explained": share.value, "low": share.low,
+            {"factor": factor, "levels": len(names), "explained": share.value, "low": share.low,
              "high": share.high, "l50_spread": spread}
         )  # fmt: skip
     columns = ["factor", "levels", "explained", "low", "high", "l50_spread"]

@@ -5,7 +5,8 @@ Definitions are in docs/peaks.md.
 
 from __future__ import annotations
 
-from dataclasses import fields
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
 
 import numpy as np
 import pandas as pd
@@ -74,18 +75,40 @@ def table(
         - ``train_loss_at_threshold``: median at ``threshold_counted``, interpolated in log-log
         - ``diverged``: runs that diverged
     """
-    rows = rows[rows[x].notna()]
-    rows = rows[rows[x] > 0]
-    rows, axes = _axes(rows, x)
     found = []
-    for values, members in split(rows[_needed(rows, x, metric, axes)], _varying(rows, axes)):
+    for curve in curves(rows, x):
+        members = curve.rows
         found.append(
-            {"condition": label_of(values)}
-            | {axis: _shared(members[axis]) for axis in axes}
+            {"condition": label_of(curve.values)}
+            | {axis: _shared(members[axis]) for axis in curve.axes}
             | {"metric": metric, "x": x}
             | _judged(members, x, metric, alpha, delta, resamples, fitted)
         )
     return pd.DataFrame(found)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Runs that differ in x and seeds only.
+
+    Attributes:
+        values: of the axes that tell the table's curves apart.
+        axes: every axis but x.
+        rows: the runs, with the index that they have in the table.
+    """
+
+    values: dict[str, object]
+    axes: list[str]
+    rows: pd.DataFrame
+
+
+def curves(rows: pd.DataFrame, x: str = "width") -> Iterator[Curve]:
+    """Curves of a table, in the order of :func:`table`."""
+    rows = rows[rows[x].notna()]
+    rows = rows[rows[x] > 0]
+    rows, axes = _axes(rows, x)
+    for values, members in split(rows, _varying(rows, axes)):
+        yield Curve(values, axes, members)
 
 
 def _axes(rows: pd.DataFrame, x: str) -> tuple[pd.DataFrame, list[str]]:
@@ -108,12 +131,6 @@ def _varying(rows: pd.DataFrame, axes: list[str]) -> list[str]:
     options = tuple(f"{group}_" for group in GROUPS)
     varying = varying_axes(rows, tuple(dict.fromkeys(core)), options)
     return [c for c in varying if c in axes]
-
-
-def _needed(rows: pd.DataFrame, x: str, metric: str, axes: list[str]) -> list[str]:
-    columns = [x, metric, *SEEDS, *axes, "run_id", "status", "train_loss", "interpolation_width", "width"]
-    columns += ["n_train", "n_test"]
-    return list(dict.fromkeys(columns))
 
 
 def _shared(column: pd.Series) -> object:

@@ -1,0 +1,136 @@
+"""Statistics of the verdict against SciPy, scikit-learn and planted answers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+
+from analysis import association
+
+
+def test_rank_correlations_are_scipys() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 6, 40).astype(float), rng.standard_normal(40)
+    assert association.ranks(x).tolist() == stats.rankdata(x).tolist()
+    assert association.spearman(x, y) == pytest.approx(stats.spearmanr(x, y).statistic, abs=1e-12)
+    assert np.isnan(association.spearman(np.ones(9), y[:9]))
+    assert np.isnan(association.spearman(x[:2], y[:2]))
+
+
+def test_partial_correlation_is_that_of_the_residual_ranks() -> None:
+    rng = np.random.default_rng(1)
+    z = rng.standard_normal(200)
+    x, y = z + rng.standard_normal(200), z + rng.standard_normal(200)
+    rx, ry, rz = (stats.rankdata(v) for v in (x, y, z))
+    left = [v - np.polyval(np.polyfit(rz, v, 1), rz) for v in (rx, ry)]
+    assert association.partial_spearman(x, y, z) == pytest.approx(np.corrcoef(*left)[0, 1], abs=1e-9)
+    assert abs(association.partial_spearman(x, y, z)) < 0.2 < association.spearman(x, y)
+
+
+def test_correlation_within_groups_ignores_what_is_between_them() -> None:
+    rng = np.random.default_rng(2)
+    groups = np.repeat(["a", "b", "c"], 40)
+    shift = np.repeat([0.0, 10.0, 20.0], 40)
+    noise = rng.standard_normal(120)
+    x, y = shift + noise, shift - noise
+    assert association.spearman(x, y) > 0.7
+    assert association.within_spearman(x, y, groups) == pytest.approx(-1)
+    by_hand = np.average([stats.spearmanr(x[groups == g], (y + shift)[groups == g]).statistic for g in "abc"])
+    assert association.within_spearman(x, y + shift, groups) == pytest.approx(by_hand)
+
+
+def test_auc_is_scikit_learns() -> None:
+    rng = np.random.default_rng(3)
+    score, positive = rng.integers(0, 9, 80).astype(float), rng.random(80) < 0.3
+    assert association.auc(score, positive) == pytest.approx(roc_auc_score(positive, score))
+    assert np.isnan(association.auc(score, np.ones(80, bool)))
+
+
+def test_logistic_midpoint_is_where_scikit_learns_crosses_one_half() -> None:
+    rng = np.random.default_rng(4)
+    x = rng.uniform(-6, 0, 500)
+    positive = rng.random(500) < 1 / (1 + np.exp(3 * (x + 2.2)))
+    fit = LogisticRegression(C=np.inf, tol=1e-10).fit(x[:, None], positive)
+    assert association.logistic_midpoint(x, positive) == pytest.approx(float(-fit.intercept_[0] / fit.coef_[0, 0]), abs=2e-3)
+    assert association.logistic_midpoint(x, positive) == pytest.approx(-2.2, abs=0.2)
+
+
+def test_logistic_midpoint_of_separable_classes_lies_between_them() -> None:
+    x = np.array([-5.0, -4.5, -4.2, -3.0, -2.0, -1.0])
+    assert -4.2 < association.logistic_midpoint(x, x < -4) < -3
+    assert np.isnan(association.logistic_midpoint(x, x < 0))
+
+
+def test_separating_level_maximises_sensitivity_plus_specificity() -> None:
+    rng = np.random.default_rng(5)
+    x = rng.standard_normal(60).round(1)
+    positive = x + 0.5 * rng.standard_normal(60) < -0.3
+
+    def youden(level: float) -> float:
+        return (x[positive] <= level).mean() + (x[~positive] > level).mean() - 1
+
+    level = association.separating_level(x, positive)
+    assert youden(level) == pytest.approx(max(youden(v) for v in x))
+    assert association.separating_level(np.array([1.0, 2, 3, 4]), np.array([True, True, False, False])) == 2.5
+    assert np.isnan(association.separating_level(x, np.zeros(60, bool)))
+
+
+def test_left_out_predictions_never_see_what_they_predict() -> None:
+    x = np.array([-3.0, -2.5, -2.0, -1.9, 0.0, 0.5, 1.0])
+    positive = np.array([True, True, True, False, False, False, False])
+    predicted = association.left_out_predictions(x, positive, np.arange(7))
+    by_hand = []
+    for i in range(7):
+        rest = np.arange(7) != i
+        by_hand.append(x[i] <= association.separating_level(x[rest], positive[rest]))
+    assert predicted.tolist() == by_hand
+    assert predicted[3]  # alone at the border, it is taken for a peak
+    flipped = positive.copy()
+    flipped[0] = False
+    assert association.left_out_predictions(x, flipped, np.arange(7))[0] == predicted[0]
+
+
+def test_shares_have_wilsons_interval() -> None:
+    got = association.share(18, 20)
+    z = stats.norm.ppf(0.975)
+    centre = (0.9 + z**2 / 40) / (1 + z**2 / 20)
+    half = z / (1 + z**2 / 20) * np.sqrt(0.9 * 0.1 / 20 + z**2 / 1600)
+    assert (got.value, got.low, got.high) == pytest.approx((0.9, centre - half, centre + half))
+    assert str(association.share(0, 0)) == "undefined"
+
+
+def test_explained_share_is_kruskal_and_wallis_epsilon_squared() -> None:
+    rng = np.random.default_rng(6)
+    levels = np.repeat(["x", "y", "z"], 30)
+    residual = rng.standard_normal(90) + np.repeat([0.0, 0.4, 1.0], 30)
+    h = stats.kruskal(*(residual[levels == v] for v in "xyz")).statistic
+    assert association.explained_by(residual, levels) == pytest.approx((h - 2) / (90 - 3))
+    assert association.explained_by(rng.standard_normal(90), levels) < 0.06
+    assert association.explained_by(np.repeat([1.0, 2.0, 3.0], 30), levels) == pytest.approx(1)
+
+
+def test_cluster_bootstrap_is_wider_than_one_that_takes_conditions_as_independent() -> None:
+    rng = np.random.default_rng(7)
+    cluster = np.repeat(np.arange(12), 25)
+    values = rng.standard_normal(12)[cluster] + 0.1 * rng.standard_normal(300)
+
+    def mean(i: np.ndarray) -> float:
+        return float(values[i].mean())
+
+    clustered = association.cluster_bootstrap(mean, cluster, 400)
+    naive = association.cluster_bootstrap(mean, np.arange(300), 400)
+    assert clustered.value == naive.value == pytest.approx(values.mean())
+    width = (clustered.high - clustered.low) / (2 * 1.96)
+    of_means = np.array([values[cluster == c].mean() for c in range(12)])
+    assert width == pytest.approx(of_means.std() / np.sqrt(12), rel=0.2)
+    assert clustered.high - clustered.low > 3 * (naive.high - naive.low)
+
+
+def test_slope_is_scipys_theil_sen() -> None:
+    rng = np.random.default_rng(8)
+    x = rng.standard_normal(30)
+    y = -x + 0.1 * rng.standard_normal(30)
+    assert association.theil_sen(x, y) == pytest.approx(stats.theilslopes(y, x).slope)
