@@ -58,7 +58,7 @@ def table(
         fitted: train loss at which a model counts as interpolating.
 
     Returns:
-        One row a curve, sorted by condition, with the columns
+        One row a curve, sorted by condition (none, and no columns, if no row has an x), with the columns
 
         - ``condition``: short unique name made of the axes that vary in the table; then every axis as a column of its
           own (null where it is not the same throughout the curve), without options that are null everywhere
@@ -76,6 +76,8 @@ def table(
     """
     rows = rows[rows[x].notna()]
     rows = rows[rows[x] > 0]
+    if rows.empty:
+        return pd.DataFrame()
     rows, axes = _axes(rows, x)
     found = []
     for values, members in split(rows[_needed(rows, x, metric, axes)], _varying(rows, axes)):
