@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.judgement import held_out_scores, judge, median_over, p_value, prominence_bound
+from analysis.judgement import ends_below_minimum, held_out_scores, judge, median_over, p_value, prominence_bound
 from analysis.prominence import prominences, summit
 from dd.theory.isotropic import min_norm_risk
 
@@ -153,6 +153,24 @@ def test_intervals_cover() -> None:
             ]
         )
     assert np.all(np.mean(hits, axis=0) >= 0.85)
+
+
+@pytest.mark.parametrize("seeds", [3, 5, 10])
+@pytest.mark.parametrize("left", [[1.0, 0.5, 0, 0.5, 1, 1.5], [0.0, 0, 0, 0, 0, 1]], ids=["valley", "level"])
+def test_an_end_as_low_as_the_left_side_is_seldom_told_from_it(left: list[float], seeds: int) -> None:
+    curve = np.array([*left, 2, 1, 0.8, 0.6, 0.4, 0.2, 0])
+    rng = np.random.default_rng(13)
+    words = [ends_below_minimum(curve + 0.1 * rng.standard_normal((seeds, POINTS)), 6) for _ in range(400)]
+    assert sum(word != "undecided" for word in words) / 400 <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 400)
+
+
+def test_an_end_off_the_left_side_is_told_from_it() -> None:
+    curve = np.array([1, 0.5, 0, 0.5, 1, 1.5, 2, 1, 0.8, 0.6, 0.4, 0.2, 0])
+    rng = np.random.default_rng(14)
+    for shift, word in ((-0.5, "yes"), (0.5, "no")):
+        moved = curve + shift * (np.arange(POINTS) == POINTS - 1)
+        words = [ends_below_minimum(moved + 0.1 * rng.standard_normal((5, POINTS)), 6) for _ in range(200)]
+        assert words.count(word) >= 0.95 * 200
 
 
 def test_quantities_of_a_curve_without_noise() -> None:
