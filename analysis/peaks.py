@@ -59,7 +59,7 @@ def table(
         fitted: train loss at which a model counts as interpolating.
 
     Returns:
-        One row a curve, sorted by condition, with the columns
+        One row a curve, sorted by condition (none, and no columns, if no row has an x), with the columns
 
         - ``condition``: short unique name made of the axes that vary in the table; then every axis as a column of its
           own (null where it is not the same throughout the curve), without options that are null everywhere
@@ -106,6 +106,8 @@ def curves(rows: pd.DataFrame, x: str = "width") -> Iterator[Curve]:
     """Curves of a table, in the order of :func:`table`."""
     rows = rows[rows[x].notna()]
     rows = rows[rows[x] > 0]
+    if rows.empty:
+        return
     rows, axes = _axes(rows, x)
     for values, members in split(rows, _varying(rows, axes)):
         yield Curve(values, axes, members)
