@@ -124,7 +124,7 @@ def auc(score: Floats, positive: Flags) -> float:
 
 
 def logistic_midpoint(x: Floats, positive: Flags, penalty: float = 1e-3) -> float:
-    """Where a logistic regression of ``positive`` on x crosses one half.
+    """Where a logistic regression of ``positive`` on x falls through one half; ``nan`` outside the range of x.
 
     The slope is penalised by ``penalty`` times its square in units of x's standard deviation, so that separable data
     have a finite one; the midpoint is then between the classes.
@@ -146,7 +146,8 @@ def logistic_midpoint(x: Floats, positive: Flags, penalty: float = 1e-3) -> floa
         intercept, slope = intercept - step[0], slope - step[1]
         if np.abs(step).max() < 1e-9:
             break
-    return float(centre - spread * intercept / slope) if abs(slope) > 1e-6 else float("nan")
+    midpoint = centre - spread * intercept / slope if slope < -1e-6 else float("nan")
+    return float(midpoint) if x.min() <= midpoint <= x.max() else float("nan")
 
 
 def separating_level(x: Floats, positive: Flags) -> float:

@@ -21,7 +21,6 @@ from dd.config import RunConfig, Settings
 from dd.errors import ConfigError
 from dd.task import origin_of, validated
 
-
 REFERENCE = re.compile(r"\$\{([A-Za-z_]\w*(?:\.\w+)*)\}")
 """An interpolation that names a key from the root; resolvers and relative keys are left to Hydra."""
 

@@ -99,7 +99,7 @@ def varying(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     found = []
     for name in (n for n in names if n in rows[0]):
         group = owner(name)
-        owners = (group,) if group else ()
+        owners: tuple[str, ...] = (group,) if group else ()
         if name in CHOSEN:
             owners = ("optimizer", "width", *(n for n in names if n not in CHOSEN[CHOSEN.index(name) :]))
         values: dict[Any, set[Any]] = {}

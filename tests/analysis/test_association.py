@@ -54,7 +54,9 @@ def test_logistic_midpoint_is_where_scikit_learns_crosses_one_half() -> None:
     x = rng.uniform(-6, 0, 500)
     positive = rng.random(500) < 1 / (1 + np.exp(3 * (x + 2.2)))
     fit = LogisticRegression(C=np.inf, tol=1e-10).fit(x[:, None], positive)
-    assert association.logistic_midpoint(x, positive) == pytest.approx(float(-fit.intercept_[0] / fit.coef_[0, 0]), abs=2e-3)
+    assert association.logistic_midpoint(x, positive) == pytest.approx(
+        float(-fit.intercept_[0] / fit.coef_[0, 0]), abs=2e-3
+    )
     assert association.logistic_midpoint(x, positive) == pytest.approx(-2.2, abs=0.2)
 
 

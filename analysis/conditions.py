@@ -1,0 +1,119 @@
+"""Conditions of the study: one row for everything fixed but width and seeds, over all tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from analysis import peaks
+from analysis.curves import axis_columns, label_of
+from analysis.judgement import FEWEST_POINTS
+from analysis.prominence import value_at
+
+PROBLEM = ("model", "data", "n_train", "loss")
+"""Columns whose values are judged apart; noisy and clean labels are too."""
+
+LOSS_FLOOR = 1e-8
+"""Train losses below this count as this much: what is left is rounding."""
+
+FACTORS = ("optimizer", "steps", "lr", "batch_size", "init_scale", "normalization", "standardize", "model_activation")
+
+FEATURES = ("standardize", "normalization", "model_activation", "model_bias", "model_bandwidth")
+"""Conditions of random features that agree in these share their design matrices: a cluster."""
+
+CONDITIONING = (
+    "feature_condition", "feature_condition_init", "hessian_condition", "preconditioned_condition", "feature_rank",
+)  # fmt: skip
+
+
+def noise_floor(label_noise: pd.Series, over: pd.Series, classes: pd.Series) -> pd.Series:
+    """Variance of noisy one-hot labels around their mean given the input, averaged over outputs.
+
+    With a share q of labels replaced by another class, sum_k Var(y_k) = 2 q - q² C/(C - 1); redrawing over all classes
+    replaces q (C - 1)/C of them. A predictor that interpolates nothing but the clean signal has this train loss.
+    """
+    share = label_noise.where(over != "all", label_noise * (classes - 1) / classes)
+    floor: pd.Series = (2 * share - share**2 * classes / (classes - 1)) / classes
+    return floor
+
+
+def conditions(tables: Mapping[str, pd.DataFrame], metric: str = "test_loss") -> pd.DataFrame:
+    """One row a condition: every axis fixed but width and seeds.
+
+    Runs that several tables hold count once; a condition belongs to the first of its tables.
+
+    Args:
+        tables: rows of ``runs`` by the table's name.
+        metric: ``test_loss`` or ``test_error``.
+
+    Returns:
+        The columns of :func:`analysis.peaks.table` (``condition`` shortened), and
+
+        - ``table``, ``cluster``, ``noisy``, ``outputs``, ``floor`` (:func:`noise_floor`)
+        - ``train_loss``: median at the threshold, at least ``LOSS_FLOOR``; NaN where runs diverged there
+        - ``height``: frozen features: prominence at the threshold; trained ones, whose threshold is known less well:
+          that of the most prominent peak
+        - medians at the threshold of ``CONDITIONING`` and, as ``<metric>_at_threshold``, of the metric
+    """
+    rows = pd.concat([frame.assign(table=name) for name, frame in tables.items()], ignore_index=True)
+    rows = rows.drop_duplicates("run_id", ignore_index=True)
+    found = []
+    for _, problem in rows.groupby([*PROBLEM, "label_noise_over", problem_noise(rows)], dropna=False, sort=True):
+        if problem["width"].nunique() < FEWEST_POINTS:
+            continue
+        table = peaks.table(problem, metric=metric)
+        extra = pd.DataFrame([_of_condition(curve.rows, metric) for curve in peaks.curves(problem)])
+        found.append(pd.concat([table, extra[[c for c in extra if c not in table]]], axis=1))
+    if not found:
+        return pd.DataFrame()
+    every = pd.concat(found, ignore_index=True)
+    every["noisy"] = every["label_noise"] > 0
+    every["floor"] = noise_floor(every["label_noise"], every["label_noise_over"], every["outputs"])
+    every["train_loss"] = every["train_loss_at_threshold"].clip(lower=LOSS_FLOOR)
+    every["condition"] = short_labels(every)
+    frozen = every["model"] != "two_layer"
+    every["height"] = every["prominence_at_threshold"].where(frozen, every["prominence"])
+    labels = every[[c for c in FEATURES if c in every]].map(str).agg("|".join, axis=1)
+    every["cluster"] = labels.where(frozen, every["condition"])
+    return every
+
+
+def short_labels(found: pd.DataFrame) -> pd.Series:
+    """Names of conditions by what sets them apart: axes at their problem's most common value are left out.
+
+    The optimizer, and the budget where it varies, are always named.
+    """
+    labels = pd.Series("", found.index)
+    for _, members in found.groupby([*PROBLEM, "noisy"], sort=False):
+        curves = members[[c for c in axis_columns(members) if members[c].nunique(dropna=False) > 1]]
+        usual = {c: curves[c].mode(dropna=False).iloc[0] for c in curves}
+        always = ("optimizer", "steps")
+        for index, row in curves.iterrows():
+            own = {
+                c: v for c, v in row.items() if c in always or not (v == usual[c] or (v != v and usual[c] != usual[c]))
+            }
+            labels[index] = label_of({"optimizer": members.loc[index, "optimizer"]} | own)
+    return labels
+
+
+def problem_noise(rows: pd.DataFrame) -> pd.Series:
+    """Whether labels are noisy."""
+    noisy: pd.Series = (rows["label_noise"] > 0).rename("noisy")
+    return noisy
+
+
+def _of_condition(rows: pd.DataFrame, metric: str) -> dict[str, object]:
+    """Table, axes, and medians at the threshold of the runs of one condition."""
+    good = rows[rows["status"] == "ok"]
+    first = rows.iloc[0]
+    at = float(rows["interpolation_width"].median())
+    found: dict[str, object] = {"table": first["table"], "outputs": first["outputs"]}
+    found |= {axis: first[axis] for axis in (*PROBLEM, "label_noise", "label_noise_over", *FACTORS, *FEATURES)}
+    medians = good.groupby("width")[[*CONDITIONING, metric]].median()
+    for column, median in medians.items():
+        values = np.log(median.where(median > 0).to_numpy(float))
+        there = value_at(median.index.to_numpy(float), values, at) if len(median) else np.nan
+        found[f"{column}_at_threshold" if column == metric else column] = float(np.exp(there))
+    return found

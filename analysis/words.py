@@ -1,0 +1,99 @@
+"""The verdict in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from analysis.association import Estimate
+
+STRONG = 0.8
+"""Where the interval of a share lies above this, "if" ("only if") holds; where below, it fails."""
+
+LEVELS_APART = 0.3
+"""Levels of a factor whose L50 differ by more than so many decades act beside the train loss."""
+
+IF = "if: share of low-loss conditions with a peak"
+ONLY_IF = "only if: share of peaks with a low loss (sensitivity)"
+AUC = "AUC of the train loss for a peak"
+RANK = "Spearman of train loss and height"
+L50 = "L50, log10 train loss"
+KAPPA = "Spearman of κ of the features and height"
+KAPPA_GIVEN = "... given the train loss (κ of the features)"
+SIDES = ("low loss, no peak", "high loss, peak")
+
+
+def counts(conditions: int, peaked: int, dropped: int) -> str:
+    """How many conditions there are."""
+    lost = f" ({dropped} more say nothing: runs diverged at the threshold)" if dropped else ""
+    return f"{conditions} conditions, {peaked} with a peak{lost}."
+
+
+def verdict(rows: Mapping[str, Estimate], level: float, floor: float) -> str:
+    """Both halves of the claim, and the mechanism.
+
+    Args:
+        rows: statistics by name.
+        level: log10 of the train loss that best separates peak from no peak.
+        floor: variance of the label noise in units of the train loss; 0 without noise.
+    """
+    auc = rows[AUC]
+    tells = "does not tell" if auc.low <= 0.5 <= auc.high else "tells"
+    said = [
+        f'"If" {_word(rows[IF])}: {_percent(rows[IF])} of the conditions with a train loss at or below {10**level:.2g} '
+        "at the threshold have a peak.",
+        f'"Only if" {_word(rows[ONLY_IF])}: {_percent(rows[ONLY_IF])} of the peaks have a train loss at or below it.',
+        f"The train loss {tells} peak from no peak: AUC {auc}; its "
+        f"rank correlation with the peak's height is {rows[RANK]}.",
+    ]
+    if np.isfinite(rows[L50].value):
+        l50 = 10 ** rows[L50].value
+        relative = f", {l50 / floor:.2g} times the variance of the label noise" if floor > 0 else ""
+        said.append(f"A peak is as likely as not at a train loss of {l50:.2g}{relative}.")
+    given = rows.get(KAPPA_GIVEN)
+    if given is not None and np.isfinite(given.value):
+        adds = "adds nothing that shows" if given.low <= 0 <= given.high else "still tells something"
+        said.append(
+            f"The condition number of the features at the threshold has a rank correlation of {rows[KAPPA]} with the "
+            f"height, and of {given} once the train loss is given: it {adds}."
+        )
+    return " ".join(said)
+
+
+def factors(found: pd.DataFrame) -> str:
+    """What acts beside the train loss."""
+    beside = found[(found["l50_spread"] > LEVELS_APART) & (found["low"] > 0)]
+    if not len(beside):
+        return "No factor is shown to act beside the train loss."
+    names = "; ".join(
+        f"{f.factor.replace('_', ' ').removeprefix('model ')} ({100 * f.explained:.0f} % [{100 * f.low:.0f}, "
+        f"{100 * f.high:.0f}] of what the train loss leaves of the height; L50 {f.l50_spread:.1f} decades apart)"
+        for f in beside.itertuples()
+    )
+    return f"Beside the train loss these act: {names}."
+
+
+def violators(found: pd.DataFrame) -> str:
+    """The conditions that break the claim, farthest first."""
+    said = []
+    for side in SIDES:
+        members = found[found["side"] == side]
+        if len(members):
+            named = "; ".join(members["condition"].head(3))
+            violate = "condition violates" if len(members) == 1 else "conditions violate"
+            said.append(f"{len(members)} {violate} it by {side}, the farthest: {named}.")
+    return " ".join(said) or "No condition violates it by more than the margins."
+
+
+def _word(share: Estimate) -> str:
+    if not np.isfinite(share.value):
+        return "cannot be judged"
+    if share.low >= STRONG:
+        return "holds"
+    return "fails" if share.high < STRONG else "is undecided"
+
+
+def _percent(share: Estimate) -> str:
+    return f"{100 * share.value:.0f} % [{100 * share.low:.0f}, {100 * share.high:.0f}]"

@@ -1,0 +1,188 @@
+"""The verdict on planted conditions, and conditions from real and made-up rows."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from analysis import claim
+from analysis.association import Estimate
+from analysis.conditions import conditions, noise_floor
+
+LEVEL = -2.5
+
+
+def planted(height, seed: int = 0, count: int = 160) -> pd.DataFrame:
+    """Conditions whose heights are ``height(log10 train loss, factor level, generator)``."""
+    rng = np.random.default_rng(seed)
+    x = rng.uniform(-5, -0.5, count)
+    optimizer = rng.choice(["gd", "momentum", "adam"], count)
+    heights = height(x, optimizer, rng)
+    return pd.DataFrame(
+        {
+            "model": "random_features", "data": "digits", "n_train": 200, "loss": "mse", "noisy": True, "outputs": 10,
+            "train_loss": 10**x, "height": heights, "cluster": rng.integers(0, 40, count).astype(str),
+            "condition": [f"number {i}" for i in range(count)], "table": "planted", "floor": 0.02,
+            "optimizer": optimizer, "steps": rng.choice([100, 1000], count), "lr": 1.0, "batch_size": 200,
+            "init_scale": 1.0, "normalization": "none", "standardize": "global", "model_activation": "tanh",
+            "feature_condition": np.exp(rng.standard_normal(count)), "preconditioned_condition": np.nan,
+            "metric": "test_loss", "test_loss_at_threshold": 10 ** (-x) * 1e-4,
+        }
+    )  # fmt: skip
+
+
+def by_loss(x: np.ndarray, optimizer: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return np.where(x < LEVEL, 0.3 + 0.8 * (LEVEL - x), 0.05) + 0.02 * rng.standard_normal(len(x))
+
+
+def statistic(verdict: claim.Verdict, name: str) -> Estimate:
+    row = verdict.statistics.set_index("statistic").loc[name]
+    return Estimate(row["value"], row["low"], row["high"])
+
+
+def test_a_claim_that_is_planted_is_found_to_hold() -> None:
+    (verdict,) = claim.verdicts(planted(by_loss), resamples=100)
+    assert verdict.family == "random_features on digits, n = 200, noisy labels"
+    assert '"If" holds' in verdict.text
+    assert '"Only if" holds' in verdict.text
+    assert "No condition violates" in verdict.text
+    assert np.log10(verdict.level) == pytest.approx(LEVEL, abs=0.1)
+    assert np.log10(verdict.l50) == pytest.approx(LEVEL, abs=0.1)
+    assert statistic(verdict, "AUC of the train loss for a peak").value == pytest.approx(1, abs=0.005)
+    slope = statistic(verdict, "slope of log test loss on log train loss at the threshold")
+    assert slope.value == pytest.approx(-1)
+    found = verdict.conditions
+    rho = stats.spearmanr(found["train_loss"], found["height"]).statistic
+    assert statistic(verdict, "Spearman of train loss and height").value == pytest.approx(rho)
+
+
+def test_a_claim_that_does_not_hold_is_refuted() -> None:
+    (verdict,) = claim.verdicts(planted(lambda x, optimizer, rng: rng.choice([0.05, 1.0], len(x))), resamples=100)
+    assert "does not tell peak from no peak" in verdict.text
+    assert '"If" holds' not in verdict.text
+    assert '"Only if" holds' not in verdict.text
+    auc = statistic(verdict, "AUC of the train loss for a peak")
+    assert auc.low < 0.5 < auc.high
+
+
+def test_low_loss_without_a_peak_breaks_if_but_not_only_if() -> None:
+    def half(x: np.ndarray, optimizer: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return np.where(rng.random(len(x)) < 0.5, by_loss(x, optimizer, rng), 0.0)
+
+    (verdict,) = claim.verdicts(planted(half, count=300), resamples=100)
+    assert '"If" fails' in verdict.text
+    assert '"Only if" holds' in verdict.text
+    assert set(verdict.violators["side"]) == {"low loss, no peak"}
+    worst = verdict.violators.iloc[0]
+    assert worst["distance"] == pytest.approx(verdict.violators["distance"].max())
+    assert worst["condition"] in verdict.text
+
+
+def test_a_factor_that_acts_beside_the_train_loss_is_named() -> None:
+    def shifted(x: np.ndarray, optimizer: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return by_loss(x - np.where(optimizer == "adam", 1.0, 0.0), optimizer, rng)
+
+    (verdict,) = claim.verdicts(planted(shifted, count=240), resamples=100)
+    factors = verdict.factors.set_index("factor")
+    assert factors["explained"].idxmax() == "optimizer"
+    assert factors.loc["optimizer", "l50_spread"] == pytest.approx(1, abs=0.25)
+    assert "Beside the train loss these act: optimizer" in verdict.text
+    (without,) = claim.verdicts(planted(by_loss, count=240), resamples=100)
+    assert "No factor is shown to act" in without.text
+
+
+def test_a_condition_number_that_matters_given_the_loss_is_told_from_one_that_does_not() -> None:
+    found = planted(by_loss)
+    (verdict,) = claim.verdicts(found, resamples=100)
+    assert statistic(verdict, "... given the train loss (κ of the features)").low < 0
+    assert "adds nothing that shows" in verdict.text
+    found["feature_condition"] = np.exp(found["height"] + 0.1 * np.random.default_rng(9).standard_normal(len(found)))
+    (verdict,) = claim.verdicts(found, resamples=100)
+    assert statistic(verdict, "... given the train loss (κ of the features)").low > 0
+    assert "still tells something" in verdict.text
+
+
+def test_without_peaks_the_verdict_says_how_low_the_loss_came() -> None:
+    (verdict,) = claim.verdicts(planted(lambda x, optimizer, rng: np.zeros(len(x))), resamples=10)
+    low = int((verdict.conditions["train_loss"] <= 1e-3).sum())
+    assert "0 with a peak" in verdict.text
+    assert f"{low} conditions bring the train loss" in verdict.text
+    assert '"if" fails' in verdict.text
+    assert np.isnan(verdict.level)
+
+
+def test_few_conditions_are_not_judged() -> None:
+    assert claim.verdicts(planted(by_loss, count=15)) == []
+    assert claim.verdicts(pd.DataFrame()) == []
+
+
+def test_noise_floor_is_the_variance_of_the_labels() -> None:
+    rng = np.random.default_rng(0)
+    classes, share, samples = 10, 0.3, 200_000
+    label = rng.integers(0, classes, samples)
+    redrawn = np.where(rng.random(samples) < share, rng.integers(0, classes, samples), label)
+    for over, noisy in (
+        ("all", redrawn),
+        ("other", np.where(rng.random(samples) < share, (label + rng.integers(1, classes, samples)) % classes, label)),
+    ):
+        onehot = np.eye(classes)[noisy]
+        spread = np.mean([onehot[label == c].var(axis=0).mean() for c in range(classes)])
+        got = noise_floor(pd.Series([share]), pd.Series([over]), pd.Series([classes])).iloc[0]
+        assert got == pytest.approx(spread, rel=0.01)
+
+
+def rows_of_a_study(tables: dict[str, list[int]]) -> dict[str, pd.DataFrame]:
+    """Gradient descent at some budgets: the longer, the lower the train loss and the higher the bump at width 40."""
+    widths, found = [5, 10, 20, 30, 40, 50, 80, 160], {}
+    for name, budgets in tables.items():
+        rows = []
+        for steps, seed, width in itertools.product(budgets, range(3), widths):
+            loss = 1.0 / steps * (1 + 40 / width)
+            bump = np.log10(steps) * np.exp(-(np.log(width / 40) ** 2) / 0.02)
+            rows.append(
+                {
+                    "run_id": f"{steps}-{seed}-{width}", "status": "ok", "model": "random_features", "data": "digits",
+                    "n_train": 40, "n_test": 100, "loss": "mse", "label_noise": 0.0, "label_noise_over": "all",
+                    "seed": seed, "data_seed": seed, "width": width, "optimizer": "gd", "steps": steps, "epochs": steps,
+                    "lr": 1.0, "lr_unit": "sharpness", "batch_size": 40, "init": "default", "init_scale": 1.0,
+                    "normalization": "none", "standardize": "global", "model_activation": "tanh", "model_bias": False,
+                    "model_bandwidth": 1.0, "stop_loss": None, "solver": "exact", "dtype": "float64", "outputs": 10,
+                    "interpolation_width": 40.0, "train_loss": loss, "test_error": 0.5,
+                    "test_loss": np.exp(0.3 * bump - 0.1 * np.log(width) + 0.01 * seed),
+                    "feature_condition": 10.0 * width, "feature_condition_init": 10.0, "hessian_condition": 100.0,
+                    "preconditioned_condition": 100.0, "feature_rank": width,
+                }
+            )  # fmt: skip
+        found[name] = pd.DataFrame(rows)
+    return found
+
+
+def test_conditions_hold_what_the_rows_hold_at_the_threshold() -> None:
+    found = conditions(rows_of_a_study({"iterations": [10, 1000]}))
+    assert found["condition"].tolist() == ["gd, steps 10", "gd, steps 1000"]
+    assert found["train_loss"].tolist() == pytest.approx([0.2, 0.002])
+    assert found["feature_condition"].tolist() == pytest.approx([400, 400])
+    assert found["height"].is_monotonic_increasing
+    assert set(found["table"]) == {"iterations"}
+    assert not found["noisy"].any()
+
+
+def test_a_run_in_two_tables_counts_once() -> None:
+    found = conditions(rows_of_a_study({"iterations": [10, 100, 1000], "learning_rate": [100, 10_000]}))
+    assert found[["condition", "table"]].to_numpy().tolist() == [
+        ["gd, steps 10", "iterations"], ["gd, steps 100", "iterations"], ["gd, steps 1000", "iterations"],
+        ["gd, steps 10000", "learning_rate"],
+    ]  # fmt: skip
+
+
+def test_runs_that_diverged_at_the_threshold_leave_the_condition_without_a_train_loss() -> None:
+    tables = rows_of_a_study({"iterations": [10, 1000]})
+    frame = tables["iterations"]
+    frame.loc[(frame["steps"] == 1000) & (frame["width"] == 40), "status"] = "diverged"
+    found = conditions(tables)
+    assert np.isfinite(found["train_loss"].iloc[0])
+    assert found.loc[found["steps"] == 1000, "decision"].tolist() == ["undecided"]
