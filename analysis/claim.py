@@ -98,7 +98,7 @@ def _one_sided(family: str, found: pd.DataFrame) -> Verdict:
         text += ': a low loss alone is not enough here ("if" fails).'
     else:
         text += "."
-    none = pd.DataFrame()
+    none = found.iloc[:0].assign(side="", distance=0.0)
     statistics = pd.DataFrame(columns=["statistic", "value", "low", "high"])
     factors = pd.DataFrame(columns=["factor", "levels", "explained", "low", "high", "l50_spread"])
     return Verdict(family, found, statistics, factors, none, np.nan, np.nan, text)

@@ -15,6 +15,9 @@ STRONG = 0.8
 LEVELS_APART = 0.3
 """Levels of a factor whose L50 differ by more than so many decades act beside the train loss."""
 
+MATTERS = 0.1
+"""... if they explain at least this share of what the train loss leaves of the height."""
+
 IF = "if: share of low-loss conditions with a peak"
 ONLY_IF = "only if: share of peaks with a low loss (sensitivity)"
 AUC = "AUC of the train loss for a peak"
@@ -64,7 +67,7 @@ def verdict(rows: Mapping[str, Estimate], level: float, floor: float) -> str:
 
 def factors(found: pd.DataFrame) -> str:
     """What acts beside the train loss."""
-    beside = found[(found["l50_spread"] > LEVELS_APART) & (found["low"] > 0)]
+    beside = found[(found["l50_spread"] > LEVELS_APART) & (found["low"] > 0) & (found["explained"] >= MATTERS)]
     if not len(beside):
         return "No factor is shown to act beside the train loss."
     names = "; ".join(
