@@ -7,7 +7,6 @@ anything else that is not a plain value of a known key); plain values are set on
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -112,7 +111,7 @@ class Composer:
                 assert isinstance(container, dict)
             self._bases[key] = ({str(k): v for k, v in container.items()}, choices, references)
         base, choices, references = self._bases[key]
-        config = copy.deepcopy(base)
+        config = _copied(base)
         references = list(references)
         for text, override in plain:
             value = override.value()
@@ -136,6 +135,11 @@ class Composer:
         container = OmegaConf.to_container(composed, resolve=True)
         assert isinstance(container, dict)
         return {str(k): v for k, v in container.items()}
+
+
+def _copied(node: dict[str, Any]) -> dict[str, Any]:
+    """Copy of a nested dict, values shared: ``copy.deepcopy`` would take most of a job's time."""
+    return {key: _copied(value) if isinstance(value, dict) else value for key, value in node.items()}
 
 
 def _foreign(text: str) -> bool:
