@@ -6,10 +6,12 @@ BIN := $(VENV)/bin
 RESULTS := results
 FIGURES := figures
 
-.PHONY: help setup engine sweep figures test next-hydra bench lint format clean
+EXPERIMENTS := $(patsubst conf/experiment/%.yaml,%,$(filter-out conf/experiment/_%,$(wildcard conf/experiment/*.yaml)))
+
+.PHONY: help setup engine sweep experiments figures test next-hydra bench lint format clean
 
 help:  ## list the commands
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
 setup: $(VENV)/installed  ## make .venv with the pinned dependencies
 
@@ -26,6 +28,10 @@ engine:  ## compile dd/kernels/src again
 sweep: setup  ## the main job: 80 runs on digits, then its figure
 	$(BIN)/python -m dd.run -m 'width=range(10,2000,50)' optimizer=sgd,adam
 	$(BIN)/python -m analysis.figures --results $(RESULTS) --out $(FIGURES) --name default
+
+experiments: setup  ## every preset at the small scale (a quarter of an hour); the same command goes on after a stop
+	@for e in $(EXPERIMENTS); do echo "== $$e"; \
+		$(BIN)/python -m dd.run -m +experiment=$$e results_dir=$(RESULTS) || exit $$?; done
 
 figures: setup  ## draw every table in results/
 	@$(BIN)/python -m analysis.figures --results $(RESULTS) --out $(FIGURES)
