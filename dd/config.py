@@ -221,6 +221,7 @@ SETTINGS = (
     Axis("n_jobs", int, "auto", "worker processes", "processes", low=1, words=("auto",)),
     Axis("measure.name", str, "basic", "what is measured (choose by measure=...)", choices=("basic", "full")),
     Axis("measure.memory", float, 0.5, "one run's matrices may take so much; beyond, estimates serve", "GB", low=0),
+    Axis("measure.predictions", bool, False, "also write the test outputs of every run (docs/decomposition.md)"),
     Axis("data.root", str, None, "folder searched first for the data set's files", nullable=True),
     Axis("data.download", bool, False, "allow downloading absent data"),
 )  # fmt: skip
@@ -239,6 +240,7 @@ class Settings:
     n_jobs: int | str = "auto"
     measure_name: str = "basic"
     measure_memory: float = 0.5
+    measure_predictions: bool = False
     data_root: str | None = None
     data_download: bool = False
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -46,6 +48,12 @@ class Problem:
     def outputs(self) -> int:
         """Number of classes or real targets."""
         return self.train_y.shape[1]
+
+    @cached_property
+    def targets_id(self) -> str:
+        """Hash of the test targets: the same for runs whose test outputs can be compared sample by sample."""
+        content = repr(tuple(self.test_y.shape)).encode() + self.test_y.numpy().astype("<f8").tobytes()
+        return hashlib.sha256(content).hexdigest()[:20]
 
 
 def balanced_order(labels: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
