@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-PANEL_AXES = ("model", "data", "n_train", "label_noise", "label_noise_over", "standardize", "loss", "dtype")
+PANEL_AXES = ("model", "data", "n_train", "label_noise", "label_noise_over", "targets", "standardize", "loss", "dtype")
 """Axes (with the options of model and data) whose values are drawn in figures of their own."""
 
 LINE_AXES = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -30,7 +31,7 @@ def load_runs(results_dir: Path, name: str) -> pd.DataFrame:
     Raises:
         UnreadableTable: naming the file.
     """
-    return _read(results_dir / name / "runs")
+    return _all_parts(results_dir / name / "runs")
 
 
 def curve_rows(results_dir: Path, name: str) -> pd.DataFrame:
@@ -43,20 +44,50 @@ def curve_rows(results_dir: Path, name: str) -> pd.DataFrame:
         UnreadableTable: naming the file.
     """
     runs = load_runs(results_dir, name)
-    curves = _read(results_dir / name / "curves")
+    curves = _all_parts(results_dir / name / "curves")
     axes = [c for c in axis_columns(runs) if runs[c].notna().any()]
     kept = ["run_id", "status", *SEEDS, *axes, "epochs", "interpolation_width"]
     return curves.merge(runs[kept], on="run_id", validate="many_to_one")
 
 
-def _read(folder: Path) -> pd.DataFrame:
+def _all_parts(folder: Path) -> pd.DataFrame:
     """All parts of a folder, with the columns of any of them."""
-    tables = []
-    for part in _parts(folder):
-        try:
-            tables.append(pq.ParquetFile(part).read())
-        except (pa.ArrowInvalid, OSError) as error:
-            raise UnreadableTable(f"{part} is not a readable parquet file; move it away") from error
+    tables = [_read(part) for part in _parts(folder)]
     merged = pa.concat_tables([t.replace_schema_metadata() for t in tables], promote_options="permissive")
     frame: pd.DataFrame = merged.to_pandas()
     return frame
+
+
+def load_predictions(results_dir: Path, name: str) -> pd.DataFrame:
+    """Test outputs of one table: ``run_id``, ``targets_id`` and ``predicted``, a flat array a run; may be empty.
+
+    Outputs count where the row of their run is there, in the part of the same name.
+
+    Raises:
+        UnreadableTable: naming the file.
+    """
+    frames = [pd.DataFrame(columns=["run_id", "targets_id", "outputs"])]
+    for part in _parts(results_dir / name / "predictions"):
+        rows = results_dir / name / "runs" / part.name
+        if rows.is_file():
+            frame = _read(part).to_pandas()
+            frames.append(frame[frame["run_id"].isin(_read(rows, ["run_id"])["run_id"].to_pylist())])
+    merged = pd.concat(frames[1:] or frames, ignore_index=True).drop_duplicates("run_id")
+    return merged.rename(columns={"outputs": "predicted"})  # runs has a column of the name outputs, their number
+
+
+def load_targets(results_dir: Path, name: str) -> dict[str, np.ndarray]:
+    """Clean test targets of one table by their ``targets_id``, flat as the outputs are.
+
+    Raises:
+        UnreadableTable: naming the file.
+    """
+    tables = [_read(part).to_pandas() for part in _parts(results_dir / name / "targets")]
+    return {row.targets_id: row.targets for table in tables for row in table.itertuples()}
+
+
+def _read(part: Path, columns: list[str] | None = None) -> pa.Table:
+    try:
+        return pq.ParquetFile(part).read(columns)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UnreadableTable(f"{part} is not a readable parquet file; move it away") from error

@@ -51,6 +51,22 @@ class RunConfig:
         choices=("other", "all"),
     )
     data_seed: int = _axis(int, 0, "seed of split, noise and teacher", "data.seed", low=0, high=2**63 - 1)
+    test_seed: int | None = _axis(
+        int,
+        None,
+        "draws the test set (of a teacher also the direction); null: data.seed",
+        "data.test_seed",
+        low=0,
+        high=2**63 - 1,
+        nullable=True,
+    )
+    targets: str = _axis(
+        str,
+        "given",
+        "targets of the set, or those of the best linear model of the inputs",
+        "data.targets",
+        choices=("given", "linear"),
+    )
     standardize: str = _axis(
         str,
         "none",
@@ -130,8 +146,18 @@ class RunConfig:
         """Everything that the tensors of the run's problem depend on."""
         return (
             self.data, self.n_train, self.n_test, self.label_noise, self.label_noise_over, self.data_seed,
-            self.standardize, tuple(self.group_options("data").items()),
+            self.test_seed, self.targets, self.standardize, tuple(self.group_options("data").items()),
         )  # fmt: skip
+
+    @property
+    def test_set_seed(self) -> int:
+        """The seed that draws the test set."""
+        return self.data_seed if self.test_seed is None else self.test_seed
+
+    @property
+    def classification(self) -> bool:
+        """Whether targets are classes: those of the data set, not their linear fit."""
+        return bool(self.component("data").classification) and self.targets == "given"
 
     @property
     def inputs_key(self) -> tuple[Any, ...]:
@@ -195,6 +221,7 @@ SETTINGS = (
     Axis("n_jobs", int, "auto", "worker processes", "processes", low=1, words=("auto",)),
     Axis("measure.name", str, "basic", "what is measured (choose by measure=...)", choices=("basic", "full")),
     Axis("measure.memory", float, 0.5, "one run's matrices may take so much; beyond, estimates serve", "GB", low=0),
+    Axis("measure.predictions", bool, False, "also write the test outputs of every run (docs/decomposition.md)"),
     Axis("data.root", str, None, "folder searched first for the data set's files", nullable=True),
     Axis("data.download", bool, False, "allow downloading absent data"),
 )  # fmt: skip
@@ -213,6 +240,7 @@ class Settings:
     n_jobs: int | str = "auto"
     measure_name: str = "basic"
     measure_memory: float = 0.5
+    measure_predictions: bool = False
     data_root: str | None = None
     data_download: bool = False
 
@@ -294,6 +322,8 @@ def resolve(config: Mapping[str, Any], origin: OriginOf = lambda key: "") -> Run
             values[field_name] = axis.check(raw, origin)
     for group in registry.ROOMS:
         registry.get(group, values[group]).canonical(options)
+    if values["test_seed"] == values["data_seed"]:
+        values["test_seed"] = None
 
     optimizer = registry.get("optimizer", values["optimizer"])
     if optimizer.closed_form:
@@ -318,8 +348,9 @@ def resolve(config: Mapping[str, Any], origin: OriginOf = lambda key: "") -> Run
     for group in registry.ROOMS:
         if values[group] is not None:
             registry.get(group, values[group]).check(run, origin)
-    if run.loss == "cross_entropy" and not run.component("data").classification:
-        raise ConfigError("loss", run.loss, f"data={run.data} has real targets; use loss=mse", origin("loss"))
+    if run.loss == "cross_entropy" and not run.classification:
+        real = f"data={run.data}" if run.targets == "given" else f"data.targets={run.targets}"
+        raise ConfigError("loss", run.loss, f"{real} has real targets; use loss=mse", origin("loss"))
     solver = choose(run, run.solver, origin)
     return run.replace(solver=solver, dtype=run.dtype if solver == "iterative" else "float64")
 

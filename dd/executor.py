@@ -40,6 +40,7 @@ def solve_and_store(pack: Pack, settings: Settings, on_run: Callable[[Row], None
             metadata={
                 "environment": environment(), "settings": vars(settings), "runs": [run_axes(r) for r in done.runs]
             },
+            predictions=solved.predictions,
         )  # fmt: skip
 
     try:

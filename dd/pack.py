@@ -181,15 +181,19 @@ def plan(runs: Iterable[RunConfig], limits: Limits = ON_CPU, measure: Measure | 
 
     Runs on the same data share a pack within ``limits``: first those that read the same features (same model and
     seed), widest first, those with the same design matrix one after the other, so that its decomposition is computed
-    once. A run's numbers do not depend on the grouping.
+    once. Data whose runs fit in whole join the pack of the data before them: a sweep over thousands of training sets
+    would else write thousands of files. A run's numbers do not depend on the grouping.
     """
     groups: dict[Hashable, dict[Hashable, dict[Hashable, list[RunConfig]]]] = {}
     for run in runs:
         same_data = groups.setdefault(run.data_key, {})
         same_data.setdefault(run.inputs_key, {}).setdefault(run.feature_key, []).append(run)
     packs: list[Pack] = []
+    filling = _Filling(limits, measure)
     for same_data in groups.values():
-        filling = _Filling(limits, measure)
+        whole = [run for same_inputs in same_data.values() for members in same_inputs.values() for run in members]
+        if filling.runs and not filling.has_room_for_all(whole):
+            packs.append(filling.close())
         for same_inputs in same_data.values():
             for members in sorted(same_inputs.values(), key=lambda m: -Pack(tuple(m), measure).seconds):
                 # a decomposition that runs share is worth a longer pack
@@ -202,8 +206,8 @@ def plan(runs: Iterable[RunConfig], limits: Limits = ON_CPU, measure: Measure | 
                     filling.add(run)
                 if filling.seconds >= limits.seconds:
                     packs.append(filling.close())
-        if filling.runs:
-            packs.append(filling.close())
+    if filling.runs:
+        packs.append(filling.close())
     return sorted(packs, key=lambda pack: -pack.seconds)
 
 
@@ -227,6 +231,14 @@ class _Filling:
         if self._bytes + own > self.limits.bytes:
             self._bytes = estimated_bytes(self.runs, self.measure)  # the bound is loose where inputs are shared
         return self._bytes + own <= self.limits.bytes
+
+    def has_room_for_all(self, runs: Sequence[RunConfig]) -> bool:
+        """Whether all of some runs fit in, by number, seconds and memory."""
+        if len(self.runs) + len(runs) > self.limits.runs:
+            return False
+        if self.seconds + Pack(tuple(runs), self.measure).seconds > self.limits.seconds:
+            return False
+        return estimated_bytes([*self.runs, *runs], self.measure) <= self.limits.bytes
 
     def add(self, run: RunConfig) -> None:
         if run.feature_key not in self._shared:

@@ -104,7 +104,7 @@ def train(
     runs, settings = compose_jobs([*own, *overrides])
     distinct = list({run.run_id: run for run in runs}.values())
     for run in distinct:
-        if run.label_noise or run.data_seed or run.data != "tensors":
+        if run.label_noise or run.data_seed or run.test_seed or run.targets != "given" or run.data != "tensors":
             raise ConfigError("data", run.data, "dd.train has its data from x and y: leave data.* out, presets' too")
         if run.loss == "cross_entropy" and not problem.classification:
             raise ConfigError("loss", run.loss, "y has real targets; give integer classes, or use loss=mse")

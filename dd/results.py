@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from dd.config import core_axes
 from dd.errors import StoreError
+from dd.predictions import PREDICTIONS_SCHEMA, Prediction, predictions_table, targets_tables
 from dd.registry import option_axes
 
 TYPES = {int: pa.int64(), float: pa.float64(), str: pa.string(), bool: pa.bool_()}
@@ -79,6 +80,8 @@ class Store:
         self.folder = Path(results_dir) / name
         self.runs = self.folder / "runs"
         self.curves = self.folder / "curves"
+        self.predictions = self.folder / "predictions"
+        self.targets = self.folder / "targets"
 
     def open(self) -> None:
         """Make the folders and try to write.
@@ -135,12 +138,13 @@ class Store:
             raise
 
     def check(self) -> None:
-        """Make sure that every part of both tables can be read.
+        """Make sure that every part of every table can be read.
 
         Raises:
             StoreError: naming the first that cannot.
         """
-        for part in [*self.parts(), *sorted(self.curves.glob("*.parquet"))]:
+        others = (self.curves, self.predictions, self.targets)
+        for part in [*self.parts(), *(part for folder in others for part in sorted(folder.glob("*.parquet")))]:
             try:
                 pq.read_metadata(part)
             except (pa.ArrowInvalid, OSError, EOFError) as error:
@@ -150,11 +154,23 @@ class Store:
                     "away, its runs will be computed again"
                 ) from error
 
-    def finished(self, measure: str) -> set[str]:
-        """``run_id`` of every run that has not failed and has been measured, with ``basic`` or ``full``."""
+    def finished(self, measure: str, *, predictions: bool = False) -> set[str]:
+        """``run_id`` of every run that has not failed and has been measured, with ``basic`` or ``full``.
+
+        Args:
+            measure: what the run must have been measured with.
+            predictions: whether its test outputs must be there too.
+        """
         table = self.read(["run_id", "status", "measure"])
         rows = zip(*(table[name].to_pylist() for name in table.column_names), strict=True)
-        return {i for i, status, measured in rows if status != "failed" and (measure == "basic" or measured == measure)}
+        done = {i for i, status, measured in rows if status != "failed" and (measure == "basic" or measured == measure)}
+        return done & self._predicted() if predictions else done
+
+    def _predicted(self) -> set[str]:
+        """``run_id`` of every run with test outputs; those of a part whose rows were never written do not count."""
+        schema = pa.schema([PREDICTIONS_SCHEMA.field("run_id")])
+        parts = [self.predictions / part.name for part in self.parts()]
+        return {run_id for part in parts if part.exists() for run_id in _read_part(part, schema)["run_id"].to_pylist()}
 
     def finished_since(self, start: datetime, run_ids: set[str]) -> int:
         """How many of some runs have been finished after a moment."""
@@ -169,10 +185,11 @@ class Store:
         curves: Sequence[Mapping[str, Any]],
         provenance: Mapping[str, Any],
         metadata: Mapping[str, Any],
+        predictions: Sequence[Prediction] = (),
     ) -> Path:
-        """Write a pack's rows and curves, each as one part that appears whole or not at all.
+        """Write a pack's rows, curves and test outputs, each as one part that appears whole or not at all.
 
-        Curves come first: a run counts as finished once its row is there.
+        Rows come last: a run counts as finished once its row is there.
 
         Args:
             pack_id: names the parts.
@@ -180,6 +197,7 @@ class Store:
             curves: one mapping a logged step.
             provenance: columns that all rows share.
             metadata: goes into the file's footer as JSON under the key ``dd``.
+            predictions: test outputs; their targets are written once a test set.
 
         Returns:
             Path of the part of ``runs``.
@@ -189,6 +207,14 @@ class Store:
         """
         stamped = [{"name": self.name, "finished_at": datetime.now(UTC), **provenance, **row} for row in rows]
         footer = {b"dd": json.dumps(metadata, sort_keys=True, default=str).encode()}
+        if predictions:
+            for targets_id, targets in targets_tables(predictions).items():
+                path = self.targets / f"{targets_id}.parquet"
+                if not path.exists():
+                    _write(path, targets)
+            _write(self.predictions / f"{pack_id}.parquet", predictions_table(predictions))
+        else:  # outputs of rows that are about to be replaced
+            (self.predictions / f"{pack_id}.parquet").unlink(missing_ok=True)
         if curves:
             _write(self.curves / f"{pack_id}.parquet", _table(curves, CURVES_SCHEMA))
         part = self.runs / f"{pack_id}.parquet"
@@ -196,7 +222,7 @@ class Store:
         return part
 
     def retire(self) -> None:
-        """Take superseded rows (after ``force``, or a retried failure) and their curves out of their parts.
+        """Take superseded rows (after ``force``, or a retried failure) with curves and test outputs out of their parts.
 
         New rows are whole on disk before old ones go. One process at a time does this, and rows are told by part and
         run, so parts that another process adds meanwhile are left alone.
@@ -216,6 +242,7 @@ class Store:
                 position += len(ids)
                 if gone:
                     _without(self.curves / part.name, gone)
+                    _without(self.predictions / part.name, gone)
                     _without(part, gone)
 
 
@@ -304,6 +331,7 @@ def _write(path: Path, table: pa.Table) -> None:
     """Write under a name that no reader picks up, then rename."""
     temporary = path.with_name(f"_{path.name}.{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(exist_ok=True)
         pq.write_table(table, temporary, compression="zstd")
         os.replace(temporary, path)
     except OSError as error:

@@ -23,6 +23,7 @@ from dd.measure.outcome import outcome
 from dd.measure.spectrum import Spectrum, spectrum
 from dd.network import Inputs, Network, Parameters, common_inputs
 from dd.pack import Pack, estimated_seconds
+from dd.predictions import Prediction
 from dd.solvers._solution import CurvePoint, Solution
 from dd.solvers.closed_form import Factors, factorize, factorize_batch, least_squares
 from dd.solvers.exact import Group
@@ -36,10 +37,11 @@ SMALL_DESIGN = 1 << 18
 
 @dataclass
 class Solved:
-    """Rows of the ``runs`` and ``curves`` tables of one pack."""
+    """Rows of the ``runs`` and ``curves`` tables of one pack, and test outputs where they are asked for."""
 
     rows: list[Row] = field(default_factory=list)
     curves: list[Row] = field(default_factory=list)
+    predictions: list[Prediction] = field(default_factory=list)
 
 
 @contextmanager
@@ -112,16 +114,20 @@ def solve(pack: Pack, settings: Settings, solved: Solved, on_run: Callable[[Row]
         def report(run: RunConfig, job: Job | None) -> None:
             row: Row | None = None
             curve: list[CurvePoint] = []
+            predictions: list[Prediction] = []
             with _timed(context, run):
                 try:
                     if job and run not in context.errors:
+                        predictions = [predict(job)] if settings.measure_predictions else []
                         row, curve = _measured(job, context.measure)
                 except Exception as error:
                     context.errors[run] = error
+                    predictions = []
                 row = row or failed_row(run, context.errors[run])
             row["seconds"] = context.seconds[run]
             solved.rows.append(row)
             solved.curves.extend(_curve_rows(run, curve))
+            solved.predictions.extend(predictions)
             on_run(row)
 
         jobs = []
@@ -388,6 +394,16 @@ def _train_group(jobs: list[Job]) -> Exception | None:
     except Exception as error:
         return error.with_traceback(None) if isinstance(error, MemoryError) else error
     return None
+
+
+def predict(job: Job) -> Prediction:
+    """Outputs of a solved run on its test set, computed in float64."""
+    network, solution = job.network, job.solution
+    assert solution is not None
+    buffers = {k: v[None].double() for k, v in solution.buffers.items()}
+    outputs = network.outputs(_exact(network, solution.theta[None]), network.exact_test.inputs, buffers)[0]
+    problem = network.problem
+    return Prediction(job.run.run_id, outputs.float().cpu().numpy(), problem.targets_id, problem.test_y.numpy())
 
 
 def _measured(job: Job, measure: Measure) -> tuple[Row, list[CurvePoint]]:

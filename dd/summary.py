@@ -15,7 +15,7 @@ MINIMUM_RATIO = 1.1
 GROUP_LIMIT = 24
 """Lines of the table at most."""
 
-SEEDS = ("seed", "data_seed")
+SEEDS = ("seed", "data_seed", "test_seed")
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,7 @@ def run_sweep(runs: Sequence[RunConfig], settings: Settings, command: str = "") 
     store = Store(settings.results_dir, settings.name)
     store.open()
     store.check()
-    had = set() if settings.force else store.finished(settings.measure_name)
+    had = set() if settings.force else store.finished(settings.measure_name, predictions=settings.measure_predictions)
     todo = [run for run_id, run in distinct.items() if run_id not in had]
     notes = []
     if duplicates := len(runs) - len(distinct):

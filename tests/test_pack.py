@@ -47,6 +47,22 @@ def test_most_work_comes_first_and_small_runs_share_files() -> None:
     assert max(len(pack.runs) for pack in plan(RUNS * 1, Limits(4, 1e9, 1 << 40))) == 4
 
 
+def test_small_data_share_a_pack_whole_and_large_ones_do_not() -> None:
+    base = run_of("model=linear", "data=linear_teacher", "optimizer=min_norm", "width=10", "data.n_train=20")
+    many = [base.replace(data_seed=d, width=w) for d in range(100) for w in (5, 10)]
+    packs = plan(many)
+    seconds = sum(estimated_seconds(run) for run in many)
+    assert len(packs) <= seconds / ON_CPU.seconds + 1
+    assert {run for pack in packs for run in pack.runs} == set(many)
+    for limits in (Limits(7, 1e9, 1 << 40), Limits(1000, 1e9, 3 * estimated_bytes(many[:2]))):
+        packs = plan(many, limits)
+        assert 1 < len(packs) < 100
+        assert all(len(pack.runs) % 2 == 0 for pack in packs), "no data set is torn apart"
+        assert all(pack.bytes <= limits.bytes for pack in packs)
+    large = [BASE.replace(data_seed=d, width=w) for d in range(3) for w in (500, 1000, 2000)]
+    assert all(len({run.data_seed for run in pack.runs}) == 1 for pack in plan(large))
+
+
 def test_a_pack_that_would_not_fit_is_split() -> None:
     whole = plan(RUNS, ON_GPU)
     assert len(whole) == 1

@@ -76,13 +76,13 @@ class Dataset(Component):
 
     def check(self, run: RunConfig, origin: OriginOf) -> None:
         """Refuse sizes that the set does not have, and label noise on real targets."""
-        if not self.classification and run.label_noise > 0:
-            raise ConfigError(
-                "data.label_noise",
-                run.label_noise,
-                f"data={run.data} has real targets; use data.noise",
-                origin("data.label_noise"),
-            )
+        if not run.classification and run.label_noise > 0:
+            if self.classification:
+                allowed = f"data.targets={run.targets} has real targets without noise; use 0"
+            else:
+                noise = "; use data.noise" if any(axis.key == "noise" for axis in self.options) else ""
+                allowed = f"data={run.data} has real targets{noise}"
+            raise ConfigError("data.label_noise", run.label_noise, allowed, origin("data.label_noise"))
         if self.train_samples is None:
             return
         if self.test_samples is None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -47,6 +49,12 @@ class Problem:
         """Number of classes or real targets."""
         return self.train_y.shape[1]
 
+    @cached_property
+    def targets_id(self) -> str:
+        """Hash of the test targets: the same for runs whose test outputs can be compared sample by sample."""
+        content = repr(tuple(self.test_y.shape)).encode() + self.test_y.numpy().astype("<f8").tobytes()
+        return hashlib.sha256(content).hexdigest()[:20]
+
 
 def balanced_order(labels: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
     """Order samples so that every prefix is as class-balanced as the classes allow.
@@ -68,7 +76,7 @@ def balanced_order(labels: NDArray[np.int64], generator: np.random.Generator) ->
 
 
 def split(
-    labels: NDArray[np.generic], n_train: int, n_test: int, seed: int
+    labels: NDArray[np.generic], n_train: int, n_test: int, seed: int, test_seed: int | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Cut one pool into disjoint, class-balanced training and test samples.
 
@@ -80,19 +88,39 @@ def split(
         n_train: training samples.
         n_test: test samples.
         seed: ``data.seed``.
+        test_seed: ``data.test_seed``; ``seed`` where None.
 
     Returns:
         Indices of the training and of the test samples.
     """
-    generator = stream(seed, "data.split")
-    if labels.ndim > 1:
-        order = generator.permutation(len(labels))
-        return order[n_test : n_test + n_train], order[:n_test]
-    classes = labels.astype(np.int64)
-    test = balanced_order(classes, generator)[:n_test]
-    rest = np.setdiff1d(np.arange(len(classes)), test)
-    train = rest[balanced_order(classes[rest], stream(seed, "data.split.train"))[:n_train]]
+    test = _order(labels, stream(seed if test_seed is None else test_seed, "data.split"))[:n_test]
+    rest = np.setdiff1d(np.arange(len(labels)), test)
+    train = rest[_order(labels[rest], stream(seed, "data.split.train"))[:n_train]]
     return train, test
+
+
+def _order(labels: NDArray[np.generic], generator: np.random.Generator) -> NDArray[np.int64]:
+    """Random order of samples: of classes every prefix is balanced."""
+    if labels.ndim > 1:
+        return generator.permutation(len(labels))
+    return balanced_order(labels.astype(np.int64), generator)
+
+
+def linear_targets(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What the best linear model of the inputs, without intercept, makes of the targets.
+
+    The third ablation of Schaeffer et al. (arXiv 2303.14151, "no residuals in the ideal fit"): nothing is left that
+    the model could not express.
+
+    Args:
+        x: inputs, [samples, inputs].
+        y: targets, [samples, outputs].
+
+    Returns:
+        x · B with the least-squares solution B of least norm, [samples, outputs].
+    """
+    fit: NDArray[np.float64] = x @ np.linalg.lstsq(x, y, rcond=None)[0]
+    return fit
 
 
 def noisy_labels(labels: NDArray[np.int64], classes: int, share: float, over: str, seed: int) -> NDArray[np.int64]:
@@ -186,11 +214,11 @@ def _build(run: RunConfig, settings: Settings) -> Problem:
         if wanted > held:
             raise ConfigError(key, wanted, f"must be <= {held} (the files of data={run.data} in {pool.source})")
     if pool.test_x is None or pool.test_y is None:
-        train, test = split(pool.y, run.n_train, run.n_test, run.data_seed)
+        train, test = split(pool.y, run.n_train, run.n_test, run.data_seed, run.test_seed)
         train_x, train_y, test_x, test_y = pool.x[train], pool.y[train], pool.x[test], pool.y[test]
     elif dataset.classification:
         train, _ = split(pool.y, run.n_train, 0, run.data_seed)
-        test, _ = split(pool.test_y, run.n_test, 0, run.data_seed)
+        test, _ = split(pool.test_y, run.n_test, 0, run.test_set_seed)
         train_x, train_y, test_x, test_y = pool.x[train], pool.y[train], pool.test_x[test], pool.test_y[test]
     else:
         train_x, train_y, test_x, test_y = pool.x, pool.y, pool.test_x, pool.test_y
@@ -201,6 +229,9 @@ def _build(run: RunConfig, settings: Settings) -> Problem:
         )
         train_y, test_y = classes[noisy], classes[test_y.astype(np.int64)]
     train_x, test_x = standardize(train_x * pool.scale, test_x * pool.scale, run.standardize)
+    if run.targets == "linear":
+        fitted = linear_targets(np.concatenate([train_x, test_x]), np.concatenate([train_y, test_y]))
+        train_y, test_y = fitted[: run.n_train], fitted[run.n_train :]
     tensors = [torch.from_numpy(np.ascontiguousarray(a, dtype=np.float64)) for a in (train_x, train_y, test_x, test_y)]
     x, y, tx, ty = tensors
-    return Problem(x, y, tx, ty, dataset.classification, pool.source, pool.sha256)
+    return Problem(x, y, tx, ty, run.classification, pool.source, pool.sha256)

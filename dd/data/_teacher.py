@@ -24,7 +24,8 @@ class Teacher(Dataset):
     """Base of the teachers: y = f(x) + noise for training, y = f(x) for testing, so the test loss is the excess risk.
 
     Separate streams draw direction, training inputs, noise and test inputs; samples are drawn one after the other,
-    so training sets of growing size are nested.
+    so training sets of growing size are nested. With ``data.test_seed`` the problem, direction and test inputs, stays
+    as it is while ``data.seed`` redraws training inputs and noise.
     """
 
     classification = False
@@ -39,9 +40,9 @@ class Teacher(Dataset):
     def target(self, x: NDArray[np.float64], direction: NDArray[np.float64], run: RunConfig) -> NDArray[np.float64]:
         """Noise-free target [samples] of inputs [samples, dim], given a unit vector [dim]."""
 
-    def _draw_inputs(self, run: RunConfig, name: str, samples: int) -> NDArray[np.float64]:
+    def _draw_inputs(self, run: RunConfig, seed: int, name: str, samples: int) -> NDArray[np.float64]:
         options = run.group_options("data")
-        x = stream(run.data_seed, name).standard_normal((samples, options["dim"]))
+        x = stream(seed, name).standard_normal((samples, options["dim"]))
         if options["inputs"] == "sphere":
             x *= np.sqrt(options["dim"]) / np.linalg.norm(x, axis=1, keepdims=True)
         return x
@@ -49,10 +50,10 @@ class Teacher(Dataset):
     def pool(self, run: RunConfig, settings: Settings) -> Pool:
         """Draw inputs and targets."""
         options = run.group_options("data")
-        direction = stream(run.data_seed, "teacher.direction").standard_normal(options["dim"])
+        direction = stream(run.test_set_seed, "teacher.direction").standard_normal(options["dim"])
         direction /= np.linalg.norm(direction)
-        x = self._draw_inputs(run, "teacher.train", run.n_train)
-        test_x = self._draw_inputs(run, "teacher.test", run.n_test)
+        x = self._draw_inputs(run, run.data_seed, "teacher.train", run.n_train)
+        test_x = self._draw_inputs(run, run.test_set_seed, "teacher.test", run.n_test)
         noise = options["noise"] * stream(run.data_seed, "teacher.noise").standard_normal(run.n_train)
         y = (self.target(x, direction, run) + noise)[:, None]
         test_y = self.target(test_x, direction, run)[:, None]

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import importlib.util
-from pathlib import Path
 
 import numpy as np
 
 from dd.config import RunConfig, Settings
 from dd.data._base import Dataset, Pool
-from dd.errors import DataNotFoundError
-
-FILE = Path("datasets", "data", "digits.csv.gz")
+from dd.data._scikit_learn import bundled_table
 
 
 class Digits(Dataset):
@@ -26,13 +21,8 @@ class Digits(Dataset):
         return 64
 
     def pool(self, run: RunConfig, settings: Settings) -> Pool:
-        """Read the file directly: importing scikit-learn costs more than a short run."""
-        spec = importlib.util.find_spec("sklearn")
-        if spec is None or not spec.submodule_search_locations:
-            raise DataNotFoundError("data", "digits", "needs scikit-learn: pip install scikit-learn")
-        path = Path(spec.submodule_search_locations[0]) / FILE
-        with gzip.open(path, "rt") as file:
-            table = np.loadtxt(file, delimiter=",")
+        """Read the table, pixels first, the digit last."""
+        table = bundled_table("digits", "digits.csv.gz", delimiter=",")
         x = np.ascontiguousarray(table[:, :-1])
         return Pool(
             x=x,

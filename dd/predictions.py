@@ -1,0 +1,87 @@
+"""What runs say about the test set: the tables ``predictions`` and ``targets``.
+
+Arrow arrays are made from buffers: pyarrow's own conversion of Python values imports pandas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+PREDICTIONS_SCHEMA = pa.schema(
+    [("run_id", pa.string()), ("targets_id", pa.string()), ("outputs", pa.list_(pa.float32()))]
+)
+"""Schema of ``predictions``: one row a run."""
+
+TARGETS_SCHEMA = pa.schema(
+    [("targets_id", pa.string()), ("n_test", pa.int64()), ("outputs", pa.int64()), ("targets", pa.list_(pa.float64()))]
+)
+"""Schema of ``targets``: one row, and one part, a test set."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Test outputs of one run.
+
+    Attributes:
+        run_id: the run.
+        outputs: [n_test, outputs], float32.
+        targets_id: digest of the targets (``Problem.targets_id``).
+        targets: what the outputs should be, without noise, [n_test, outputs], float64.
+    """
+
+    run_id: str
+    outputs: NDArray[np.float32]
+    targets_id: str
+    targets: NDArray[np.float64]
+
+
+def predictions_table(predictions: Sequence[Prediction]) -> pa.Table:
+    """Rows of ``predictions``; outputs are flattened sample by sample."""
+    columns = [
+        _strings([p.run_id for p in predictions]),
+        _strings([p.targets_id for p in predictions]),
+        _lists([p.outputs for p in predictions], pa.float32()),
+    ]
+    return pa.Table.from_arrays(columns, schema=PREDICTIONS_SCHEMA)
+
+
+def targets_tables(predictions: Sequence[Prediction]) -> dict[str, pa.Table]:
+    """The row of ``targets`` of each distinct test set, by its ``targets_id``."""
+    distinct = {p.targets_id: p.targets for p in predictions}
+    return {
+        targets_id: pa.Table.from_arrays(
+            [
+                _strings([targets_id]),
+                *(_numbers(np.array([size]), pa.int64()) for size in targets.shape),
+                _lists([targets], pa.float64()),
+            ],
+            schema=TARGETS_SCHEMA,
+        )
+        for targets_id, targets in distinct.items()
+    }
+
+
+def _numbers(values: NDArray[np.generic], kind: pa.DataType) -> pa.Array:
+    """A column of numbers that have the type's size already."""
+    return pa.Array.from_buffers(kind, values.size, [None, pa.py_buffer(np.ascontiguousarray(values).tobytes())])
+
+
+def _lists(rows: Sequence[NDArray[np.generic]], kind: pa.DataType) -> pa.Array:
+    """A column of lists, one flattened array a row."""
+    values = _numbers(np.concatenate([row.ravel() for row in rows]), kind)
+    return pa.ListArray.from_arrays(_numbers(_offsets([row.size for row in rows]), pa.int32()), values)
+
+
+def _strings(values: Sequence[str]) -> pa.Array:
+    encoded = [value.encode() for value in values]
+    offsets = pa.py_buffer(_offsets([len(value) for value in encoded]).tobytes())
+    return pa.StringArray.from_buffers(len(values), offsets, pa.py_buffer(b"".join(encoded)))
+
+
+def _offsets(sizes: Sequence[int]) -> NDArray[np.int32]:
+    return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
