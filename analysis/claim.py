@@ -43,7 +43,7 @@ class Verdict:
     Attributes:
         family: the problem in words, for example ``random_features on digits, n = 200, noisy labels``.
         conditions: rows of :func:`analysis.conditions.conditions` that were judged.
-        statistics: ``statistic``, ``value``, ``low``, ``high`` (95 % intervals).
+        statistics: ``name``, ``value``, ``low``, ``high`` (95 % intervals).
         factors: ``factor``, ``levels``, ``explained`` (share of what the train loss leaves of the height) with ``low``
             and ``high``, ``l50_spread`` (decades between the L50 of its levels).
         violators: conditions on the wrong side, worst first, with ``side`` and ``distance`` in decades.
@@ -99,7 +99,7 @@ def _one_sided(family: str, found: pd.DataFrame) -> Verdict:
     else:
         text += "."
     none = found.iloc[:0].assign(side="", distance=0.0)
-    statistics = pd.DataFrame(columns=["statistic", "value", "low", "high"])
+    statistics = pd.DataFrame(columns=["name", "value", "low", "high"])
     factors = pd.DataFrame(columns=["factor", "levels", "explained", "low", "high", "l50_spread"])
     return Verdict(family, found, statistics, factors, none, np.nan, np.nan, text)
 
@@ -153,7 +153,7 @@ def _judge(family: str, found: pd.DataFrame, dropped: int, resamples: int) -> Ve
     )  # fmt: skip
     factors = _factors(found, x, height, peaked, clusters, resamples)
     violators = _violators(found, x, height, level)
-    statistics = pd.DataFrame([{"statistic": name} | vars(estimate) for name, estimate in rows.items()])
+    statistics = pd.DataFrame([{"name": name} | vars(estimate) for name, estimate in rows.items()])
     floor = float(found["floor"].median())
     text = [
         words.counts(len(found), int(peaked.sum()), dropped),

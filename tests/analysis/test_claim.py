@@ -40,7 +40,7 @@ def by_loss(x: np.ndarray, optimizer: np.ndarray, rng: np.random.Generator) -> n
 
 
 def statistic(verdict: claim.Verdict, name: str) -> Estimate:
-    row = verdict.statistics.set_index("statistic").loc[name]
+    row = verdict.statistics.set_index("name").loc[name]
     return Estimate(row["value"], row["low"], row["high"])
 
 
