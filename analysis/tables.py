@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -28,12 +31,52 @@ def load_runs(results_dir: Path, name: str) -> pd.DataFrame:
     Raises:
         UnreadableTable: naming the file.
     """
-    tables = []
+    return _load(results_dir / name / "runs", None)
+
+
+def load_curves(results_dir: Path, name: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """Logged steps of one table's runs; empty where none were logged.
+
+    Raises:
+        UnreadableTable: naming the file.
+    """
+    return _load(results_dir / name / "curves", columns)
+
+
+def curve_rows(results_dir: Path, name: str) -> pd.DataFrame:
+    """Logged steps of one table with the columns of their runs beside them; what both have is the step's.
+
+    Raises:
+        UnreadableTable: naming the file.
+    """
+    curves = load_curves(results_dir, name)
+    if curves.empty:
+        return curves
+    runs = load_runs(results_dir, name).drop_duplicates("run_id", keep="last")
+    kept = ["run_id", *(c for c in runs if c not in curves and runs[c].notna().any())]
+    return curves.drop_duplicates(["run_id", "step"], keep="last").merge(runs[kept], on="run_id")
+
+
+def environments(results_dir: Path, name: str) -> list[dict[str, Any]]:
+    """What one table's parts were computed with, each environment once: packages, Python, platform, processor."""
+    found = []
     for part in _parts(results_dir / name / "runs"):
+        footer = (pq.read_metadata(part).metadata or {}).get(b"dd")
+        environment = json.loads(footer)["environment"] if footer else {}
+        if environment and environment not in found:
+            found.append(environment)
+    return found
+
+
+def _load(folder: Path, columns: Sequence[str] | None) -> pd.DataFrame:
+    tables = []
+    for part in _parts(folder):
         try:
-            tables.append(pq.ParquetFile(part).read())
+            tables.append(pq.ParquetFile(part).read(columns))
         except (pa.ArrowInvalid, OSError) as error:
             raise UnreadableTable(f"{part} is not a readable parquet file; move it away") from error
+    if not tables:
+        return pd.DataFrame()
     merged = pa.concat_tables([t.replace_schema_metadata() for t in tables], promote_options="permissive")
     frame: pd.DataFrame = merged.to_pandas()
     return frame

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from analysis import figures
-from analysis.curves import band, split, varying_axes
+from analysis.curves import LINE_AXES, PANEL_AXES, band, split, varying_axes
 from analysis.tables import load_runs, table_names
 from dd.results import Store
 from tests.helpers import run_of, solve_rows
@@ -39,7 +39,7 @@ def test_band_is_median_and_quantiles() -> None:
     values = [1, 2, 3, 4, 100, 5, 7, 1e9]
     frame = pd.DataFrame({"width": [10] * 5 + [20] * 3, "status": ["ok"] * 7 + ["diverged"], "x": values})
     got = band(frame, "x")
-    assert got.width.tolist() == [10, 20]
+    assert got.x.tolist() == [10, 20]
     assert got.median.tolist() == [3, 6]
     np.testing.assert_allclose(got.low, [np.quantile([1, 2, 3, 4, 100], 0.1), 5.2])
     np.testing.assert_allclose(got.high, [np.quantile([1, 2, 3, 4, 100], 0.9), 6.8])
@@ -48,8 +48,8 @@ def test_band_is_median_and_quantiles() -> None:
 
 def test_lines_are_what_varies_within_an_optimizer(table: Path) -> None:
     frame = load_runs(table, "small")
-    assert varying_axes(frame, figures.LINE_AXES, ("optimizer_",)) == ["optimizer", "lr"]
-    assert varying_axes(frame, figures.PANEL_AXES, ("model_", "data_")) == []
+    assert varying_axes(frame, LINE_AXES, ("optimizer_",)) == ["optimizer", "lr"]
+    assert varying_axes(frame, PANEL_AXES, ("model_", "data_")) == []
     assert len(list(split(frame, ["optimizer", "lr"]))) == 3
 
 
@@ -88,9 +88,10 @@ def test_frozen_features_have_one_condition_curve(table: Path) -> None:
 def test_every_table_is_drawn_as_png_and_pdf(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert table_names(table) == ["small"]
     assert figures.main(["--results", str(table), "--out", str(tmp_path / "out")]) == 0
-    printed = capsys.readouterr().out.split()
+    first, *printed = capsys.readouterr().out.splitlines()
+    assert first.startswith("small: 1 figure, ")
     assert {Path(p).name for p in printed} == {"small.png", "small.pdf"}
-    for path in map(Path, printed):
+    for path in (Path(p.strip()) for p in printed):
         assert path.stat().st_size > 10_000
     assert (tmp_path / "out/small.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "out/small.pdf").read_bytes().startswith(b"%PDF")
@@ -100,13 +101,13 @@ def test_set_ups_get_figures_of_their_own(rows: list[dict[str, object]], tmp_pat
     frame = pd.DataFrame(rows)
     noisy = frame.assign(label_noise=0.2, test_loss=frame.test_loss * 2)
     written = figures.draw_table(pd.concat([frame, noisy]), "both", tmp_path)
-    assert {p.name for p in written if p.suffix == ".png"} == {"both-label_noise=0.0.png", "both-label_noise=0.2.png"}
+    assert {d.png.name for d in written} == {"both-label_noise=0.0.png", "both-label_noise=0.2.png"}
 
 
 def test_many_lines_are_spread_over_figures(rows: list[dict[str, object]], tmp_path: Path) -> None:
     frame = pd.DataFrame(rows)
     many = pd.concat([frame.assign(batch_size=b) for b in (1, 2, 5, 10)])
-    written = [p.name for p in figures.draw_table(many, "many", tmp_path) if p.suffix == ".png"]
+    written = [d.png.name for d in figures.draw_table(many, "many", tmp_path)]
     assert written == ["many-optimizer=adam.png", "many-optimizer=sgd.png"]
 
 
@@ -122,7 +123,7 @@ def test_options_follow_their_component_and_one_width_is_drawn(rows: list[dict[s
     frame = pd.DataFrame(rows)
     normed = frame.assign(normalization="batch_norm", normalization_eps=1e-5, normalization_affine=True)
     both = pd.concat([frame, normed])
-    assert varying_axes(both, figures.LINE_AXES, ("normalization_",)) == ["optimizer", "lr", "normalization"]
+    assert varying_axes(both, LINE_AXES, ("normalization_",)) == ["optimizer", "lr", "normalization"]
     one = frame[frame.width == WIDTHS[0]]
     figure = figures.draw(one, "t", ["optimizer", "lr"])
     for ax in figure.axes:

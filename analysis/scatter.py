@@ -1,0 +1,260 @@
+"""Scatter figures: peak height against train loss over all conditions, and condition number against steps needed."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from analysis.curves import axes_of
+from analysis.labels import plain, value_text
+from analysis.style import FLOOR, GREY, MARKERS, OKABE_ITO, log_ticks
+
+NAMED = 5
+"""Violators with a number and a name in each panel."""
+
+DECISIONS = ("peak", "undecided", "no peak")
+
+Cell = tuple[str, bool]
+"""A model family, and whether its labels are noisy."""
+
+
+def _looks(names: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Colour and marker of each name; beyond the colours' number the pairs differ."""
+    return {
+        name: (OKABE_ITO[i % len(OKABE_ITO)], MARKERS[(i + i // len(OKABE_ITO)) % len(MARKERS)])
+        for i, name in enumerate(names)
+    }
+
+
+def cells_of(conditions: pd.DataFrame) -> list[Cell]:
+    """Families and label noises that have a condition to draw, clean labels first."""
+    known = conditions.dropna(subset=["train_loss", "prominence"])
+    found = {(str(f), bool(n > 0)) for f, n in zip(known["family"], known["label_noise"], strict=True)}
+    return sorted(found)
+
+
+def draw_summary(
+    conditions: pd.DataFrame,
+    half: Mapping[Cell, float] | None = None,
+    violators: pd.DataFrame | None = None,
+) -> Figure:
+    """Draw peak height against train loss at the threshold: a mark a condition, a panel a family with or without noise.
+
+    Args:
+        conditions: one row a condition, with ``family``, ``label_noise``, ``factor``, ``train_loss`` at the threshold,
+            ``prominence`` (natural logarithm), ``decision`` and ``condition``; rows that lack a number are left out.
+        half: train loss at which half of a panel's conditions have a peak: its vertical line.
+        violators: rows of ``conditions``, most striking first: they are ringed, and the first few named.
+
+    Raises:
+        ValueError: no condition has both numbers.
+    """
+    cells = cells_of(conditions)
+    if not cells:
+        raise ValueError("no condition has both a train loss at the threshold and a prominence")
+    columns = min(2, len(cells))
+    lines = (len(cells) + columns - 1) // columns
+    rings = {cell: _within(violators, cell) for cell in cells}
+    keys = [max(len(rings[c].head(NAMED)) for c in cells[i : i + columns]) for i in range(0, len(cells), columns)]
+    # below each line of panels lies the key to its ringed marks
+    ratios = [part for n in keys for part in (2.7, 0.05 + 0.25 * n)]
+    figure = plt.figure(figsize=(7.0, 0.9 + sum(ratios)))
+    grid = figure.add_gridspec(2 * lines, columns, height_ratios=ratios)
+    looks = _looks(sorted(conditions["factor"].astype(str).unique()))
+    first: Axes | None = None
+    for i, cell in enumerate(cells):
+        line, column = divmod(i, columns)
+        ax = figure.add_subplot(grid[2 * line, column], sharex=first, sharey=first)
+        first = first or ax
+        _draw_cell(ax, _within(conditions, cell), looks, (half or {}).get(cell))
+        ax.set_title(f"{value_text(cell[0])}, {'noisy' if cell[1] else 'clean'} labels")
+        if column == 0:
+            ax.set_ylabel("peak height (prominence, ln)")
+        ax.set_xlabel("train loss at the threshold")
+        key = figure.add_subplot(grid[2 * line + 1, column])
+        key.axis("off")
+        _name(ax, key, rings[cell])
+    assert first is not None
+    first.set_xscale("log")
+    known = conditions.dropna(subset=["train_loss", "prominence"])["train_loss"].clip(lower=FLOOR)
+    span = max((known.max() / known.min()) ** 0.05, 1.2)
+    first.set_xlim(known.min() / span, known.max() * span)
+    log_ticks(first.xaxis, *first.get_xlim(), most=6)
+    figure.legend(handles=_legend(conditions, looks, half, violators), loc="outside lower center", ncols=4)
+    return figure
+
+
+def _within(conditions: pd.DataFrame | None, cell: Cell) -> pd.DataFrame:
+    if conditions is None:
+        return pd.DataFrame()
+    known = conditions.dropna(subset=["train_loss", "prominence"])
+    return known[(known["family"] == cell[0]) & ((known["label_noise"] > 0) == cell[1])]
+
+
+def _draw_cell(ax: Axes, rows: pd.DataFrame, looks: Mapping[str, tuple[str, str]], half: float | None) -> None:
+    for factor, members in rows.groupby(rows["factor"].astype(str)):
+        colour, marker = looks[factor]
+        for decision in DECISIONS:
+            part = members[members["decision"] == decision]
+            if len(part):
+                ax.scatter(part["train_loss"].clip(lower=FLOOR), part["prominence"], s=16, marker=marker, zorder=3,
+                           **_fill(colour, decision))  # fmt: skip
+    if half is not None:
+        ax.axvline(half, color=GREY, ls="--", lw=1, zorder=1)
+        ax.annotate(f"half have a peak: {plain(half)}", (half, 1.0), xycoords=("data", "axes fraction"),
+                    xytext=(-3, -2), textcoords="offset points", rotation=90, ha="right", va="top", fontsize=6,
+                    color=GREY)  # fmt: skip
+
+
+def _fill(colour: str, decision: str) -> dict[str, Any]:
+    """Full for a peak, pale for undecided, open for none."""
+    face = {"peak": (colour, 0.9), "undecided": (colour, 0.3)}.get(decision, "none")
+    return {"facecolors": face, "edgecolors": colour, "linewidths": 0.7}
+
+
+def _name(ax: Axes, key: Axes, rows: pd.DataFrame) -> None:
+    """Rings around violators; numbers beside the first few, their names in the key below."""
+    if rows.empty:
+        return
+    x, y = rows["train_loss"].clip(lower=FLOOR).to_numpy(), rows["prominence"].to_numpy()
+    ax.scatter(x, y, s=55, facecolors="none", edgecolors="black", linewidths=0.8, zorder=4)
+    names = []
+    for i, (label, where) in enumerate(zip(rows["condition"].head(NAMED), _spread(ax, x, y), strict=False), start=1):
+        ax.annotate(str(i), (x[i - 1], y[i - 1]), xytext=where, textcoords="offset points", ha="center", va="center",
+                    fontsize=6.5, fontweight="bold", zorder=5,
+                    arrowprops={"arrowstyle": "-", "lw": 0.4, "color": GREY, "shrinkA": 3, "shrinkB": 4})  # fmt: skip
+        names.append(f"{i}  " + textwrap.shorten(str(label), 68, placeholder=" …"))
+    more = len(rows) - len(names)
+    text = "\n".join(names) + (f"\n… and {more} more, listed in the report" if more > 0 else "")
+    key.text(0, 1, text, fontsize=6.5, va="top", transform=key.transAxes, linespacing=1.3)
+
+
+def _spread(ax: Axes, x: np.ndarray, y: np.ndarray) -> list[tuple[float, float]]:
+    """Offsets in points for the first few numbers: each as far as may be from the marks and numbers before it."""
+    # a panel is about 200 x 150 points; exact sizes are known after the layout only
+    logs = np.log(x)
+    spread_x, spread_y = max(np.ptp(logs), 1e-9), max(np.ptp(y), 1e-9)
+    points = np.column_stack([(logs - logs.min()) / spread_x * 200, (y - y.min()) / spread_y * 150])
+    angles = np.arange(12) * np.pi / 6 + np.pi / 4
+    candidates = np.column_stack([np.cos(angles), np.sin(angles)]) * 11
+    taken = points.copy()
+    offsets = []
+    for i in range(min(NAMED, len(points))):
+        others = np.delete(taken, i, axis=0)
+        places = points[i] + candidates
+        gaps = np.linalg.norm(places[:, None] - others[None], axis=2).min(axis=1) if len(others) else np.zeros(12)
+        best = int(np.argmax(np.minimum(gaps, 14)))
+        offsets.append((float(candidates[best, 0]), float(candidates[best, 1])))
+        taken = np.vstack([taken, places[best]])
+    return offsets
+
+
+def _legend(
+    conditions: pd.DataFrame,
+    looks: Mapping[str, tuple[str, str]],
+    half: Mapping[Cell, float] | None,
+    violators: pd.DataFrame | None,
+) -> list[Line2D]:
+    handles = [
+        Line2D([], [], ls="", marker=marker, color=colour, ms=4, label=value_text(factor))
+        for factor, (colour, marker) in looks.items()
+    ]
+    for decision in DECISIONS:
+        if (conditions["decision"] == decision).any():
+            face = {"peak": GREY, "undecided": (GREY, 0.3)}.get(decision, "none")
+            handles.append(Line2D([], [], ls="", marker="o", mec=GREY, mfc=face, ms=4, label=decision))
+    if half:
+        handles.append(Line2D([], [], color=GREY, ls="--", lw=1, label="half of the conditions have a peak"))
+    if violators is not None and len(violators):
+        handles.append(Line2D([], [], ls="", marker="o", mec="black", mfc="none", ms=7, label="violates the claim"))
+    return handles
+
+
+def steps_needed(rows: pd.DataFrame, curves: pd.DataFrame, level: float, nearness: float = 0.06) -> pd.DataFrame:
+    """How many updates each run at the threshold needs until its train loss is down at a level.
+
+    Of the same set-up with several budgets the longest counts: the shorter ones are its beginnings.
+
+    Args:
+        rows: runs.
+        curves: logged steps: ``run_id``, ``step``, ``train_loss``.
+        level: train loss.
+        nearness: how far, in natural logarithm, a width may be from ``interpolation_width``.
+
+    Returns:
+        One row a run that gets there: ``run_id``, ``optimizer``, ``steps`` (interpolated in log-log between logged
+        steps), ``hessian`` (its condition number: ``hessian_condition``, else the square of ``feature_condition``) and
+        ``preconditioned`` (the same as the optimizer sees it; null where there is no such number).
+    """
+    names = ["run_id", "optimizer", "steps", "hessian", "preconditioned"]
+    near = (np.log(rows["width"] / rows["interpolation_width"]).abs() <= nearness) & (rows["status"] == "ok")
+    good = rows[near & rows["steps"].notna()].drop_duplicates("run_id", keep="last")
+    if good.empty or curves.empty:
+        return pd.DataFrame(columns=names)
+    steps = curves[curves["run_id"].isin(good["run_id"]) & (curves["step"] > 0)].sort_values(["run_id", "step"])
+    log_step, log_loss = np.log(steps["step"]), np.log(steps["train_loss"].clip(lower=np.finfo(float).tiny))
+    owner = steps["run_id"]
+    before_step, before_loss = log_step.groupby(owner).shift(), log_loss.groupby(owner).shift()
+    share = (before_loss - np.log(level)) / (before_loss - log_loss)
+    needed = np.exp(before_step + share * (log_step - before_step))
+    crossing = steps["train_loss"] <= level
+    # a run that is there at its first logged step says nothing about how long it took
+    first = pd.DataFrame({"run_id": owner[crossing], "steps": needed[crossing]}).drop_duplicates("run_id").dropna()
+    found = good.rename(columns={"steps": "budget"}).merge(first, on="run_id").sort_values("budget", ascending=False)
+    hessian = found["hessian_condition"].where(found["hessian_condition"].notna(), found["feature_condition"] ** 2)
+    found = found.assign(hessian=hessian, preconditioned=found["preconditioned_condition"])
+    set_up = [c for c in axes_of(found) if c not in ("steps", "epochs")]
+    return found.drop_duplicates(set_up)[names].reset_index(drop=True)
+
+
+def draw_steps(needed: pd.DataFrame, level: float) -> Figure:
+    """Draw the number of updates until a train loss against the condition number, a mark a run, both logarithmic.
+
+    Args:
+        needed: what :func:`steps_needed` gives, at least one row.
+        level: train loss, for the label.
+    """
+    figure, axes = plt.subplots(1, 2, figsize=(7.0, 3.3), sharey=True)
+    looks = _looks(sorted(needed["optimizer"].unique()))
+    panels = (
+        ("hessian", "condition number κ(H) of the Hessian", (1.0, 0.5)),
+        ("preconditioned", "the same as the optimizer sees it", (1.0,)),
+    )
+    for ax, (column, name, slopes) in zip(axes, panels, strict=True):
+        known = needed[np.isfinite(needed[column])]
+        for optimizer, members in known.groupby("optimizer"):
+            colour, marker = looks[optimizer]
+            ax.scatter(members[column], members["steps"], s=14, color=colour, marker=marker, lw=0, alpha=0.8, zorder=3)
+        ax.set(xscale="log", yscale="log", xlabel=name)
+        if len(known):
+            _guides(ax, known[column].to_numpy(), known["steps"].to_numpy(), slopes)
+        else:
+            ax.annotate("no run has such a number", (0.5, 0.5), xycoords="axes fraction", ha="center", color=GREY)
+        log_ticks(ax.xaxis, *ax.get_xlim(), most=6)
+        log_ticks(ax.yaxis, *ax.get_ylim())
+    axes[0].set_ylabel(f"steps until train loss {plain(level)}")
+    handles = [
+        Line2D([], [], ls="", marker=marker, color=colour, ms=4, label=value_text(name))
+        for name, (colour, marker) in looks.items()
+    ]
+    handles.append(Line2D([], [], color=GREY, ls="-", lw=0.8, label="T ∝ κ(H), for features κ(Z)²"))
+    handles.append(Line2D([], [], color=GREY, ls="--", lw=0.8, label="T ∝ √κ(H): accelerated"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=4)
+    return figure
+
+
+def _guides(ax: Axes, x: np.ndarray, y: np.ndarray, slopes: Sequence[float]) -> None:
+    """Lines of given slopes through the median point, within the limits that the marks set."""
+    span_x, span_y = max((x.max() / x.min()) ** 0.08, 1.5), max((y.max() / y.min()) ** 0.08, 1.5)
+    ends = np.array([x.min() / span_x, x.max() * span_x])
+    for slope, style in zip(slopes, ("-", "--"), strict=False):
+        ax.plot(ends, np.median(y) * (ends / np.median(x)) ** slope, color=GREY, ls=style, lw=0.8, zorder=1)
+    ax.set(xlim=ends, ylim=(y.min() / span_y, y.max() * span_y))
