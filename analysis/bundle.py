@@ -12,9 +12,9 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from analysis.curves import thresholds
+from analysis.curves import FLOOR, thresholds
 from analysis.labels import AXIS_TITLES, QUANTITIES, plain
-from analysis.style import FLOOR, GREY, SEQUENTIAL, log_ticks, mark_thresholds, set_limits
+from analysis.style import GREY, SEQUENTIAL, log_ticks, mark_thresholds, set_limits
 
 
 @dataclass(frozen=True)

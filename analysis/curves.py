@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,6 @@ LINE_AXES = (
     "lr_unit",
     "batch_size",
     "steps",
-    "epochs",
     "init",
     "init_scale",
     "normalization",
@@ -32,15 +31,21 @@ LINE_AXES = (
 FOLLOWERS = ("lr", "lr_unit", "batch_size", "steps", "epochs", "init", "init_scale", "stop_loss")
 """Axes that an optimizer brings with it: they vary only if they do so within one optimizer."""
 
-CHOSEN = {
-    "solver": ["optimizer", "width", "n_train"],
-    "dtype": ["optimizer", "width", "n_train", "solver"],
-    "batch_size": ["optimizer", "n_train"],
-}
-"""Axes that dd may settle by itself at each size: they vary only if they do so where these others agree."""
+CHOSEN = ("solver", "dtype")
+"""Axes that dd may settle by itself for each run, dtype after solver: they vary only if they do so where all other axes
+agree."""
 
 GROUPS = ("model", "data", "init", "normalization", "optimizer")
 """Axes whose options, ``<group>_<option>``, vary only if they do so within one value of the group."""
+
+SEEDS = ("seed", "data_seed")
+"""Axes that a curve is taken over: one pair of values is one seed."""
+
+NO_OPTIONS = ("data_seed", "data_source", "data_sha256")
+"""Columns that bear a group's name and are not options of it."""
+
+FLOOR = 1e-10
+"""Losses below this are rounding, not measurement."""
 
 
 @dataclass(frozen=True)
@@ -107,41 +112,41 @@ def thresholds(rows: pd.DataFrame, x: str = "width") -> list[float]:
     return sorted(found)
 
 
-def axes_of(rows: pd.DataFrame) -> list[str]:
-    """All axes of a table: x, seeds, budget, components and their options."""
-    skip = {"data_source", "data_sha256", "init_scale"}
-    names = ["width", "seed", *PANEL_AXES, *LINE_AXES]
-    options = [c for c in rows if c.startswith(tuple(g + "_" for g in GROUPS)) and c not in skip]
-    return [c for c in dict.fromkeys([*names, *options]) if c in rows]
-
-
-def _budget(rows: pd.DataFrame) -> str:
-    """Unit of the budget that takes fewer values within an optimizer: the one that was held fixed or swept."""
-    if "epochs" not in rows or "steps" not in rows:
-        return "steps"
-    counts = {c: rows.groupby("optimizer", dropna=False)[c].nunique(dropna=False).max() for c in ("steps", "epochs")}
-    return "epochs" if counts["epochs"] < counts["steps"] else "steps"
-
-
-def varying_axes(rows: pd.DataFrame, core: tuple[str, ...], prefixes: tuple[str, ...], x: str = "width") -> list[str]:
-    """Axes of a kind, x not among them, that take more than one value (nulls count as a value).
-
-    Of the two units of the budget the one that takes fewer values counts.
-    """
-    skip = {"data_seed", "data_source", "data_sha256", x, "steps" if _budget(rows) == "epochs" else "epochs"}
-    names = [c for c in core if c in rows and c not in skip]
-    names += [c for c in rows if c.startswith(prefixes) and c not in skip and c not in names]
+def varying_axes(rows: pd.DataFrame, core: tuple[str, ...], prefixes: tuple[str, ...]) -> list[str]:
+    """Axes of a kind that take more than one value (nulls count as a value)."""
+    names = [c for c in core if c in rows]
+    names += [c for c in rows if c.startswith(prefixes) and c not in NO_OPTIONS and c not in names]
     found = []
     for name in names:
         owner = "optimizer" if name in FOLLOWERS else next((g for g in GROUPS if name.startswith(g + "_")), None)
-        owners = [c for c in CHOSEN.get(name, [owner]) if c in rows]
-        if not owners:
+        if name in CHOSEN:
+            varies = _varies_by_itself(rows, name)
+        elif owner not in rows:
             varies = rows[name].nunique(dropna=False) > 1
         else:
-            varies = rows.groupby(owners, dropna=False)[name].nunique(dropna=False).max() > 1
+            varies = rows.groupby(owner, dropna=False)[name].nunique(dropna=False).max() > 1
         if varies:
             found.append(name)
     return found
+
+
+def axis_columns(rows: pd.DataFrame) -> list[str]:
+    """Columns that are axes of a run or their options, without the seeds."""
+    core = ["width", "n_test", *PANEL_AXES, *LINE_AXES]
+    options = tuple(f"{group}_" for group in GROUPS)
+    return [c for c in core if c in rows] + [
+        c for c in rows if c.startswith(options) and c not in NO_OPTIONS and c not in core
+    ]
+
+
+def _varies_by_itself(rows: pd.DataFrame, name: str) -> bool:
+    """Whether a chosen axis takes several values where all other axes, and chosen ones before it, agree."""
+    if rows[name].nunique(dropna=False) < 2:
+        return False
+    later = CHOSEN[CHOSEN.index(name) :]
+    others = [c for c in (*axis_columns(rows), *SEEDS) if c in rows and c not in later]
+    distinct = rows[[*others, name]].drop_duplicates()
+    return bool(distinct.duplicated(others).any())
 
 
 def split(rows: pd.DataFrame, axes: list[str]) -> Iterator[tuple[dict[str, object], pd.DataFrame]]:
@@ -151,3 +156,28 @@ def split(rows: pd.DataFrame, axes: list[str]) -> Iterator[tuple[dict[str, objec
         return
     for values, members in rows.groupby(axes, dropna=False, sort=True):
         yield dict(zip(axes, values, strict=True)), members
+
+
+def exact(value: float) -> str:
+    """Shortest text of a number that reads back as the number itself.
+
+    >>> exact(1e-3), exact(0.1 + 0.2)
+    ('0.001', '0.30000000000000004')
+    """
+    short = f"{value:g}"
+    return short if float(short) == value else str(value)
+
+
+def label_of(values: dict[str, object], number: Callable[[float], str] = exact) -> str:
+    """Name of a combination of axis values: optimizers and their like by name, others as axis and value, no nulls.
+
+    >>> label_of({"optimizer": "adam", "lr": 0.01, "label_noise": 0.1, "batch_size": float("nan")})
+    'adam, lr 0.01, label noise 0.1'
+    """
+    parts = []
+    for key, value in values.items():
+        if value is None or value != value:
+            continue
+        shown = number(value) if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+        parts.append(shown if key in ("optimizer", "normalization", "init") else f"{key.replace('_', ' ')} {shown}")
+    return ", ".join(parts) or "all runs"

@@ -20,13 +20,14 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from analysis import report
 from analysis.bundle import draw_bundle
 from analysis.curves import LINE_AXES, PANEL_AXES, split, varying_axes, x_axis
-from analysis.labels import AXIS_TITLES, OWN_SETTINGS, label_of, plain, title_of
+from analysis.labels import AXIS_TITLES, OWN_SETTINGS, legend_of, plain, title_of
 from analysis.maps import LEVEL, draw_maps, longest, map_of
 from analysis.panels import draw
 from analysis.style import SHEET, Drawing, save
-from analysis.tables import UnreadableTable, curve_rows, load_runs, table_names
+from analysis.tables import UnreadableTable, curve_rows, environments, load_runs, table_names
 
 MAX_LINES = 8
 """More lines than this are spread over several figures."""
@@ -69,8 +70,8 @@ class Layout:
 def layout_of(rows: pd.DataFrame) -> Layout:
     """Decide what is x, what a figure, what a line."""
     x = x_axis(rows)
-    panel_axes = varying_axes(rows, PANEL_AXES, ("model_", "data_"), x)
-    line_axes = varying_axes(rows, LINE_AXES, ("optimizer_", "normalization_", "init_"), x)
+    panel_axes = [a for a in varying_axes(rows, PANEL_AXES, ("model_", "data_")) if a != x]
+    line_axes = _line_axes(rows, x)
     parts = [members for _, members in split(rows, panel_axes)]
     lines = max(len(p[line_axes].drop_duplicates()) if line_axes else 1 for p in parts)
     if lines > CROWD or len(parts) > CROWD:
@@ -79,6 +80,19 @@ def layout_of(rows: pd.DataFrame) -> Layout:
     if rows["optimizer"].nunique() == 1 and not line_axes:
         line_axes = ["optimizer"]
     return Layout(x, panel_axes, line_axes, False)
+
+
+def _line_axes(rows: pd.DataFrame, x: str) -> list[str]:
+    """Axes whose combinations are lines; a budget that is named in epochs is counted in them."""
+    within = rows.groupby("optimizer", dropna=False)
+    steps, epochs = (within[c].nunique(dropna=False).max() for c in ("steps", "epochs"))
+    core = tuple("epochs" if a == "steps" and epochs < steps else a for a in LINE_AXES)
+    found = [a for a in varying_axes(rows, core, ("optimizer_", "normalization_", "init_")) if a != x]
+    if x == "n_train":
+        # a full batch grows along the curve
+        sizes = rows.groupby(["optimizer", "n_train"], dropna=False)["batch_size"].nunique(dropna=False)
+        found = [a for a in found if a != "batch_size" or sizes.max() > 1]
+    return found
 
 
 def draw_table(rows: pd.DataFrame, name: str, folder: Path, curves: pd.DataFrame | None = None) -> list[Drawing]:
@@ -129,8 +143,8 @@ def _figures(rows: pd.DataFrame, layout: Layout, curves: pd.DataFrame) -> Iterat
             {},
             draw_bundle(rows, title, layout.line_axes, layout.x),
             (
-                f"Every curve of this crossing against {AXIS_TITLES[layout.x]}, medians over seeds, coloured by its train "
-                "loss at the threshold; grey where that is not known."
+                f"Every curve of this crossing against {AXIS_TITLES[layout.x]}, medians over seeds, coloured by its "
+                "train loss at the threshold; grey where that is not known."
             ),
         )
         return
@@ -138,7 +152,7 @@ def _figures(rows: pd.DataFrame, layout: Layout, curves: pd.DataFrame) -> Iterat
     for more, part in _within_limit(rows, own):
         if (part["status"] == "ok").any():
             left = [a for a in own if a not in more] or ["optimizer"]
-            fixed = f"{title}, {label_of(more)}" if more else title
+            fixed = f"{title}, {legend_of(more)}" if more else title
             yield more, draw(part, fixed, left, layout.x), _panel_caption(part, layout.x, more)
     if layout.x == "width" and "optimizer_penalty" in own and rows["width"].nunique() > 1:
         yield from _penalty_maps(rows, title, [a for a in own if a != "optimizer_penalty"])
@@ -148,7 +162,7 @@ def _figures(rows: pd.DataFrame, layout: Layout, curves: pd.DataFrame) -> Iterat
 
 def _panel_caption(rows: pd.DataFrame, x: str, more: Mapping[str, object]) -> str:
     text = f"Test error, test loss, train loss and condition number of the features against {AXIS_TITLES[x]}"
-    text += f" ({label_of(more)}): " if more else ": "
+    text += f" ({legend_of(more)}): " if more else ": "
     text += "medians and 10-90 % bands over seeds. Dotted: where the model can just fit the training set."
     if set(rows["optimizer"]) != {"min_norm"} and rows["min_norm_test_loss"].notna().any():
         text += " Dashed: the minimum-norm solution on the same features."
@@ -159,7 +173,7 @@ def _penalty_maps(rows: pd.DataFrame, title: str, others: list[str]) -> Iterator
     swept = rows[rows["optimizer_penalty"] > 0]
     column = "test_error" if swept["test_error"].notna().any() else "test_loss"
     maps = [
-        map_of(part, column, "optimizer_penalty", label_of(values) if values else "")
+        map_of(part, column, "optimizer_penalty", legend_of(values) if values else "")
         for values, part in split(swept, [a for a in others if swept[a].nunique(dropna=False) > 1])
         if (part["status"] == "ok").any() and part["optimizer_penalty"].nunique() > 1
     ]
@@ -196,7 +210,7 @@ def _epoch_figures(curves: pd.DataFrame, title: str, own: list[str]) -> Iterator
     parts = [(v, p) for v, p in split(finished, axes) if p["width"].nunique() >= min(FEW_X, 5)]
     if 0 < len(parts) <= MAX_MAPS:
         column = "test_error" if finished["test_error"].notna().any() else "test_loss"
-        maps = [map_of(part, column, "epoch", label_of(values) if values else "") for values, part in parts]
+        maps = [map_of(part, column, "epoch", legend_of(values) if values else "") for values, part in parts]
         yield (
             {"map": ""},
             draw_maps(maps, title, column, "epoch"),
@@ -262,11 +276,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     options.out.mkdir(parents=True, exist_ok=True)
     try:
+        found: dict[str, list[Drawing]] = {}
         for name, drawn, seconds in draw_all(options.results, names, options.out, max(1, options.jobs)):
-            found = "no finished run to draw" if not drawn else f"{len(drawn)} figure{'s' if len(drawn) > 1 else ''}"
-            print(f"{name}: {found}, {seconds:.1f} s", flush=True)
+            found[name] = drawn
+            count = f"{len(drawn)} figure{'s' if len(drawn) > 1 else ''}" if drawn else "no finished run to draw"
+            print(f"{name}: {count}, {seconds:.1f} s", flush=True)
             for path in (path for drawing in drawn for path in drawing.files):
                 print(f"  {path}")
+        if not options.name:
+            sections = [
+                report.Section(n, load_runs(options.results, n), d, None, environments(options.results, n))
+                for n, d in found.items()
+            ]
+            print(report.write(options.out, sections, report.Findings()))
     except UnreadableTable as error:
         print(f"figures: {error}", file=sys.stderr)
         return 1

@@ -83,10 +83,10 @@ def axis_text(name: str) -> str:
     return (name[len(group) + 1 :] if group else name).replace("_", " ")
 
 
-def label_of(values: Mapping[str, object]) -> str:
+def legend_of(values: Mapping[str, object]) -> str:
     """Legend entry: components and activations by name, other axes as name and value.
 
-    >>> label_of({"optimizer": "adam", "lr": 0.01, "normalization": "none"})
+    >>> legend_of({"optimizer": "adam", "lr": 0.01, "normalization": "none"})
     'adam, lr 0.01, no normalization'
     """
     parts = []

@@ -14,9 +14,9 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator
 
-from analysis.curves import thresholds
+from analysis.curves import FLOOR, thresholds
 from analysis.labels import AXIS_TITLES, QUANTITIES, plain
-from analysis.style import FLOOR, SEQUENTIAL, log_ticks, mark_thresholds
+from analysis.style import SEQUENTIAL, log_ticks, mark_thresholds
 
 LEVEL = 1e-3
 """Train loss whose contour is drawn unless another is asked for."""

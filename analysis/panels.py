@@ -12,9 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.curves import Band, band, split, thresholds
-from analysis.labels import AXIS_TITLES, QUANTITIES, label_of, over_seeds
-from analysis.style import FLOOR, GREY, MARKERS, colours, log_ticks, mark_thresholds, set_limits
+from analysis.curves import FLOOR, Band, band, split, thresholds
+from analysis.labels import AXIS_TITLES, QUANTITIES, legend_of, over_seeds
+from analysis.style import GREY, MARKERS, colours, log_ticks, mark_thresholds, set_limits
 
 PANELS = (
     ("test_error", "min_norm_test_error"),
@@ -77,7 +77,7 @@ def draw(rows: pd.DataFrame, title: str, line_axes: list[str], x: str = "width")
         ax.tick_params(labelbottom=True)
     few = rows[x].nunique() <= FEW_POINTS
     handles = [
-        Line2D([], [], color=tones[i], marker=MARKERS[i % len(MARKERS)] if few else None, label=label_of(values))
+        Line2D([], [], color=tones[i], marker=MARKERS[i % len(MARKERS)] if few else None, label=legend_of(values))
         for i, (values, _) in enumerate(groups)
     ]
     if has_limit:

@@ -13,9 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.curves import axes_of
+from analysis.curves import FLOOR, SEEDS, axis_columns
 from analysis.labels import plain, value_text
-from analysis.style import FLOOR, GREY, MARKERS, OKABE_ITO, log_ticks
+from analysis.style import GREY, MARKERS, OKABE_ITO, log_ticks
 
 NAMED = 5
 """Violators with a number and a name in each panel."""
@@ -60,25 +60,26 @@ def draw_summary(
     cells = cells_of(conditions)
     if not cells:
         raise ValueError("no condition has both a train loss at the threshold and a prominence")
-    columns = min(2, len(cells))
-    lines = (len(cells) + columns - 1) // columns
+    families, noises = sorted({f for f, _ in cells}), sorted({n for _, n in cells})
     rings = {cell: _within(violators, cell) for cell in cells}
-    keys = [max(len(rings[c].head(NAMED)) for c in cells[i : i + columns]) for i in range(0, len(cells), columns)]
+    lines_of_key = [max(min(len(rings[c]), NAMED + 1) for c in cells if c[0] == f) for f in families]
     # below each line of panels lies the key to its ringed marks
-    ratios = [part for n in keys for part in (2.7, 0.05 + 0.25 * n)]
-    figure = plt.figure(figsize=(7.0, 0.9 + sum(ratios)))
-    grid = figure.add_gridspec(2 * lines, columns, height_ratios=ratios)
+    ratios = [part for n in lines_of_key for part in (2.6, 0.05 + 0.14 * n)]
+    figure = plt.figure(figsize=(7.0 if len(noises) > 1 else 4.6, 1.0 + sum(ratios)))
+    grid = figure.add_gridspec(2 * len(families), len(noises), height_ratios=ratios)
     looks = _looks(sorted(conditions["factor"].astype(str).unique()))
     first: Axes | None = None
-    for i, cell in enumerate(cells):
-        line, column = divmod(i, columns)
-        ax = figure.add_subplot(grid[2 * line, column], sharex=first, sharey=first)
+    beside: dict[str, Axes] = {}
+    for family, noisy in cells:
+        cell, line, column = (family, noisy), families.index(family), noises.index(noisy)
+        ax = figure.add_subplot(grid[2 * line, column], sharex=first, sharey=beside.get(family))
         first = first or ax
         _draw_cell(ax, _within(conditions, cell), looks, (half or {}).get(cell))
-        ax.set_title(f"{value_text(cell[0])}, {'noisy' if cell[1] else 'clean'} labels")
-        if column == 0:
-            ax.set_ylabel("peak height (prominence, ln)")
+        ax.set_title(f"{value_text(family)}, {'noisy' if noisy else 'clean'} labels")
         ax.set_xlabel("train loss at the threshold")
+        if family not in beside:
+            ax.set_ylabel("peak height (prominence, ln)")
+        beside.setdefault(family, ax)
         key = figure.add_subplot(grid[2 * line + 1, column])
         key.axis("off")
         _name(ax, key, rings[cell])
@@ -131,10 +132,10 @@ def _name(ax: Axes, key: Axes, rows: pd.DataFrame) -> None:
         ax.annotate(str(i), (x[i - 1], y[i - 1]), xytext=where, textcoords="offset points", ha="center", va="center",
                     fontsize=6.5, fontweight="bold", zorder=5,
                     arrowprops={"arrowstyle": "-", "lw": 0.4, "color": GREY, "shrinkA": 3, "shrinkB": 4})  # fmt: skip
-        names.append(f"{i}  " + textwrap.shorten(str(label), 68, placeholder=" …"))
+        names.append(f"{i}  " + textwrap.shorten(str(label), 60, placeholder=" …"))
     more = len(rows) - len(names)
     text = "\n".join(names) + (f"\n… and {more} more, listed in the report" if more > 0 else "")
-    key.text(0, 1, text, fontsize=6.5, va="top", transform=key.transAxes, linespacing=1.3)
+    key.text(0, 1, text, fontsize=6.5, va="top", transform=key.transAxes, linespacing=1.3, in_layout=False)
 
 
 def _spread(ax: Axes, x: np.ndarray, y: np.ndarray) -> list[tuple[float, float]]:
@@ -181,7 +182,7 @@ def _legend(
 def steps_needed(rows: pd.DataFrame, curves: pd.DataFrame, level: float, nearness: float = 0.06) -> pd.DataFrame:
     """How many updates each run at the threshold needs until its train loss is down at a level.
 
-    Of the same set-up with several budgets the longest counts: the shorter ones are its beginnings.
+    Of one set-up with several step sizes or budgets the fastest run counts.
 
     Args:
         rows: runs.
@@ -203,15 +204,16 @@ def steps_needed(rows: pd.DataFrame, curves: pd.DataFrame, level: float, nearnes
     log_step, log_loss = np.log(steps["step"]), np.log(steps["train_loss"].clip(lower=np.finfo(float).tiny))
     owner = steps["run_id"]
     before_step, before_loss = log_step.groupby(owner).shift(), log_loss.groupby(owner).shift()
-    share = (before_loss - np.log(level)) / (before_loss - log_loss)
-    needed = np.exp(before_step + share * (log_step - before_step))
-    crossing = steps["train_loss"] <= level
     # a run that is there at its first logged step says nothing about how long it took
-    first = pd.DataFrame({"run_id": owner[crossing], "steps": needed[crossing]}).drop_duplicates("run_id").dropna()
-    found = good.rename(columns={"steps": "budget"}).merge(first, on="run_id").sort_values("budget", ascending=False)
+    crossing = (steps["train_loss"] <= level) & before_step.notna()
+    first = steps.index[crossing & ~crossing.groupby(owner).cumsum().gt(1)]
+    share = (before_loss[first] - np.log(level)) / (before_loss[first] - log_loss[first])
+    needed = np.exp(before_step[first] + share * (log_step[first] - before_step[first]))
+    reached = pd.DataFrame({"run_id": owner[first], "steps": needed})
+    found = good.rename(columns={"steps": "budget"}).merge(reached, on="run_id").sort_values("steps", kind="stable")
     hessian = found["hessian_condition"].where(found["hessian_condition"].notna(), found["feature_condition"] ** 2)
     found = found.assign(hessian=hessian, preconditioned=found["preconditioned_condition"])
-    set_up = [c for c in axes_of(found) if c not in ("steps", "epochs")]
+    set_up = [c for c in (*axis_columns(found), *SEEDS) if c not in ("lr", "lr_unit", "steps")]
     return found.drop_duplicates(set_up)[names].reset_index(drop=True)
 
 
@@ -239,8 +241,10 @@ def draw_steps(needed: pd.DataFrame, level: float) -> Figure:
         else:
             ax.annotate("no run has such a number", (0.5, 0.5), xycoords="axes fraction", ha="center", color=GREY)
         log_ticks(ax.xaxis, *ax.get_xlim(), most=6)
-        log_ticks(ax.yaxis, *ax.get_ylim())
-    axes[0].set_ylabel(f"steps until train loss {plain(level)}")
+    low, high = needed["steps"].min(), needed["steps"].max()
+    span = max((high / low) ** 0.08, 1.5)
+    axes[0].set(ylim=(low / span, high * span), ylabel=f"steps until train loss {plain(level)}")
+    log_ticks(axes[0].yaxis, *axes[0].get_ylim())
     handles = [
         Line2D([], [], ls="", marker=marker, color=colour, ms=4, label=value_text(name))
         for name, (colour, marker) in looks.items()
@@ -252,9 +256,9 @@ def draw_steps(needed: pd.DataFrame, level: float) -> Figure:
 
 
 def _guides(ax: Axes, x: np.ndarray, y: np.ndarray, slopes: Sequence[float]) -> None:
-    """Lines of given slopes through the median point, within the limits that the marks set."""
-    span_x, span_y = max((x.max() / x.min()) ** 0.08, 1.5), max((y.max() / y.min()) ** 0.08, 1.5)
-    ends = np.array([x.min() / span_x, x.max() * span_x])
+    """Lines of given slopes through the median point."""
+    span = max((x.max() / x.min()) ** 0.08, 1.5)
+    ends = np.array([x.min() / span, x.max() * span])
     for slope, style in zip(slopes, ("-", "--"), strict=False):
         ax.plot(ends, np.median(y) * (ends / np.median(x)) ** slope, color=GREY, ls=style, lw=0.8, zorder=1)
-    ax.set(xlim=ends, ylim=(y.min() / span_y, y.max() * span_y))
+    ax.set_xlim(*ends)

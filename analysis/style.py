@@ -23,15 +23,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from PIL import Image
 
+from analysis.curves import FLOOR
 from analysis.labels import plain
 
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#7F7F7F")
 MARKERS = "osD^vP*X"
 GREY = "#555555"
 SEQUENTIAL = "viridis"
-
-FLOOR = 1e-10
-"""Losses below this are drawn at the bottom: they are rounding, not measurement."""
 
 SHEET = Path(__file__).parent / "paper.mplstyle"
 

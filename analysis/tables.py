@@ -11,6 +11,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from analysis.curves import SEEDS, axis_columns
+
 
 class UnreadableTable(Exception):
     """A part of a table is not a readable parquet file."""
@@ -44,17 +46,21 @@ def load_curves(results_dir: Path, name: str, columns: Sequence[str] | None = No
 
 
 def curve_rows(results_dir: Path, name: str) -> pd.DataFrame:
-    """Logged steps of one table with the columns of their runs beside them; what both have is the step's.
+    """Logged steps of one table with the axes of their runs: a row for each run and step; empty where none were logged.
+
+    Losses and errors are those at the step; ``status`` and the axes are the run's. The long table takes ``step`` or
+    ``epoch`` as its x where ``runs`` has ``width``.
 
     Raises:
         UnreadableTable: naming the file.
     """
+    runs = load_runs(results_dir, name).drop_duplicates("run_id", keep="last")
     curves = load_curves(results_dir, name)
     if curves.empty:
         return curves
-    runs = load_runs(results_dir, name).drop_duplicates("run_id", keep="last")
-    kept = ["run_id", *(c for c in runs if c not in curves and runs[c].notna().any())]
-    return curves.drop_duplicates(["run_id", "step"], keep="last").merge(runs[kept], on="run_id")
+    axes = [c for c in axis_columns(runs) if runs[c].notna().any()]
+    kept = ["run_id", "status", *SEEDS, *axes, "epochs", "interpolation_width"]
+    return curves.merge(runs[kept], on="run_id", validate="many_to_one")
 
 
 def environments(results_dir: Path, name: str) -> list[dict[str, Any]]:
