@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from analysis.curves import GROUPS, LINE_AXES, PANEL_AXES
@@ -16,6 +17,17 @@ AXIS_TITLES = {
     "optimizer_penalty": "ridge penalty",
     "epoch": "epoch",
 }
+"""What stands beside the axes of a figure."""
+
+AXIS_WORDS = {
+    "n_train": "training samples",
+    "n_test": "test samples",
+    "loss": "loss function",
+}
+"""Names of axes in sentences and legends, where they are not the column's with spaces."""
+
+FAMILIES = {"random_features": "random features", "two_layer": "two-layer nets", "linear": "linear regression"}
+"""Models in the plural."""
 
 QUANTITIES = {
     "test_error": "test error (0-1)",
@@ -62,10 +74,10 @@ def value_text(value: object) -> str:
     >>> value_text("conjugate_gradient"), value_text(1e5), value_text(True)
     ('conjugate gradient', '10⁵', 'yes')
     """
-    if isinstance(value, bool) or type(value).__name__ == "bool_":
+    if isinstance(value, bool | np.bool_):
         return "yes" if value else "no"
-    if isinstance(value, int | float) or hasattr(value, "dtype"):
-        return plain(float(value))  # type: ignore[arg-type]
+    if isinstance(value, int | float | np.number):
+        return plain(float(value))
     return str(value).replace("_", " ")
 
 
@@ -75,8 +87,8 @@ def axis_text(name: str) -> str:
     >>> axis_text("label_noise"), axis_text("optimizer_penalty"), axis_text("n_train")
     ('label noise', 'penalty', 'training samples')
     """
-    if name in AXIS_TITLES and name not in GROUPS:
-        return {"optimizer_penalty": "penalty"}.get(name, AXIS_TITLES[name])
+    if name in AXIS_WORDS:
+        return AXIS_WORDS[name]
     if name in LINE_AXES or name in PANEL_AXES:
         return name.replace("_", " ")
     group = next((g for g in GROUPS if name.startswith(g + "_")), None)
@@ -99,6 +111,11 @@ def legend_of(values: Mapping[str, object]) -> str:
         else:
             parts.append(text if key in GROUPS or key == "model_activation" else f"{axis_text(key)} {text}")
     return ", ".join(parts) or "all runs"
+
+
+def family_of(model: str) -> str:
+    """A model family in the plural."""
+    return FAMILIES.get(model, value_text(model))
 
 
 def title_of(rows: pd.DataFrame, x: str = "width") -> str:

@@ -27,7 +27,7 @@ def plain_text(value: object) -> str:
     """
     if is_null(value):
         return ""
-    return str(value) if isinstance(value, str) else value_text(value)
+    return value if isinstance(value, str) else value_text(value)
 
 
 def text(value: object) -> str:
@@ -106,7 +106,7 @@ def figure(png: Path, caption: str, alt: str) -> str:
     data = base64.b64encode(png.read_bytes()).decode("ascii")
     return (
         f'<figure><div class="wide"><img{kind} src="data:image/png;base64,{data}" alt="{html.escape(alt)}" '
-        f'width="{width}" height="{height}" loading="lazy" decoding="async"></div>\n'
+        f'width="{width}" height="{height}" loading="lazy"></div>\n'
         f"<figcaption>{html.escape(caption)}</figcaption></figure>"
     )
 

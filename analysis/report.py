@@ -12,7 +12,7 @@ from matplotlib import pyplot as plt
 
 from analysis import experiments, page
 from analysis.curves import SEEDS, axis_columns
-from analysis.labels import OWN_SETTINGS, axis_text, levels_text, plain
+from analysis.labels import OWN_SETTINGS, axis_text, family_of, levels_text, plain, value_text
 from analysis.scatter import Cell, cells_of, draw_steps, draw_summary
 from analysis.style import SHEET, Drawing, save
 
@@ -159,14 +159,14 @@ def _verdict(folder: Path, findings: Findings, images: _Images) -> Iterator[str]
         yield page.paragraph("No verdict yet: the experiments of the study are not there, or hold too few conditions.")
     for verdict in findings.verdicts:
         yield '<div class="verdict">'
-        yield page.heading(3, verdict.family.replace("_", " ").capitalize())
+        yield page.heading(3, family_of(verdict.family).capitalize())
         yield page.paragraph(verdict.text)
         if len(verdict.statistics):
             yield page.table(_with_intervals(verdict.statistics, ["value"]),
                              {"name": "statistic", "value": "value [95 % interval]"})  # fmt: skip
         yield "</div>"
         if len(verdict.violators):
-            words = f"{len(verdict.violators)} conditions of {verdict.family.replace('_', ' ')} that violate the claim"
+            words = f"Violations of the claim by {family_of(verdict.family)}: {len(verdict.violators)}"
             yield page.folded(words, page.table(verdict.violators, VIOLATOR_COLUMNS))
     if len(findings.conditions) and cells_of(findings.conditions):
         violators = pd.concat([v.violators for v in findings.verdicts]) if findings.verdicts else None
@@ -194,8 +194,9 @@ def _verdict(folder: Path, findings: Findings, images: _Images) -> Iterator[str]
 def _experiment(section: Section, images: _Images) -> Iterator[str]:
     rows = section.rows
     varied = [a for a in axis_columns(rows) if rows[a].nunique() > 1 and a not in ("solver", "dtype")]
-    # what an optimizer brings with it differs between optimizers without being swept
-    own = [a for a in varied if rows["optimizer"].nunique() == 1 or not _follows(rows, a)]
+    # what an optimizer brings with it, and a full batch, differ without being swept
+    within = rows.groupby(["optimizer", "n_train"], dropna=False)
+    own = [a for a in varied if a in ("optimizer", "n_train") or within[a].nunique().max() > 1]
     words = [f"{axis_text(a)} ({levels_text(rows[a])})" for a in own]
     seeds = len(rows[list(SEEDS)].drop_duplicates())
     yield page.paragraph(f"Varies: {'; '.join(words) or 'nothing'}. {seeds} {'seeds' if seeds > 1 else 'seed'}.")
@@ -214,18 +215,13 @@ def _experiment(section: Section, images: _Images) -> Iterator[str]:
     yield from _peaks(section.peaks)
 
 
-def _follows(rows: pd.DataFrame, axis: str) -> bool:
-    """Whether an axis takes one value within each optimizer."""
-    return axis != "optimizer" and rows.groupby("optimizer", dropna=False)[axis].nunique().max() <= 1
-
-
 def _fixed(rows: pd.DataFrame) -> str:
     """Axes that all runs share, as name and value; what applies to no run is left out."""
     parts = []
     for axis in axis_columns(rows):
         known = rows[axis].dropna()
         if len(known) and known.nunique() == 1:
-            parts.append(f"{axis_text(axis)} {page.plain_text(known.iloc[0])}")
+            parts.append(f"{axis_text(axis)} {value_text(known.iloc[0])}")
     return ", ".join(parts) or "nothing"
 
 

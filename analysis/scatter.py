@@ -14,11 +14,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.curves import FLOOR, SEEDS, axis_columns
-from analysis.labels import plain, value_text
+from analysis.labels import family_of, plain, value_text
 from analysis.style import GREY, MARKERS, OKABE_ITO, log_ticks
 
 NAMED = 5
 """Violators with a number and a name in each panel."""
+
+RING = 55
+"""Area of the ring around a violator, square points."""
 
 DECISIONS = ("peak", "undecided", "no peak")
 
@@ -70,25 +73,28 @@ def draw_summary(
     looks = _looks(sorted(conditions["factor"].astype(str).unique()))
     first: Axes | None = None
     beside: dict[str, Axes] = {}
+    panels: dict[Cell, Axes] = {}
     for family, noisy in cells:
         cell, line, column = (family, noisy), families.index(family), noises.index(noisy)
         ax = figure.add_subplot(grid[2 * line, column], sharex=first, sharey=beside.get(family))
         first = first or ax
         _draw_cell(ax, _within(conditions, cell), looks, (half or {}).get(cell))
-        ax.set_title(f"{value_text(family)}, {'noisy' if noisy else 'clean'} labels")
+        ax.set_title(f"{family_of(family)}, {'noisy' if noisy else 'clean'} labels")
         ax.set_xlabel("train loss at the threshold")
         if family not in beside:
             ax.set_ylabel("peak height (prominence, ln)")
         beside.setdefault(family, ax)
-        key = figure.add_subplot(grid[2 * line + 1, column])
-        key.axis("off")
-        _name(ax, key, rings[cell])
+        panels[cell] = ax
     assert first is not None
     first.set_xscale("log")
     known = conditions.dropna(subset=["train_loss", "prominence"])["train_loss"].clip(lower=FLOOR)
     span = max((known.max() / known.min()) ** 0.05, 1.2)
     first.set_xlim(known.min() / span, known.max() * span)
     log_ticks(first.xaxis, *first.get_xlim(), most=6)
+    for cell, ax in panels.items():
+        key = figure.add_subplot(grid[2 * families.index(cell[0]) + 1, noises.index(cell[1])])
+        key.axis("off")
+        _name(ax, key, rings[cell], _within(conditions, cell))
     figure.legend(handles=_legend(conditions, looks, half, violators), loc="outside lower center", ncols=4)
     return figure
 
@@ -121,41 +127,50 @@ def _fill(colour: str, decision: str) -> dict[str, Any]:
     return {"facecolors": face, "edgecolors": colour, "linewidths": 0.7}
 
 
-def _name(ax: Axes, key: Axes, rows: pd.DataFrame) -> None:
-    """Rings around violators; numbers beside the first few, their names in the key below."""
+def _name(ax: Axes, key: Axes, rows: pd.DataFrame, others: pd.DataFrame) -> None:
+    """Rings around violators; numbers beside the first few, away from all marks, their names in the key below."""
     if rows.empty:
         return
     x, y = rows["train_loss"].clip(lower=FLOOR).to_numpy(), rows["prominence"].to_numpy()
-    ax.scatter(x, y, s=55, facecolors="none", edgecolors="black", linewidths=0.8, zorder=4)
+    ax.scatter(x, y, s=RING, facecolors="none", edgecolors="black", linewidths=0.8, zorder=4)
+    marks = np.column_stack([others["train_loss"].clip(lower=FLOOR), others["prominence"]])
     names = []
-    for i, (label, where) in enumerate(zip(rows["condition"].head(NAMED), _spread(ax, x, y), strict=False), start=1):
-        ax.annotate(str(i), (x[i - 1], y[i - 1]), xytext=where, textcoords="offset points", ha="center", va="center",
+    for i, (label, where) in enumerate(zip(rows["condition"].head(NAMED), _spread(ax, x, y, marks), strict=False)):
+        ax.annotate(str(i + 1), (x[i], y[i]), xytext=where, textcoords="offset points", ha="center", va="center",
                     fontsize=6.5, fontweight="bold", zorder=5,
                     arrowprops={"arrowstyle": "-", "lw": 0.4, "color": GREY, "shrinkA": 3, "shrinkB": 4})  # fmt: skip
-        names.append(f"{i}  " + textwrap.shorten(str(label), 60, placeholder=" …"))
+        names.append(f"{i + 1}  " + textwrap.shorten(str(label), 60, placeholder=" …"))
     more = len(rows) - len(names)
     text = "\n".join(names) + (f"\n… and {more} more, listed in the report" if more > 0 else "")
     key.text(0, 1, text, fontsize=6.5, va="top", transform=key.transAxes, linespacing=1.3, in_layout=False)
 
 
-def _spread(ax: Axes, x: np.ndarray, y: np.ndarray) -> list[tuple[float, float]]:
-    """Offsets in points for the first few numbers: each as far as may be from the marks and numbers before it."""
-    # a panel is about 200 x 150 points; exact sizes are known after the layout only
-    logs = np.log(x)
-    spread_x, spread_y = max(np.ptp(logs), 1e-9), max(np.ptp(y), 1e-9)
-    points = np.column_stack([(logs - logs.min()) / spread_x * 200, (y - y.min()) / spread_y * 150])
-    angles = np.arange(12) * np.pi / 6 + np.pi / 4
-    candidates = np.column_stack([np.cos(angles), np.sin(angles)]) * 11
-    taken = points.copy()
+def _spread(ax: Axes, x: np.ndarray, y: np.ndarray, marks: np.ndarray) -> list[tuple[float, float]]:
+    """Offsets in points for the first few numbers: as far as may be from the marks and from the numbers before."""
+
+    def place(points: np.ndarray) -> np.ndarray:
+        # a panel is about 200 x 150 points; its exact size is known after the layout only
+        (left, right), (bottom, top) = np.log(ax.get_xlim()), ax.get_ylim()
+        return (np.column_stack([np.log(points[:, 0]), points[:, 1]]) - (left, bottom)) / (
+            right - left, top - bottom) * (200, 150)  # fmt: skip
+
+    points, taken, numbers = place(np.column_stack([x, y])), place(marks), np.empty((0, 2))
+    angles = np.arange(16) * np.pi / 8 + np.pi / 4
+    candidates = np.concatenate([r * np.column_stack([np.cos(angles), np.sin(angles)]) for r in (11, 18, 26)])
     offsets = []
-    for i in range(min(NAMED, len(points))):
-        others = np.delete(taken, i, axis=0)
-        places = points[i] + candidates
-        gaps = np.linalg.norm(places[:, None] - others[None], axis=2).min(axis=1) if len(others) else np.zeros(12)
-        best = int(np.argmax(np.minimum(gaps, 14)))
+    for point in points[:NAMED]:
+        places = point + candidates
+        # a number over a mark is hard to read, one over another number cannot be read
+        gap = np.minimum(_nearest(places, taken), 8) + 3 * np.minimum(_nearest(places, numbers), 10)
+        best = int(np.argmax(gap - 0.1 * np.linalg.norm(candidates, axis=1)))
         offsets.append((float(candidates[best, 0]), float(candidates[best, 1])))
-        taken = np.vstack([taken, places[best]])
+        numbers = np.vstack([numbers, places[best]])
     return offsets
+
+
+def _nearest(points: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Distance of each point to the nearest of the others, infinite without any."""
+    return np.linalg.norm(points[:, None] - others[None], axis=2).min(axis=1, initial=np.inf)
 
 
 def _legend(

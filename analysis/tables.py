@@ -68,7 +68,7 @@ def environments(results_dir: Path, name: str) -> list[dict[str, Any]]:
     found = []
     for part in _parts(results_dir / name / "runs"):
         footer = (pq.read_metadata(part).metadata or {}).get(b"dd")
-        environment = json.loads(footer)["environment"] if footer else {}
+        environment = json.loads(footer).get("environment") if footer else None
         if environment and environment not in found:
             found.append(environment)
     return found
