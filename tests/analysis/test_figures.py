@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from analysis import figures
 from analysis.curves import LINE_AXES, PANEL_AXES, band, split, varying_axes
@@ -34,6 +35,17 @@ def table(rows: list[dict[str, object]], results: Path) -> Path:
     store.append("a", rows[:10], [], {}, {})
     store.append("b", rows[10:], [], {}, {})
     return results
+
+
+@pytest.fixture
+def unsaved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are drawn but not written: their files' names are all a test asks for."""
+
+    def close(figure: Figure, stem: Path) -> Path:
+        plt.close(figure)
+        return stem.with_name(stem.name + ".png")
+
+    monkeypatch.setattr(figures, "save", close)
 
 
 def test_band_is_median_and_quantiles() -> None:
@@ -99,6 +111,7 @@ def test_every_table_is_drawn_as_png_and_pdf(table: Path, tmp_path: Path, capsys
     assert (tmp_path / "out/small.pdf").read_bytes().startswith(b"%PDF")
 
 
+@pytest.mark.usefixtures("unsaved")
 def test_set_ups_get_figures_of_their_own(rows: list[dict[str, object]], tmp_path: Path) -> None:
     frame = pd.DataFrame(rows)
     noisy = frame.assign(label_noise=0.2, test_loss=frame.test_loss * 2)
@@ -106,6 +119,7 @@ def test_set_ups_get_figures_of_their_own(rows: list[dict[str, object]], tmp_pat
     assert {d.png.name for d in written} == {"both-label_noise=0.0.png", "both-label_noise=0.2.png"}
 
 
+@pytest.mark.usefixtures("unsaved")
 def test_many_lines_are_spread_over_figures(rows: list[dict[str, object]], tmp_path: Path) -> None:
     frame = pd.DataFrame(rows)
     many = pd.concat([frame.assign(batch_size=b) for b in (1, 2, 5, 10)])
@@ -168,6 +182,7 @@ def test_a_figure_of_diverged_runs_alone_is_left_out(results: Path) -> None:
     assert not any("optimizer=gd" in name for name in drawn)
 
 
+@pytest.mark.usefixtures("unsaved")
 def test_along_samples_full_batches_and_epochs_do_not_split_curves(tmp_path: Path) -> None:
     rows = synthetic.runs((50,), n_train=(20, 50, 100), lr=(0.1, 0.5)).assign(epochs=100.0)
     rows["batch_size"] = rows["n_train"]
@@ -188,6 +203,7 @@ def test_a_budget_in_epochs_is_not_taken_for_steps() -> None:
     assert figures.layout_of(swept).line_axes == ["batch_size", "epochs"]
 
 
+@pytest.mark.usefixtures("unsaved")
 def test_a_large_crossing_is_one_bundle_for_each_label_noise(tmp_path: Path) -> None:
     axes = {"lr": (0.1, 0.2, 0.3), "steps": (10, 100, 1000), "init_scale": (0.0, 1.0, 2.0)}
     rows = synthetic.runs(seeds=1, label_noise=(0.0, 0.1), model_activation=("relu", "tanh"), **axes)
@@ -199,6 +215,7 @@ def test_a_large_crossing_is_one_bundle_for_each_label_noise(tmp_path: Path) -> 
     assert names == ["claim-label_noise=0.0.png", "claim-label_noise=0.1.png"]
 
 
+@pytest.mark.usefixtures("unsaved")
 def test_logged_steps_give_a_map_and_few_widths_a_figure_along_training(tmp_path: Path) -> None:
     rows = synthetic.runs(steps=(100,))
     curves = synthetic.logged(rows, (0, 1, 2, 5, 10, 100), lambda s, r: r["width"] / (1 + s))
@@ -213,6 +230,7 @@ def test_logged_steps_give_a_map_and_few_widths_a_figure_along_training(tmp_path
     plt.close(figure)
 
 
+@pytest.mark.usefixtures("unsaved")
 def test_penalties_beside_widths_have_a_map(tmp_path: Path) -> None:
     rows = synthetic.runs(optimizer=("ridge",), optimizer_penalty=(1e-4, 1e-2, 1.0))
     assert [d.png.name for d in figures.draw_table(rows, "ridge", tmp_path)] == ["ridge.png", "ridge-map.png"]

@@ -13,7 +13,7 @@ from tests.helpers import run_of, solve_rows
 
 @pytest.fixture
 def table(results: Path) -> Path:
-    runs = [run_of("data.n_train=20", "data.n_test=20", "steps=3", "batch_size=full", f"width={w}") for w in (5, 9)]
+    runs = [run_of("data.n_train=20", "data.n_test=20", "steps=3", "batch_size=full", f"width={w}") for w in (5, 9, 12)]
     rows = solve_rows(*runs)
     curves = [
         {"run_id": row["run_id"], "step": s, "epoch": float(s), "train_loss": 1.0 + s, "test_loss": 2.0 + row["width"]}
@@ -23,15 +23,15 @@ def table(results: Path) -> Path:
     store = Store(results, "t")
     store.open()
     store.append("a", rows[:1], curves[:3], {}, {"environment": {"python": "3.12"}})
-    store.append("b", rows[1:], curves[3:], {}, {"environment": {"python": "3.12"}})
-    store.append("c", [], [], {}, {"environment": {"python": "3.13"}})
+    store.append("b", rows[1:2], curves[3:6], {}, {"environment": {"python": "3.12"}})
+    store.append("c", rows[2:], curves[6:], {}, {"environment": {"python": "3.13"}})
     return results
 
 
 def test_logged_steps_have_their_own_losses_and_their_runs_axes(table: Path) -> None:
     long = curve_rows(table, "t")
     assert sorted(zip(long["width"], long["step"], long["train_loss"], long["test_loss"], strict=True)) == [
-        (w, s, 1.0 + s, 2.0 + w) for w in (5, 9) for s in (0, 1, 3)
+        (w, s, 1.0 + s, 2.0 + w) for w in (5, 9, 12) for s in (0, 1, 3)
     ]
     assert set(long["status"]) == {"ok"}
     assert set(long["optimizer"]) == {"sgd"}
