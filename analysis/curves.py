@@ -1,4 +1,4 @@
-"""From rows to curves: which axes vary, and medians with bands over seeds."""
+"""From rows to curves: what the curves run over, which axes vary, and medians with bands over seeds."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+
+X_AXES = ("width", "n_train", "optimizer_penalty")
+"""What curves may run over, most usual first."""
 
 PANEL_AXES = ("model", "data", "n_train", "label_noise", "label_noise_over", "targets", "standardize", "loss", "dtype")
 """Axes (with the options of model and data) whose values are drawn in figures of their own."""
@@ -25,7 +28,7 @@ LINE_AXES = (
 )
 """Axes (with the options of optimizer and normalization) whose values are lines of one figure."""
 
-FOLLOWERS = ("lr", "lr_unit", "batch_size", "steps", "init", "init_scale", "stop_loss")
+FOLLOWERS = ("lr", "lr_unit", "batch_size", "steps", "epochs", "init", "init_scale", "stop_loss")
 """Axes that an optimizer brings with it: they vary only if they do so within one optimizer."""
 
 CHOSEN = ("solver", "dtype")
@@ -47,43 +50,66 @@ FLOOR = 1e-10
 
 @dataclass(frozen=True)
 class Band:
-    """A quantity against width.
+    """A quantity along a curve.
 
     Attributes:
-        width: [points], ascending.
+        x: [points], ascending.
         median: median over seeds.
         low: 10 % quantile.
         high: 90 % quantile.
         seeds: most runs behind one point.
     """
 
-    width: np.ndarray
+    x: np.ndarray
     median: np.ndarray
     low: np.ndarray
     high: np.ndarray
     seeds: int
 
 
-def band(rows: pd.DataFrame, column: str) -> Band:
-    """Median and 10-90 % quantiles of a column at each width; failed and diverged runs are left out.
+def x_axis(rows: pd.DataFrame) -> str:
+    """The first of ``X_AXES`` that takes more than one value; ``width`` where none does."""
+    return next((x for x in X_AXES if x in rows and rows[x].nunique() > 1), "width")
+
+
+def band(rows: pd.DataFrame, column: str, x: str = "width") -> Band:
+    """Median and 10-90 % quantiles of a column at each x; failed and diverged runs are left out.
 
     Means are not used: near the threshold they do not exist.
     """
-    good = rows[(rows["status"] == "ok") & rows[column].notna()]
-    grouped = good.groupby("width")[column]
-    widths = np.array(sorted(good["width"].unique()))
-    quantiles = grouped.quantile([0.1, 0.5, 0.9]).unstack() if len(widths) else None
-    if quantiles is None:
+    good = rows[(rows["status"] == "ok") & rows[column].notna() & rows[x].notna()]
+    if good.empty:
         empty = np.array([])
         return Band(empty, empty, empty, empty, 0)
-    values = quantiles.loc[widths]
+    grouped = good.groupby(x)[column]
+    values = grouped.quantile([0.1, 0.5, 0.9]).unstack().sort_index()
     return Band(
-        widths,
+        values.index.to_numpy(),
         values[0.5].to_numpy(),
         values[0.1].to_numpy(),
         values[0.9].to_numpy(),
         int(grouped.size().max()),
     )
+
+
+def thresholds(rows: pd.DataFrame, x: str = "width") -> list[float]:
+    """Where along x the model can just fit its training set, ascending.
+
+    Against width these are the values of ``interpolation_width``. Against training samples it is their number at which
+    ``interpolation_width`` is the width, interpolated linearly. A penalty has none.
+    """
+    if x == "width":
+        return sorted(float(v) for v in rows["interpolation_width"].dropna().unique())
+    if x != "n_train":
+        return []
+    found = set()
+    parts = ["model", "width", *(c for c in ("model_bias", "outputs") if c in rows)]
+    for _, line in rows.dropna(subset=["interpolation_width"]).groupby(parts, dropna=False):
+        width = float(line["width"].iloc[0])
+        needed = line.groupby("n_train")["interpolation_width"].first().sort_index()
+        if needed.iloc[0] <= width <= needed.iloc[-1]:
+            found.add(float(np.interp(width, needed.to_numpy(), needed.index.to_numpy())))
+    return sorted(found)
 
 
 def varying_axes(rows: pd.DataFrame, core: tuple[str, ...], prefixes: tuple[str, ...]) -> list[str]:

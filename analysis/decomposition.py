@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 
 from analysis.components import estimate, resampled
 from analysis.curves import LINE_AXES, PANEL_AXES, split, varying_axes
-from analysis.figures import OKABE_ITO, label_of
+from analysis.labels import OWN_SETTINGS, legend_of
+from analysis.style import OKABE_ITO, SHEET, Drawing, save
 from analysis.tables import UnreadableTable, load_predictions, load_runs, load_targets, table_names
 
 PARTS = ("bias_squared", "variance_data", "variance_init", "variance_interaction")
@@ -27,6 +28,11 @@ LEVEL = 0.9
 
 COLUMNS = 4
 """Set-ups in one figure at most."""
+
+CAPTION = (
+    "Parts of the test loss, and the test loss of averaged members: squared bias, variance from the training data, from "
+    "features or initialization, and their interaction, with 90 % intervals."
+)
 
 
 class NotCrossed(Exception):
@@ -140,7 +146,7 @@ def draw_decomposition(table: pd.DataFrame, x: str = "width") -> Figure:
             for ax in (above, below):
                 for at in members["interpolation_width"].dropna().unique():
                     ax.axvline(at, color="#555555", ls=":", lw=1, zorder=1)
-        above.set_title(label_of(values) if values else "")
+        above.set_title(legend_of(values) if values else "")
         below.set_xlabel(x.replace("_", " "))
     largest, smallest = table["test_loss"].max(), table["test_loss"].min()
     grid[0, 0].set(xscale="log", yscale="log", ylabel="part of the test loss", ylim=(smallest / 300, largest * 2))
@@ -182,13 +188,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"decomposition: {error}", file=sys.stderr)
             status = 1
             continue
-        for path in draw_table(table, name, options.out):
-            print(path)
+        for drawing in draw_table(table, name, options.out):
+            for path in drawing.files:
+                print(path)
     return status
 
 
-def draw_table(table: pd.DataFrame, name: str, folder: Path) -> list[Path]:
-    """Draw one table against what varies, ``COLUMNS`` set-ups a figure; returns the files written, PNG and PDF."""
+def draw_table(table: pd.DataFrame, name: str, folder: Path) -> list[Drawing]:
+    """Draw one table against what varies, ``COLUMNS`` set-ups a figure, PNG and PDF."""
     folder.mkdir(parents=True, exist_ok=True)
     x = "width" if table["width"].nunique() > 1 else "n_train"
     own = ["width", *varying_axes(table, PANEL_AXES + LINE_AXES, OPTIONS)]
@@ -196,12 +203,9 @@ def draw_table(table: pd.DataFrame, name: str, folder: Path) -> list[Path]:
     written = []
     for start in range(0, len(groups), COLUMNS):
         stem = f"{name}-decomposition" + (f"-{start // COLUMNS + 1}" if len(groups) > COLUMNS else "")
-        with plt.style.context(Path(__file__).parent / "paper.mplstyle"):
+        with plt.style.context(SHEET):
             figure = draw_decomposition(pd.concat(groups[start : start + COLUMNS]), x)
-            for suffix in (".png", ".pdf"):
-                figure.savefig(folder / f"{stem}{suffix}")
-                written.append(folder / f"{stem}{suffix}")
-            plt.close(figure)
+            written.append(Drawing(save(figure, folder / stem), f"{CAPTION} {OWN_SETTINGS}"))
     return written
 
 

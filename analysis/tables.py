@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -31,11 +34,20 @@ def load_runs(results_dir: Path, name: str) -> pd.DataFrame:
     Raises:
         UnreadableTable: naming the file.
     """
-    return _all_parts(results_dir / name / "runs")
+    return _load(results_dir / name / "runs", None)
+
+
+def load_curves(results_dir: Path, name: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """Logged steps of one table's runs; empty where none were logged.
+
+    Raises:
+        UnreadableTable: naming the file.
+    """
+    return _load(results_dir / name / "curves", columns)
 
 
 def curve_rows(results_dir: Path, name: str) -> pd.DataFrame:
-    """Logged steps of one table with the axes of their runs: a row for each run and step.
+    """Logged steps of one table with the axes of their runs: a row for each run and step; empty where none were logged.
 
     Losses and errors are those at the step; ``status`` and the axes are the run's. The long table takes ``step`` or
     ``epoch`` as its x where ``runs`` has ``width``.
@@ -43,16 +55,31 @@ def curve_rows(results_dir: Path, name: str) -> pd.DataFrame:
     Raises:
         UnreadableTable: naming the file.
     """
-    runs = load_runs(results_dir, name)
-    curves = _all_parts(results_dir / name / "curves")
+    runs = load_runs(results_dir, name).drop_duplicates("run_id", keep="last")
+    curves = load_curves(results_dir, name)
+    if curves.empty:
+        return curves
     axes = [c for c in axis_columns(runs) if runs[c].notna().any()]
     kept = ["run_id", "status", *SEEDS, *axes, "epochs", "interpolation_width"]
     return curves.merge(runs[kept], on="run_id", validate="many_to_one")
 
 
-def _all_parts(folder: Path) -> pd.DataFrame:
+def environments(results_dir: Path, name: str) -> list[dict[str, Any]]:
+    """What one table's parts were computed with, each environment once: packages, Python, platform, processor."""
+    found = []
+    for part in _parts(results_dir / name / "runs"):
+        footer = (pq.read_metadata(part).metadata or {}).get(b"dd")
+        environment = json.loads(footer).get("environment") if footer else None
+        if environment and environment not in found:
+            found.append(environment)
+    return found
+
+
+def _load(folder: Path, columns: Sequence[str] | None) -> pd.DataFrame:
     """All parts of a folder, with the columns of any of them."""
-    tables = [_read(part) for part in _parts(folder)]
+    tables = [_read(part, columns) for part in _parts(folder)]
+    if not tables:
+        return pd.DataFrame()
     merged = pa.concat_tables([t.replace_schema_metadata() for t in tables], promote_options="permissive")
     frame: pd.DataFrame = merged.to_pandas()
     return frame
@@ -86,7 +113,7 @@ def load_targets(results_dir: Path, name: str) -> dict[str, np.ndarray]:
     return {row.targets_id: row.targets for table in tables for row in table.itertuples()}
 
 
-def _read(part: Path, columns: list[str] | None = None) -> pa.Table:
+def _read(part: Path, columns: Sequence[str] | None = None) -> pa.Table:
     try:
         return pq.ParquetFile(part).read(columns)
     except (pa.ArrowInvalid, OSError) as error:

@@ -1,19 +1,50 @@
-"""Which axes tell curves apart, and what the curves are called."""
+"""Which axes tell curves apart, what curves are called and run over, where a model can just fit its training set."""
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
-from analysis.curves import LINE_AXES, label_of, varying_axes
+from analysis.curves import LINE_AXES, band, label_of, thresholds, varying_axes, x_axis
+from tests.analysis.synthetic import runs
 
 
-def runs(**columns: object) -> pd.DataFrame:
+def test_x_is_the_width_if_it_varies_else_the_samples_else_the_penalty() -> None:
+    sizes, penalties = (20, 50, 100), (1e-4, 1e-2)
+    assert x_axis(runs(n_train=sizes)) == "width"
+    assert x_axis(runs((50,), n_train=sizes)) == "n_train"
+    assert x_axis(runs((50,), optimizer_penalty=penalties)) == "optimizer_penalty"
+    assert x_axis(runs((50,))) == "width"
+
+
+def test_bands_run_over_any_axis() -> None:
+    rows = runs((50,), n_train=(100, 20))
+    got = band(rows, "test_loss", "n_train")
+    assert got.x.tolist() == [20, 100]
+    assert got.median.tolist() == [rows["test_loss"].median()] * 2
+    assert band(rows.assign(status="failed"), "test_loss", "n_train").seeds == 0
+
+
+def test_against_samples_the_threshold_is_where_they_meet_the_width() -> None:
+    """A two-layer net of H units on d inputs and C outputs has (d + 1) H + (H + 1) C parameters and fits n C values."""
+    d, c, width = 64, 10, 8
+    sizes = (20, 40, 80, 100)
+    rows = runs((width,), n_train=sizes).assign(model="two_layer")
+    rows["interpolation_width"] = (rows["n_train"] * c - c) / (d + 1 + c)
+    np.testing.assert_allclose(thresholds(rows, "n_train"), [((d + 1) * width + (width + 1) * c) / c])
+    assert thresholds(rows.assign(width=1000), "n_train") == []
+    assert thresholds(rows, "optimizer_penalty") == []
+    both = pd.concat([runs(), runs(interpolation_width=(49.0,))])
+    assert thresholds(both) == [49.0, 50.0]
+
+
+def frame_of(**columns: object) -> pd.DataFrame:
     return pd.DataFrame({"optimizer": "sgd", "seed": 0, "data_seed": 0, "n_train": 200} | columns)
 
 
 def test_what_dd_chose_by_itself_splits_no_curve() -> None:
     """With mini-batches wide models go by the dual; with full batches all are exact."""
-    frame = runs(
+    frame = frame_of(
         width=[100, 400, 100, 400],
         batch_size=[50, 50, 200, 200],
         solver=["iterative", "dual", "exact", "exact"],
@@ -23,9 +54,9 @@ def test_what_dd_chose_by_itself_splits_no_curve() -> None:
 
 
 def test_what_the_user_chose_does() -> None:
-    frame = runs(width=[100, 400, 100, 400], solver=["iterative", "iterative", "exact", "exact"], dtype="float64")
+    frame = frame_of(width=[100, 400, 100, 400], solver=["iterative", "iterative", "exact", "exact"], dtype="float64")
     assert varying_axes(frame, LINE_AXES, ()) == ["solver"]
-    frame = runs(width=[100, 400, 100, 400], solver="iterative", dtype=["float32", "float32", "float64", "float64"])
+    frame = frame_of(width=[100, 400, 100, 400], solver="iterative", dtype=["float32", "float32", "float64", "float64"])
     assert varying_axes(frame, ("solver", "dtype"), ()) == ["dtype"]
 
 

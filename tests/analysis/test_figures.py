@@ -8,11 +8,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from analysis import figures
-from analysis.curves import band, split, varying_axes
+from analysis.curves import LINE_AXES, PANEL_AXES, band, split, varying_axes
 from analysis.tables import load_runs, table_names
 from dd.results import Store
+from tests.analysis import synthetic
 from tests.helpers import run_of, solve_rows
 
 WIDTHS = (20, 40, 60, 80)
@@ -35,11 +37,22 @@ def table(rows: list[dict[str, object]], results: Path) -> Path:
     return results
 
 
+@pytest.fixture
+def unsaved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are drawn but not written: their files' names are all a test asks for."""
+
+    def close(figure: Figure, stem: Path) -> Path:
+        plt.close(figure)
+        return stem.with_name(stem.name + ".png")
+
+    monkeypatch.setattr(figures, "save", close)
+
+
 def test_band_is_median_and_quantiles() -> None:
     values = [1, 2, 3, 4, 100, 5, 7, 1e9]
     frame = pd.DataFrame({"width": [10] * 5 + [20] * 3, "status": ["ok"] * 7 + ["diverged"], "x": values})
     got = band(frame, "x")
-    assert got.width.tolist() == [10, 20]
+    assert got.x.tolist() == [10, 20]
     assert got.median.tolist() == [3, 6]
     np.testing.assert_allclose(got.low, [np.quantile([1, 2, 3, 4, 100], 0.1), 5.2])
     np.testing.assert_allclose(got.high, [np.quantile([1, 2, 3, 4, 100], 0.9), 6.8])
@@ -48,8 +61,8 @@ def test_band_is_median_and_quantiles() -> None:
 
 def test_lines_are_what_varies_within_an_optimizer(table: Path) -> None:
     frame = load_runs(table, "small")
-    assert varying_axes(frame, figures.LINE_AXES, ("optimizer_",)) == ["optimizer", "lr"]
-    assert varying_axes(frame, figures.PANEL_AXES, ("model_", "data_")) == []
+    assert varying_axes(frame, LINE_AXES, ("optimizer_",)) == ["optimizer", "lr"]
+    assert varying_axes(frame, PANEL_AXES, ("model_", "data_")) == []
     assert len(list(split(frame, ["optimizer", "lr"]))) == 3
 
 
@@ -88,25 +101,29 @@ def test_frozen_features_have_one_condition_curve(table: Path) -> None:
 def test_every_table_is_drawn_as_png_and_pdf(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert table_names(table) == ["small"]
     assert figures.main(["--results", str(table), "--out", str(tmp_path / "out")]) == 0
-    printed = capsys.readouterr().out.split()
+    first, *printed, report = capsys.readouterr().out.splitlines()
+    assert first.startswith("small: 1 figure, ")
+    assert Path(report).name == "index.html"
     assert {Path(p).name for p in printed} == {"small.png", "small.pdf"}
-    for path in map(Path, printed):
+    for path in (Path(p.strip()) for p in printed):
         assert path.stat().st_size > 10_000
     assert (tmp_path / "out/small.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "out/small.pdf").read_bytes().startswith(b"%PDF")
 
 
+@pytest.mark.usefixtures("unsaved")
 def test_set_ups_get_figures_of_their_own(rows: list[dict[str, object]], tmp_path: Path) -> None:
     frame = pd.DataFrame(rows)
     noisy = frame.assign(label_noise=0.2, test_loss=frame.test_loss * 2)
     written = figures.draw_table(pd.concat([frame, noisy]), "both", tmp_path)
-    assert {p.name for p in written if p.suffix == ".png"} == {"both-label_noise=0.0.png", "both-label_noise=0.2.png"}
+    assert {d.png.name for d in written} == {"both-label_noise=0.0.png", "both-label_noise=0.2.png"}
 
 
+@pytest.mark.usefixtures("unsaved")
 def test_many_lines_are_spread_over_figures(rows: list[dict[str, object]], tmp_path: Path) -> None:
     frame = pd.DataFrame(rows)
     many = pd.concat([frame.assign(batch_size=b) for b in (1, 2, 5, 10)])
-    written = [p.name for p in figures.draw_table(many, "many", tmp_path) if p.suffix == ".png"]
+    written = [d.png.name for d in figures.draw_table(many, "many", tmp_path)]
     assert written == ["many-optimizer=adam.png", "many-optimizer=sgd.png"]
 
 
@@ -122,7 +139,7 @@ def test_options_follow_their_component_and_one_width_is_drawn(rows: list[dict[s
     frame = pd.DataFrame(rows)
     normed = frame.assign(normalization="batch_norm", normalization_eps=1e-5, normalization_affine=True)
     both = pd.concat([frame, normed])
-    assert varying_axes(both, figures.LINE_AXES, ("normalization_",)) == ["optimizer", "lr", "normalization"]
+    assert varying_axes(both, LINE_AXES, ("normalization_",)) == ["optimizer", "lr", "normalization"]
     one = frame[frame.width == WIDTHS[0]]
     figure = figures.draw(one, "t", ["optimizer", "lr"])
     for ax in figure.axes:
@@ -163,3 +180,68 @@ def test_a_figure_of_diverged_runs_alone_is_left_out(results: Path) -> None:
     drawn = sorted(p.name for p in (results / "figures").glob("*.png"))
     assert drawn
     assert not any("optimizer=gd" in name for name in drawn)
+
+
+@pytest.mark.usefixtures("unsaved")
+def test_along_samples_full_batches_and_epochs_do_not_split_curves(tmp_path: Path) -> None:
+    rows = synthetic.runs((50,), n_train=(20, 50, 100), lr=(0.1, 0.5)).assign(epochs=100.0)
+    rows["batch_size"] = rows["n_train"]
+    minibatches = rows.assign(batch_size=10, steps=rows["n_train"] * 10)
+    for table in (rows, minibatches):
+        layout = figures.layout_of(table)
+        assert (layout.x, layout.panel_axes, layout.line_axes) == ("n_train", [], ["lr"])
+        assert [d.png.name for d in figures.draw_table(table, "samples", tmp_path)] == ["samples.png"]
+    crossed = pd.concat([rows.assign(batch_size=b) for b in (5, 10)])
+    assert figures.layout_of(crossed).line_axes == ["lr", "batch_size"]
+
+
+def test_a_budget_in_epochs_is_not_taken_for_steps() -> None:
+    """Batch sizes at equal epochs differ in steps, but it is the batch size that is swept."""
+    rows = pd.concat([synthetic.runs(batch_size=(b,), steps=(1000 // b,)) for b in (10, 50)])
+    assert figures.layout_of(rows).line_axes == ["batch_size"]
+    swept = pd.concat([rows.assign(epochs=e, steps=rows["steps"] * e) for e in (100, 200)])
+    assert figures.layout_of(swept).line_axes == ["batch_size", "epochs"]
+
+
+@pytest.mark.usefixtures("unsaved")
+def test_a_large_crossing_is_one_bundle_for_each_label_noise(tmp_path: Path) -> None:
+    axes = {"lr": (0.1, 0.2, 0.3), "steps": (10, 100, 1000), "init_scale": (0.0, 1.0, 2.0)}
+    rows = synthetic.runs(seeds=1, label_noise=(0.0, 0.1), model_activation=("relu", "tanh"), **axes)
+    layout = figures.layout_of(rows)
+    assert layout.crowded
+    assert layout.panel_axes == ["label_noise"]
+    assert set(layout.line_axes) == {"model_activation", *axes}
+    names = [d.png.name for d in figures.draw_table(rows, "claim", tmp_path)]
+    assert names == ["claim-label_noise=0.0.png", "claim-label_noise=0.1.png"]
+
+
+@pytest.mark.usefixtures("unsaved")
+def test_logged_steps_give_a_map_and_few_widths_a_figure_along_training(tmp_path: Path) -> None:
+    rows = synthetic.runs(steps=(100,))
+    curves = synthetic.logged(rows, (0, 1, 2, 5, 10, 100), lambda s, r: r["width"] / (1 + s))
+    names = [d.png.name for d in figures.draw_table(rows, "t", tmp_path, curves)]
+    assert names == ["t.png", "t-epochs.png", "t-map.png"]
+    title = "title"
+    figure = figures.draw(curves[curves.epoch > 0], title, ["width"], "epoch")
+    assert [ax.get_ylabel() for ax in figure.axes][-1] == "train error (0-1)"
+    narrow = curves[(curves.width == 10) & (curves.epoch > 0)].groupby("epoch")["test_loss"].median()
+    lines = [line for line in figure.axes[1].get_lines() if len(line.get_xdata()) == len(narrow)]
+    assert any(np.allclose(line.get_ydata(), narrow) for line in lines)
+    plt.close(figure)
+
+
+@pytest.mark.usefixtures("unsaved")
+def test_penalties_beside_widths_have_a_map(tmp_path: Path) -> None:
+    rows = synthetic.runs(optimizer=("ridge",), optimizer_penalty=(1e-4, 1e-2, 1.0))
+    assert [d.png.name for d in figures.draw_table(rows, "ridge", tmp_path)] == ["ridge.png", "ridge-map.png"]
+
+
+def test_all_tables_at_once_give_the_report(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--results", str(table), "--out", str(tmp_path)]
+    assert figures.main([*arguments, "--name", "small"]) == 0
+    assert not (tmp_path / "index.html").exists()
+    assert figures.main(arguments) == 0
+    assert str(tmp_path / "index.html") in capsys.readouterr().out
+    page = (tmp_path / "index.html").read_text()
+    assert "results/small" in page
+    assert page.count("<img") == 1

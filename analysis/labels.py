@@ -1,0 +1,158 @@
+"""Words and numbers as figures and the report show them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.curves import GROUPS, LINE_AXES, PANEL_AXES
+
+AXIS_TITLES = {
+    "width": "width",
+    "n_train": "training samples",
+    "optimizer_penalty": "ridge penalty",
+    "epoch": "epoch",
+}
+"""What stands beside the axes of a figure."""
+
+AXIS_WORDS = {
+    "n_train": "training samples",
+    "n_test": "test samples",
+    "loss": "loss function",
+}
+"""Names of axes in sentences and legends, where they are not the column's with spaces."""
+
+FAMILIES = {"random_features": "random features", "two_layer": "two-layer nets", "linear": "linear regression"}
+"""Models in the plural."""
+
+QUANTITIES = {
+    "test_error": "test error (0-1)",
+    "test_loss": "test loss",
+    "train_error": "train error (0-1)",
+    "train_loss": "train loss",
+    "feature_condition": "condition number of the features",
+}
+
+OWN_SETTINGS = "All settings are dd's own."
+
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def plain(x: float, _: object = None) -> str:
+    """A number as text: three digits, powers of ten where it is small or large.
+
+    The second argument is the tick's position, which matplotlib passes.
+
+    >>> plain(0.25), plain(2000.0), plain(1e-8), plain(3.2e6)
+    ('0.25', '2000', '10⁻⁸', '3.2·10⁶')
+    """
+    if not math.isfinite(x):
+        return str(x)
+    if x == 0 or 1e-3 <= abs(x) < 1e5:
+        # whole numbers are counts and keep all their digits
+        return f"{x:.0f}" if x == round(x) else f"{x:.3g}" if abs(x) < 1000 else f"{x:.0f}"
+    power = math.floor(math.log10(abs(x)) + 1e-9)
+    lead = f"{x / 10.0**power:.3g}"
+    if lead in ("10", "-10"):
+        lead, power = lead[:-1], power + 1
+    ten = "10" + str(power).translate(_SUPERSCRIPTS)
+    return {"1": ten, "-1": "-" + ten}.get(lead, f"{lead}·{ten}")
+
+
+def is_null(value: object) -> bool:
+    """Whether a cell of a table holds nothing."""
+    return value is None or value is pd.NaT or (isinstance(value, float) and math.isnan(value))
+
+
+def value_text(value: object) -> str:
+    """One value of an axis: numbers as :func:`plain`, names with spaces.
+
+    >>> value_text("conjugate_gradient"), value_text(1e5), value_text(True)
+    ('conjugate gradient', '10⁵', 'yes')
+    """
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    if isinstance(value, int | float | np.number):
+        return plain(float(value))
+    return str(value).replace("_", " ")
+
+
+def axis_text(name: str) -> str:
+    """An axis's name in words; options lose their component's.
+
+    >>> axis_text("label_noise"), axis_text("optimizer_penalty"), axis_text("n_train")
+    ('label noise', 'penalty', 'training samples')
+    """
+    if name in AXIS_WORDS:
+        return AXIS_WORDS[name]
+    if name in LINE_AXES or name in PANEL_AXES:
+        return name.replace("_", " ")
+    group = next((g for g in GROUPS if name.startswith(g + "_")), None)
+    return (name[len(group) + 1 :] if group else name).replace("_", " ")
+
+
+def legend_of(values: Mapping[str, object]) -> str:
+    """Legend entry: components and activations by name, other axes as name and value.
+
+    >>> legend_of({"optimizer": "adam", "lr": 0.01, "normalization": "none"})
+    'adam, lr 0.01, no normalization'
+    """
+    parts = []
+    for key, value in values.items():
+        if is_null(value):
+            continue
+        text = value_text(value)
+        if text in ("none", "default"):
+            parts.append(f"{'no' if text == 'none' else 'default'} {axis_text(key)}")
+        else:
+            parts.append(text if key in GROUPS or key == "model_activation" else f"{axis_text(key)} {text}")
+    return ", ".join(parts) or "all runs"
+
+
+def family_of(model: str) -> str:
+    """A model family in the plural."""
+    return FAMILIES.get(model, value_text(model))
+
+
+def title_of(rows: pd.DataFrame, x: str = "width") -> str:
+    """What all rows of a figure share, in words; x is what its curves run over."""
+    first = rows.iloc[0]
+    model = value_text(first["model"])
+    if isinstance(first.get("model_activation"), str) and rows["model_activation"].nunique() == 1:
+        model += f" ({value_text(first['model_activation'])})"
+    parts = [value_text(first["data"]), model]
+    if x != "n_train" and rows["n_train"].nunique() == 1:
+        parts.append(f"n = {first['n_train']}")
+    if x != "width" and rows["width"].nunique() == 1:
+        parts.append(f"width = {first['width']}")
+    if first["label_noise"] > 0 and rows["label_noise"].nunique() == 1:
+        parts.append(f"label noise {plain(first['label_noise'])}")
+    if first["normalization"] != "none" and rows["normalization"].nunique() == 1:
+        parts.append(value_text(first["normalization"]))
+    return ", ".join(parts)
+
+
+def over_seeds(seeds: int) -> str:
+    """What a line and its band are."""
+    return f"median and 10-90 % band over {seeds} seeds" if seeds > 1 else "one seed"
+
+
+def levels_text(values: pd.Series, limit: int = 8) -> str:
+    """The values that an axis takes: all of them where they are few, else their number and range.
+
+    >>> levels_text(pd.Series([3, 1, 2, 1]))
+    '1, 2, 3'
+    >>> levels_text(pd.Series(range(10, 200, 10)))
+    '19 values from 10 to 190'
+    """
+    known: list[Any] = sorted(values.dropna().unique())
+    texts = [value_text(v) for v in known]
+    if values.isna().any():
+        texts.append("not set")
+    if len(texts) <= limit:
+        return ", ".join(texts)
+    return f"{len(known)} values from {value_text(known[0])} to {value_text(known[-1])}"

@@ -1,0 +1,144 @@
+"""Four panels of a set-up: test error and loss, train loss and condition number along x, a line a condition."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from analysis.curves import FLOOR, Band, band, split, thresholds
+from analysis.labels import AXIS_TITLES, QUANTITIES, legend_of, over_seeds
+from analysis.style import GREY, MARKERS, colours, log_ticks, mark_thresholds, set_limits
+
+PANELS = (
+    ("test_error", "min_norm_test_error"),
+    ("test_loss", "min_norm_test_loss"),
+    ("train_loss", "min_norm_train_loss"),
+    ("feature_condition", None),
+)
+"""Columns, each with that of its min-norm limit."""
+
+LOGGED_PANELS = (("test_error", None), ("test_loss", None), ("train_loss", None), ("train_error", None))
+"""Columns of logged steps: condition numbers and limits are known for the end alone."""
+
+FEW_POINTS = 25
+"""Lines of more points go without markers."""
+
+Group = tuple[dict[str, object], pd.DataFrame]
+
+
+def draw(rows: pd.DataFrame, title: str, line_axes: list[str], x: str = "width") -> Figure:
+    """Draw the four panels of one set-up.
+
+    Args:
+        rows: rows that differ in x, seeds and ``line_axes`` only.
+        title: what is fixed.
+        line_axes: axes whose combinations are lines.
+        x: column that the curves run over; where it is ``epoch`` the rows are logged steps.
+    """
+    groups = [(values, members) for values, members in split(rows, line_axes) if (members["status"] == "ok").any()]
+    tones = colours([values for values, _ in groups])
+    logged = x == "epoch"
+    panels = [p for p in (LOGGED_PANELS if logged else PANELS) if rows[p[0]].notna().any()]
+    has_limit = not logged and rows["min_norm_test_loss"].notna().any() and set(rows["optimizer"]) != {"min_norm"}
+    height = 5.6 if len(panels) > 2 else 3.2
+    figure, grid = plt.subplots((len(panels) + 1) // 2, 2, figsize=(7.0, height), sharex=True, squeeze=False)
+    axes = list(grid.flat)
+    low, high = _x_limits(rows[x])
+    seeds = 0
+    for ax, (column, limit_column) in zip(axes, panels, strict=False):
+        bands = [band(members, column, x) for _, members in groups]
+        seeds = max([seeds, *(b.seeds for b in bands)])
+        if column == "feature_condition" and len(bands) > 1 and _same(bands):
+            _draw_band(ax, max(bands, key=lambda b: len(b.x)), "black", "o")
+            ax.set_title("the same for every line", loc="right", color=GREY, pad=2, fontsize=7)
+        else:
+            for i, data in enumerate(bands):
+                _draw_band(ax, data, tones[i], MARKERS[i % len(MARKERS)])
+        seen = [a for b in bands for a in (b.low, b.high)]
+        if limit_column is not None and has_limit:
+            seen += _draw_limit(ax, groups, tones, limit_column, column, x)
+        ax.set(xscale="log", yscale="log", ylabel=QUANTITIES[column], xlim=(low, high))
+        set_limits(ax, seen)
+        _mark_diverged(ax, groups, tones, x)
+        mark_thresholds(ax, thresholds(rows, x), named=ax is axes[0])
+        log_ticks(ax.yaxis, *ax.get_ylim())
+        log_ticks(ax.xaxis, low, high)
+    for ax in axes[len(panels) :]:
+        ax.remove()
+    for ax in axes[max(0, len(panels) - 2) : len(panels)]:
+        ax.set_xlabel(AXIS_TITLES[x])
+        ax.tick_params(labelbottom=True)
+    few = rows[x].nunique() <= FEW_POINTS
+    handles = [
+        Line2D([], [], color=tones[i], marker=MARKERS[i % len(MARKERS)] if few else None, label=legend_of(values))
+        for i, (values, _) in enumerate(groups)
+    ]
+    if has_limit:
+        handles.append(Line2D([], [], color="black", ls="--", lw=1, label="min-norm limit"))
+    if (rows["status"] == "diverged").any():
+        handles.append(Line2D([], [], color=GREY, ls="", marker="x", label="diverged"))
+    widest = max(len(str(h.get_label())) for h in handles)
+    columns = next((c for c in (4, 3, 2) if widest * c <= 88), 1)
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(columns, len(handles)))
+    figure.suptitle(f"{title}\n{over_seeds(seeds)}", fontsize=8)
+    return figure
+
+
+def _x_limits(values: pd.Series) -> tuple[float, float]:
+    """Limits of a logarithmic x axis; a single value gets an octave on both sides."""
+    known = values[values > 0]
+    low, high = float(known.min()), float(known.max())
+    span = (high / low) ** 0.04 if high > low else 2.0
+    return low / span, high * span
+
+
+def _draw_band(ax: Axes, data: Band, colour: Any, marker: str) -> None:
+    few = len(data.x) <= FEW_POINTS
+    ax.plot(data.x, np.maximum(data.median, FLOOR), color=colour, marker=marker if few else None, mew=0, zorder=3)
+    if data.seeds > 1:
+        low, high = np.maximum(data.low, FLOOR), np.maximum(data.high, FLOOR)
+        ax.fill_between(data.x, low, high, color=colour, alpha=0.18, lw=0)
+
+
+def _same(bands: list[Band]) -> bool:
+    """Whether all lines of a panel are one curve, as far as they have points in common."""
+    first = max(bands, key=lambda b: len(b.x))
+    for other in bands:
+        _, mine, theirs = np.intersect1d(first.x, other.x, return_indices=True)
+        if not len(mine) or not np.allclose(first.median[mine], other.median[theirs], rtol=1e-6):
+            return False
+    return True
+
+
+def _draw_limit(
+    ax: Axes, groups: Sequence[Group], tones: list[Any], column: str, panel: str, x: str
+) -> list[np.ndarray]:
+    """Dashed min-norm limit: one for all lines, unless they see different features."""
+    of_features = [key for key in groups[0][0] if key.startswith("normalization")]
+    if of_features:
+        limits = [(members, tones[i]) for i, (_, members) in enumerate(groups)]
+    else:
+        limits = [(pd.concat([members for _, members in groups]), "black")]
+    seen = []
+    for members, colour in limits:
+        distinct = members.drop_duplicates([x, "seed", "data_seed"]).assign(status="ok")
+        data = band(distinct, column, x)
+        values = np.where(data.median > FLOOR, data.median, np.nan)
+        ax.plot(data.x, values, color=colour, ls="--", lw=1, zorder=2)
+        seen.append(data.median)
+    # the training loss of the limit falls to rounding; it must not stretch the axis
+    return [] if panel == "train_loss" else seen
+
+
+def _mark_diverged(ax: Axes, groups: Sequence[Group], tones: list[Any], x: str) -> None:
+    for i, (_, members) in enumerate(groups):
+        at = members.loc[members["status"] == "diverged", x].unique()
+        if len(at):
+            ax.plot(at, np.full(len(at), 0.98), "x", color=tones[i], transform=ax.get_xaxis_transform(), ms=4)

@@ -1,0 +1,192 @@
+"""The report: whole, self-contained, and complete about what is there and what is not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis import experiments, report
+from analysis.figures import draw_table
+from tests.analysis.synthetic import runs
+
+VOID = {"meta", "img", "br", "hr", "link", "input"}
+ODD = 'a<b>&"c'
+
+
+class Reader(HTMLParser):
+    """Checks nesting and collects what a browser would show and fetch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.images: list[dict[str, str | None]] = []
+        self.fetched: list[str] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.tags: set[str] = set()
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        self.tags.add(tag)
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "img":
+            self.images.append(values)
+        self.fetched += [values[k] or "" for k in ("src", "srcset", "data", "poster") if k in values]
+        if "id" in values:
+            self.ids.append(values["id"] or "")
+        if "href" in values:
+            self.links.append(values["href"] or "")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] != "style":
+            self.text += data
+
+
+def read(path: Path) -> Reader:
+    reader = Reader()
+    reader.feed(path.read_text())
+    reader.close()
+    assert reader.open == []
+    return reader
+
+
+@dataclass(frozen=True)
+class Found:
+    """A verdict as ``analysis.claim`` gives it."""
+
+    family: str
+    text: str
+    statistics: pd.DataFrame
+    violators: pd.DataFrame
+
+
+@pytest.fixture(scope="module")
+def conditions() -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "family": "random_features",
+            "table": "iterations",
+            "factor": "steps",
+            "label_noise": 0.1,
+            "condition": ["steps 100", "steps <1000>"],
+            "train_loss": [1e-1, 1e-4],
+            "prominence": [0.0, 2.0],
+            "decision": ["no peak", "peak"],
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, conditions: pd.DataFrame) -> Reader:
+    folder = tmp_path_factory.mktemp("figures")
+    rows = runs(steps=(100, 1000))
+    peaks = pd.DataFrame(
+        {
+            "condition": ["steps 100", "steps 1000"],
+            "metric": "test_loss",
+            "decision": ["no peak", "peak"],
+            "location": [np.nan, 50.0],
+            "location_low": [np.nan, 20.0],
+            "location_high": [np.nan, 100.0],
+            "prominence": [0.0, 1.23456],
+            "prominence_low": [0.0, 1.1],
+            "prominence_high": [0.01, 1.3],
+            "train_loss_at_threshold": [0.1, 1e-4],
+            "diverged": [0, 0],
+        }
+    )
+    environments = [{"python": "3.12.1", "packages": {"torch": "2.9", "absent": None}}]
+    sections = [
+        report.Section("iterations", rows, draw_table(rows, "iterations", folder), peaks, environments),
+        report.Section(ODD, rows.assign(status="failed")),
+    ]
+    statistics = pd.DataFrame({"name": ["AUC"], "value": [0.98765], "low": [0.9], "high": [1.0]})
+    verdict = Found("random_features", "The claim <holds>.", statistics, conditions.iloc[1:])
+    needed = pd.DataFrame({"optimizer": ["gd"], "steps": [1e3], "hessian": [1e4], "preconditioned": [np.nan]})
+    half = {("random_features", True): 1e-2}
+    return read(report.write(folder, sections, report.Findings([verdict], conditions, half, needed)))
+
+
+def test_the_page_needs_nothing_but_itself(whole: Reader) -> None:
+    assert len(whole.images) == 3, "summary, steps, the table's figure"
+    assert all(image["alt"] for image in whole.images)
+    assert all(source.startswith("data:image/png;base64,") for source in whole.fetched)
+    assert not whole.tags & {"script", "link", "iframe", "object", "embed"}
+    assert all(link.startswith("#") for link in whole.links)
+
+
+def test_links_of_the_contents_lead_somewhere(whole: Reader) -> None:
+    assert {link[1:] for link in whole.links} <= set(whole.ids)
+    assert len(whole.ids) == len(set(whole.ids))
+
+
+def test_words_of_tables_and_verdicts_are_text(whole: Reader) -> None:
+    assert "The claim <holds>." in whole.text
+    assert "steps <1000>" in whole.text
+    assert f"30 runs in results/{ODD}, 30 failed." in whole.text
+
+
+def test_numbers_stand_with_their_intervals(whole: Reader) -> None:
+    assert "0.988 [0.9, 1]" in whole.text
+    assert "50 [20, 100]" in whole.text
+    assert "1.23 [1.1, 1.3]" in whole.text
+
+
+def test_it_says_what_varies_what_is_fixed_and_the_command(whole: Reader) -> None:
+    assert "Varies: width (10, 20, 50, 100, 200); steps (100, 1000). 3 seeds." in whole.text
+    assert "training samples 50" in whole.text
+    assert "lr 0.5" in whole.text
+    assert "python -m dd.run -m +experiment=iterations" in whole.text
+
+
+def test_every_caption_says_whose_the_settings_are(whole: Reader) -> None:
+    assert whole.text.count("All settings are dd's own.") == len(whole.images)
+
+
+def test_experiments_that_are_not_there_are_named_with_their_commands(whole: Reader) -> None:
+    for part in experiments.PARTS.values():
+        for name in part:
+            assert f"python -m dd.run -m +experiment={name}\n" in whole.text + "\n"
+    assert "experiment=" + ODD not in whole.text
+
+
+def test_it_says_where_the_numbers_come_from(whole: Reader) -> None:
+    assert "60 runs in 2 tables" in whole.text
+    for words in ("0123456789", "cpu", "2026-01-02", "3.12.1", "2.9"):
+        assert words in whole.text
+
+
+def test_without_anything_it_is_a_page_of_sentences(tmp_path: Path) -> None:
+    page = read(report.write(tmp_path, [], report.Findings()))
+    assert "No verdict yet" in page.text
+    assert "No condition has been judged" in page.text
+    assert "There are no tables." in page.text
+    assert not page.images
+
+
+def test_conditions_without_numbers_and_unjudged_curves_are_sentences(tmp_path: Path, conditions: pd.DataFrame) -> None:
+    findings = report.Findings(conditions=conditions.assign(prominence=np.nan))
+    page = read(report.write(tmp_path, [report.Section("ridge", runs())], findings))
+    assert "No condition has been judged" in page.text
+    assert "No peaks were judged here." in page.text
+    assert "No finished run to draw." in page.text
+
+
+def test_a_page_that_would_be_too_large_names_its_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = runs(label_noise=(0.0, 0.1))
+    drawings = draw_table(rows, "ridge", tmp_path)
+    assert len(drawings) == 2
+    monkeypatch.setattr(report, "PAGE_LIMIT", drawings[0].png.stat().st_size * 4 // 3 + 10)
+    page = read(report.write(tmp_path, [report.Section("ridge", rows, drawings)], report.Findings()))
+    assert len(page.images) == 1
+    assert f"Left out to keep this page small: {drawings[1].png.name}" in page.text
