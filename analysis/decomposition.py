@@ -30,8 +30,8 @@ COLUMNS = 4
 """Set-ups in one figure at most."""
 
 CAPTION = (
-    "Parts of the test loss, and the test loss of averaged members: squared bias, variance from the training data, from "
-    "features or initialization, and their interaction, with 90 % intervals."
+    "Parts of the test loss, and the test loss of averaged members: squared bias, variance from the training data, "
+    "from features or initialization, and their interaction, with 90 % intervals."
 )
 
 

@@ -114,7 +114,7 @@ def test_other_tables_are_refused(
 def test_artists_hold_the_table(results: Path) -> None:
     table = decompose(results, "crossed")
     figure = draw_decomposition(table)
-    assert [ax.get_title() for ax in figure.axes[:2]] == ["min_norm", "ridge"]
+    assert [ax.get_title() for ax in figure.axes[:2]] == ["min norm", "ridge"]
     for i, optimizer in enumerate(("min_norm", "ridge")):
         members = table[table.optimizer == optimizer]
         above, below = figure.axes[i], figure.axes[2 + i]
