@@ -193,7 +193,7 @@ def _epoch_figures(curves: pd.DataFrame, title: str, own: list[str]) -> Iterator
     axes = [a for a in own if a not in ("steps", "epochs") and a in curves]
     finished = longest(curves[curves["status"] == "ok"], axes)
     finished = finished[finished["epoch"] > 0]
-    if finished.groupby([*axes, "width"], dropna=False)["epoch"].nunique().min() < 5:
+    if finished.empty or finished.groupby([*axes, "width"], dropna=False)["epoch"].nunique().min() < 5:
         return
     widths = finished["width"].nunique()
     lines = [*axes, "width"] if widths > 1 else axes or ["optimizer"]

@@ -231,7 +231,8 @@ def _peaks(peaks: pd.DataFrame | None) -> Iterator[str]:
         return
     counts = peaks["decision"].value_counts()
     words = ", ".join(f"{counts[d]} {d}" for d in ("peak", "undecided", "no peak") if d in counts)
-    names = {k: v for k, v in PEAK_COLUMNS.items() if k not in ("metric", "diverged") or peaks[k].nunique() > 1}
+    told = {"metric": peaks["metric"].nunique() > 1, "diverged": (peaks["diverged"] > 0).any()}
+    names = {k: v for k, v in PEAK_COLUMNS.items() if told.get(k, True)}
     shown = page.table(_with_intervals(peaks, ["location", "prominence"]), names)
     yield (
         page.folded(f"Peaks of {len(peaks)} curves: {words}", shown)
@@ -270,7 +271,7 @@ def _provenance(sections: Sequence[Section]) -> Iterator[str]:
     first, last = rows["finished_at"].min(), rows["finished_at"].max()
     yield page.paragraph(
         f"{len(rows)} runs in {len(sections)} tables, computed in {_duration(rows['seconds'].sum())} of processor time "
-        f"between {first:%Y-%m-%d} and {last:%Y-%m-%d} (UTC)."
+        f"between {_time(first)} and {_time(last)} (UTC)."
     )
     each = pd.DataFrame(
         {
@@ -281,7 +282,7 @@ def _provenance(sections: Sequence[Section]) -> Iterator[str]:
             "time": _duration(s.rows["seconds"].sum()),
             "device": ", ".join(sorted(s.rows["device"].dropna().unique())),
             "commit": ", ".join(sorted({_short(c) for c in s.rows["git_commit"].dropna()})),
-            "last run": f"{s.rows['finished_at'].max():%Y-%m-%d %H:%M}",
+            "last run": _time(s.rows["finished_at"].max()),
         }
         for s in sections
     )
@@ -295,6 +296,11 @@ def _provenance(sections: Sequence[Section]) -> Iterator[str]:
     if made:
         versions = pd.DataFrame({"what": name, "value": ", ".join(sorted(v))} for name, v in sorted(made.items()))
         yield page.table(versions, {"what": "computed with", "value": ""})
+
+
+def _time(at: pd.Timestamp) -> str:
+    """A date and time to the minute, in words where it is not known."""
+    return "an unknown day" if pd.isna(at) else f"{at:%Y-%m-%d %H:%M}"
 
 
 def _short(commit: str) -> str:

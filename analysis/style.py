@@ -112,7 +112,7 @@ def save(figure: Figure, stem: Path) -> Path:
     figure.savefig(buffer, format="png", pil_kwargs={"compress_level": 1})
     with Image.open(buffer) as image:
         reduced = image.convert("RGB").quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
-        reduced.save(png, optimize=True, dpi=image.info["dpi"])
+        reduced.save(png, dpi=image.info["dpi"])
     figure.savefig(stem.with_name(stem.name + ".pdf"), metadata={"CreationDate": None})
     plt.close(figure)
     return png
