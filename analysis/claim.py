@@ -5,8 +5,11 @@ All definitions are this project's own (``docs/verdict.md``), and so are the set
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import argparse
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,7 +18,8 @@ from sklearn.isotonic import IsotonicRegression
 
 from analysis import association, peaks, words
 from analysis.association import Estimate
-from analysis.conditions import FACTORS, LOSS_FLOOR, PROBLEM
+from analysis.conditions import FACTORS, LOSS_FLOOR, of_the_study
+from analysis.tables import UnreadableTable
 
 HEIGHT = 0.2
 """Prominence of the log median test loss above which a condition counts as having a peak: 22 %."""
@@ -41,7 +45,7 @@ class Verdict:
     """What the conditions of one problem say.
 
     Attributes:
-        family: the problem in words, for example ``random_features on digits, n = 200, noisy labels``.
+        family: the problem in words, for example ``random features on digits, n = 200, noisy labels``.
         conditions: rows of :func:`analysis.conditions.conditions` that were judged.
         statistics: ``name``, ``value``, ``low``, ``high`` (95 % intervals).
         factors: ``factor``, ``levels``, ``explained`` (share of what the train loss leaves of the height) with ``low``
@@ -72,15 +76,16 @@ def verdicts(found: pd.DataFrame, resamples: int = RESAMPLES) -> list[Verdict]:
     if not len(found):
         return []
     judged = []
-    for values, members in found.groupby([*PROBLEM, "noisy"], sort=True):
+    for (family, noisy), members in found.groupby(["family", "noisy"], sort=True):
+        name = f"{family}, {'noisy' if noisy else 'clean'} labels"
         usable = members[np.isfinite(members["train_loss"]) & np.isfinite(members["height"])].reset_index(drop=True)
         peaked = usable["height"] > HEIGHT
         if len(usable) < ENOUGH:
             continue
         if min(peaked.sum(), (~peaked).sum()) < FEWEST:
-            judged.append(_one_sided(_family(values), usable))
+            judged.append(_one_sided(name, usable))
         else:
-            judged.append(_judge(_family(values), usable, len(members) - len(usable), resamples))
+            judged.append(_judge(name, usable, len(members) - len(usable), resamples))
     return judged
 
 
@@ -102,12 +107,6 @@ def _one_sided(family: str, found: pd.DataFrame) -> Verdict:
     statistics = pd.DataFrame(columns=["name", "value", "low", "high"])
     factors = pd.DataFrame(columns=["factor", "levels", "explained", "low", "high", "l50_spread"])
     return Verdict(family, found, statistics, factors, none, np.nan, np.nan, text)
-
-
-def _family(values: tuple[object, ...]) -> str:
-    model, data, n, loss, noisy = values
-    losses = "" if loss == "mse" else f", {str(loss).replace('_', '-')}"
-    return f"{model} on {data}, n = {n}{losses}, {'noisy' if noisy else 'clean'} labels"
 
 
 def _judge(family: str, found: pd.DataFrame, dropped: int, resamples: int) -> Verdict:
@@ -258,3 +257,30 @@ def _violators(found: pd.DataFrame, x: NDArray[np.float64], height: NDArray[np.f
     sides = np.select([low, high], words.SIDES, "")
     chosen = found.assign(side=sides, distance=np.abs(x - level))[low | high]
     return chosen.sort_values("distance", ascending=False, ignore_index=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the verdicts in plain words; returns 0, or 1 with a message where there is none."""
+    parser = argparse.ArgumentParser(prog="python -m analysis.claim", description="Print the verdict in plain words.")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="folder of the tables")
+    parser.add_argument("--metric", choices=("test_loss", "test_error"), default="test_loss", help="what peaks")
+    options = parser.parse_args(arguments)
+    try:
+        found = verdicts(of_the_study(options.results, options.metric))
+    except UnreadableTable as error:
+        print(f"claim: {error}", file=sys.stderr)
+        return 1
+    for verdict in found:
+        print(f"{verdict.family}\n    {verdict.text}")
+        for row in verdict.statistics.itertuples():
+            print(f"    {row.name:<75} {row.value:7.3f} [{row.low:.3f}, {row.high:.3f}]")
+    if not found:
+        print(
+            f"no verdict: {options.results}/ holds too few conditions of the study; make experiments", file=sys.stderr
+        )
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

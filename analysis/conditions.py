@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from analysis import peaks
-from analysis.curves import axis_columns, label_of
+from analysis import experiments, peaks
+from analysis.curves import axis_columns
 from analysis.judgement import FEWEST_POINTS
+from analysis.labels import family_of, legend_of, value_text
 from analysis.prominence import value_at
+from analysis.tables import load_runs, table_names
 
 PROBLEM = ("model", "data", "n_train", "loss")
 """Columns whose values are judged apart; noisy and clean labels are too."""
@@ -51,7 +54,8 @@ def conditions(tables: Mapping[str, pd.DataFrame], metric: str = "test_loss") ->
     Returns:
         The columns of :func:`analysis.peaks.table` (``condition`` shortened), and
 
-        - ``table``, ``cluster``, ``noisy``, ``outputs``, ``floor`` (:func:`noise_floor`)
+        - ``table``, ``factor`` (what the table varies), ``family`` (:func:`family`), ``noisy``, ``cluster``,
+          ``outputs``, ``floor`` (:func:`noise_floor`)
         - ``train_loss``: median at the threshold, at least ``LOSS_FLOOR``; NaN where runs diverged there
         - ``height``: frozen features: prominence at the threshold; trained ones, whose threshold is known less well:
           that of the most prominent peak
@@ -70,6 +74,8 @@ def conditions(tables: Mapping[str, pd.DataFrame], metric: str = "test_loss") ->
         return pd.DataFrame()
     every = pd.concat(found, ignore_index=True)
     every["noisy"] = every["label_noise"] > 0
+    every["family"] = [family(*values) for values in every[list(PROBLEM)].itertuples(index=False)]
+    every["factor"] = every["table"].map(experiments.factor)
     every["floor"] = noise_floor(every["label_noise"], every["label_noise_over"], every["outputs"])
     every["train_loss"] = every["train_loss_at_threshold"].clip(lower=LOSS_FLOOR)
     every["condition"] = short_labels(every)
@@ -78,6 +84,28 @@ def conditions(tables: Mapping[str, pd.DataFrame], metric: str = "test_loss") ->
     labels = every[[c for c in FEATURES if c in every]].map(str).agg("|".join, axis=1)
     every["cluster"] = labels.where(frozen, every["condition"])
     return every
+
+
+def family(model: str, data: str, n_train: int, loss: str) -> str:
+    """Name of a problem.
+
+    >>> family("random_features", "digits", 200, "mse")
+    'random features on digits, n = 200'
+    """
+    losses = "" if loss == "mse" else f", {value_text(loss)}"
+    return f"{family_of(model)} on {value_text(data)}, n = {n_train}{losses}"
+
+
+def of_the_study(results_dir: Path, metric: str = "test_loss") -> pd.DataFrame:
+    """Conditions of every table of the study that is there; a condition belongs to the first in the study's order.
+
+    Raises:
+        UnreadableTable: naming the file.
+    """
+    there = table_names(results_dir)
+    names = [n + end for end in ("", experiments.FULL) for n in experiments.STUDY if n + end in there]
+    tables = {name: load_runs(results_dir, name) for name in names}
+    return conditions(tables, metric) if tables else pd.DataFrame()
 
 
 def short_labels(found: pd.DataFrame) -> pd.Series:
@@ -94,7 +122,7 @@ def short_labels(found: pd.DataFrame) -> pd.Series:
             own = {
                 c: v for c, v in row.items() if c in always or not (v == usual[c] or (v != v and usual[c] != usual[c]))
             }
-            labels[index] = label_of({"optimizer": members.loc[index, "optimizer"]} | own)
+            labels[index] = legend_of({"optimizer": members.loc[index, "optimizer"]} | own)
     return labels
 
 

@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 RANDOM_FEATURES = {
-    "width_reference": "Reference: the minimum-norm solution",
-    "iterations": "Number of steps",
-    "learning_rate": "Learning rate",
-    "optimizer": "Optimizer",
-    "batch_size": "Batch size at equal epochs",
-    "batch_size_steps": "Batch size at equal steps",
-    "initialization": "Initialization",
-    "normalization": "Normalization",
-    "claim": "All factors crossed",
+    "width_reference": "E0: exact limits, min-norm and ridge",
+    "iterations": "E1: number of steps",
+    "learning_rate": "E2: learning rate in units of 1/λmax",
+    "learning_rate_absolute": "E2: one learning rate for all widths",
+    "optimizer": "E3: optimizer",
+    "optimizer_adaptive": "E3: adaptive optimizers",
+    "batch_size": "E4: batch size at equal epochs",
+    "batch_size_steps": "E4: batch size at equal steps",
+    "normalization": "E5: normalisation of the features",
+    "normalization_trained": "E5: batch and layer norm",
+    "input_scaling": "E5: standardisation of the inputs",
+    "initialization": "E6: initialization",
+    "claim": "E8: features, optimizers, step sizes and budgets crossed",
 }
 
 TWO_LAYER = {
-    "two_layer": "Trained two-layer nets",
-    "two_layer_iterations": "Number of steps, two-layer nets",
-    "two_layer_learning_rate": "Learning rate, two-layer nets",
-    "two_layer_optimizer": "Optimizer, two-layer nets",
-    "two_layer_batch_size": "Batch size, two-layer nets",
-    "two_layer_initialization": "Initialization, two-layer nets",
-    "two_layer_normalization": "Normalization, two-layer nets",
+    "two_layer": "E7: trained two-layer nets",
+    "two_layer_iterations": "E7: number of steps, two-layer nets",
+    "two_layer_learning_rate": "E7: learning rate, two-layer nets",
+    "two_layer_optimizer": "E7: optimizer, two-layer nets",
+    "two_layer_batch_size": "E7: batch size at equal epochs, two-layer nets",
+    "two_layer_batch_size_steps": "E7: batch size at equal steps, two-layer nets",
+    "two_layer_initialization": "E7: initialization, two-layer nets",
+    "two_layer_normalization": "E7: normalisation, two-layer nets",
+}
+
+BESIDE = {
+    "main": "The main job: sgd and adam",
+    "label_noise": "The min-norm limit with and without label noise",
+    "linear_teacher": "Least squares with a known risk",
 }
 
 NEIGHBOURS = {
@@ -45,6 +56,7 @@ NEIGHBOURS = {
 PARTS = {
     "The study: random features": RANDOM_FEATURES,
     "The study: two-layer nets": TWO_LAYER,
+    "Beside the study": BESIDE,
     "Neighbouring studies": NEIGHBOURS,
 }
 """Parts of the report, each with its experiments in order. A table of another name comes after them."""
@@ -52,12 +64,44 @@ PARTS = {
 STUDY = (*RANDOM_FEATURES, *TWO_LAYER)
 """Experiments whose conditions the verdict is about."""
 
+FACTORS = {
+    "width_reference": "ridge", "iterations": "steps", "learning_rate": "learning rate", "optimizer": "optimizer",
+    "batch_size": "batch size", "normalization": "normalization", "input_scaling": "normalization",
+    "initialization": "initialization", "claim": "crossing", "two_layer": "optimizer",
+}  # fmt: skip
+"""What an experiment of the study varies; those that begin alike vary the same."""
+
+FULL = "_full"
+"""Ends the names of tables at the full scale."""
+
+
+def of_the_study(name: str) -> bool:
+    """Whether a table belongs to the study, at either scale.
+
+    >>> of_the_study("iterations_full"), of_the_study("ridge")
+    (True, False)
+    """
+    return name.removesuffix(FULL) in STUDY
+
+
+def factor(name: str) -> str:
+    """What a table of the study varies.
+
+    >>> factor("two_layer_batch_size_steps"), factor("learning_rate_absolute_full")
+    ('batch size', 'learning rate')
+    """
+    name = name.removesuffix(FULL)
+    short = name if name in FACTORS else name.removeprefix("two_layer_")
+    return next((word for known, word in FACTORS.items() if short.startswith(known)), name)
+
 
 def command(name: str) -> str | None:
     """The command that makes the table of a known experiment; None for other tables.
 
-    >>> command("iterations")
-    'python -m dd.run -m +experiment=iterations'
+    >>> command("iterations"), command("iterations_full")
+    ('python -m dd.run -m +experiment=iterations', 'python -m dd.run -m +experiment=iterations scale=full')
     """
-    known = any(name in part for part in PARTS.values())
-    return f"python -m dd.run -m +experiment={name}" if known else None
+    if not any(name.removesuffix(FULL) in part for part in PARTS.values()):
+        return None
+    scale = " scale=full" if name.endswith(FULL) else ""
+    return f"python -m dd.run -m +experiment={name.removesuffix(FULL)}{scale}"

@@ -12,22 +12,26 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from analysis import report
+from analysis import claim, conditions, decomposition, experiments, peaks, report
 from analysis.bundle import draw_bundle
 from analysis.curves import LINE_AXES, PANEL_AXES, split, varying_axes, x_axis
+from analysis.decomposition import NotCrossed, decompose
 from analysis.labels import AXIS_TITLES, OWN_SETTINGS, legend_of, plain, title_of
 from analysis.maps import LEVEL, draw_maps, longest, map_of
 from analysis.panels import draw
+from analysis.scatter import steps_needed
 from analysis.style import SHEET, Drawing, save
-from analysis.tables import UnreadableTable, curve_rows, environments, load_runs, table_names
+from analysis.tables import UnreadableTable, curve_rows, environments, load_curves, load_runs, table_names
 
 MAX_LINES = 8
 """More lines than this are spread over several figures."""
@@ -43,6 +47,9 @@ PRIMARY_AXES = ("model", "data", "n_train", "label_noise", "loss")
 
 FEW_X = 6
 """Up to so many widths have a figure against epochs; as many as this have a heat map."""
+
+STEPS_LEVEL = 1e-3
+"""Train loss that the figure of steps needed is about."""
 
 NO_RESULTS = """\
 no tables in {folder}/. These commands make some:
@@ -231,8 +238,23 @@ def _within_limit(rows: pd.DataFrame, axes: list[str]) -> list[tuple[dict[str, o
     raise AssertionError("unreachable: no axis is left")
 
 
-def draw_one(results: Path, name: str, folder: Path) -> tuple[list[Drawing], float]:
-    """Load one table and draw it; also the seconds this took.
+@dataclass(frozen=True)
+class Drawn:
+    """What became of one table.
+
+    Attributes:
+        drawings: its figures.
+        judged: its peaks (``analysis.peaks.table``) in test loss and, with classes, test error.
+        seconds: that this took.
+    """
+
+    drawings: list[Drawing]
+    judged: pd.DataFrame
+    seconds: float
+
+
+def draw_one(results: Path, name: str, folder: Path) -> Drawn:
+    """Load one table, draw it and judge its peaks.
 
     Raises:
         UnreadableTable: naming the file.
@@ -241,25 +263,36 @@ def draw_one(results: Path, name: str, folder: Path) -> tuple[list[Drawing], flo
     rows = load_runs(results, name)
     # logged steps of a large crossing would fill the memory, and no figure shows them
     curves = None if layout_of(rows).crowded else curve_rows(results, name)
-    return draw_table(rows, name, folder, curves), time.perf_counter() - start
+    drawings = draw_table(rows, name, folder, curves)
+    if (results / name / "predictions").is_dir():
+        with suppress(NotCrossed):
+            drawings += decomposition.draw_table(decompose(results, name), name, folder)
+    return Drawn(drawings, judged(rows, curves), time.perf_counter() - start)
 
 
-def draw_all(
-    results: Path, names: Sequence[str], folder: Path, jobs: int
-) -> Iterator[tuple[str, list[Drawing], float]]:
-    """Draw tables in ``jobs`` processes; gives each table's name, figures and seconds, in order.
+def judged(rows: pd.DataFrame, curves: pd.DataFrame | None) -> pd.DataFrame:
+    """Peaks of a table along its x; along epochs too, where it has few widths."""
+    metrics = ["test_loss", *(["test_error"] if rows["test_error"].notna().any() else [])]
+    found = [peaks.table(rows, x_axis(rows), metric) for metric in metrics]
+    if curves is not None and len(curves) and rows["width"].nunique() <= FEW_X:
+        found += [peaks.table(curves, "epoch", metric) for metric in metrics]
+    return pd.concat([f for f in found if len(f)] or found[:1], ignore_index=True)
+
+
+def draw_all(results: Path, names: Sequence[str], folder: Path, jobs: int) -> Iterator[tuple[str, Drawn]]:
+    """Draw tables in ``jobs`` processes; gives each table's name and what became of it, in order.
 
     Raises:
         UnreadableTable: naming the file.
     """
     if jobs == 1 or len(names) == 1:
         for name in names:
-            yield name, *draw_one(results, name, folder)
+            yield name, draw_one(results, name, folder)
         return
     with ProcessPoolExecutor(min(jobs, len(names)), mp_context=get_context("spawn")) as pool:
         tasks = {name: pool.submit(draw_one, results, name, folder) for name in names}
         for name, task in tasks.items():
-            yield name, *task.result()
+            yield name, task.result()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -276,23 +309,54 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     options.out.mkdir(parents=True, exist_ok=True)
     try:
-        found: dict[str, list[Drawing]] = {}
-        for name, drawn, seconds in draw_all(options.results, names, options.out, max(1, options.jobs)):
+        found: dict[str, Drawn] = {}
+        for name, drawn in draw_all(options.results, names, options.out, max(1, options.jobs)):
             found[name] = drawn
-            count = f"{len(drawn)} figure{'s' if len(drawn) > 1 else ''}" if drawn else "no finished run to draw"
-            print(f"{name}: {count}, {seconds:.1f} s", flush=True)
-            for path in (path for drawing in drawn for path in drawing.files):
+            count = len(drawn.drawings)
+            words = f"{count} figure{'s' if count > 1 else ''}" if count else "no finished run to draw"
+            print(f"{name}: {words}, {drawn.seconds:.1f} s", flush=True)
+            for path in (path for drawing in drawn.drawings for path in drawing.files):
                 print(f"  {path}")
         if not options.name:
-            sections = [
-                report.Section(n, load_runs(options.results, n), d, None, environments(options.results, n))
-                for n, d in found.items()
-            ]
-            print(report.write(options.out, sections, report.Findings()))
+            _write_report(options.results, options.out, found)
     except UnreadableTable as error:
         print(f"figures: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _write_report(results: Path, folder: Path, found: Mapping[str, Drawn]) -> None:
+    """The page over all tables, and what it says as CSV; the verdict goes to the terminal, too."""
+    findings = findings_of(results)
+    sections = [
+        report.Section(n, load_runs(results, n), d.drawings, d.judged, environments(results, n))
+        for n, d in found.items()
+    ]
+    every = pd.concat([d.judged.assign(table=n) for n, d in found.items()], ignore_index=True)
+    every.to_csv(folder / "peaks.csv", index=False)
+    findings.conditions.to_csv(folder / "conditions.csv", index=False)
+    for verdict in findings.verdicts:
+        print(f"{verdict.family}: {verdict.text}")
+    print(report.write(folder, sections, findings))
+
+
+def findings_of(results: Path) -> report.Findings:
+    """Verdict, conditions and steps needed, from the tables of the study that are there.
+
+    Raises:
+        UnreadableTable: naming the file.
+    """
+    found = conditions.of_the_study(results)
+    judged = claim.verdicts(found)
+    half = {(v.conditions["family"].iloc[0], bool(v.conditions["noisy"].iloc[0])): v.l50 for v in judged}
+    needed = []
+    for name in table_names(results):
+        if experiments.of_the_study(name):
+            rows = load_runs(results, name)
+            needed.append(steps_needed(rows, load_curves(results, name, ["run_id", "step", "train_loss"]), STEPS_LEVEL))
+    steps = pd.concat(needed, ignore_index=True).drop_duplicates("run_id") if needed else pd.DataFrame()
+    half = {cell: level for cell, level in half.items() if np.isfinite(level)}
+    return report.Findings(judged, found, half, steps, STEPS_LEVEL)
 
 
 if __name__ == "__main__":

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pandas as pd
 from matplotlib import pyplot as plt
 
 from analysis import experiments, page
+from analysis.claim import Verdict
 from analysis.curves import SEEDS, axis_columns
 from analysis.labels import OWN_SETTINGS, axis_text, family_of, levels_text, plain, value_text
 from analysis.scatter import Cell, cells_of, draw_steps, draw_summary
@@ -37,8 +38,8 @@ VIOLATOR_COLUMNS = {
     "condition": "condition",
     "label_noise": "label noise",
     "train_loss": "train loss at threshold",
-    "prominence": "height, ln",
-    "decision": "decision",
+    "height": "height, ln",
+    "side": "side",
 }
 
 ASKED = (
@@ -53,15 +54,6 @@ READING = (
     "the two lowest points beside it, so that 0.7 is a factor of two. Curves are medians over seeds; the mean does not "
     "exist at the threshold, where the model can just fit its training set."
 )
-
-
-class Verdict(Protocol):
-    """What the report needs of a verdict about one model family."""
-
-    family: str
-    text: str
-    statistics: pd.DataFrame
-    violators: pd.DataFrame
 
 
 @dataclass(frozen=True)
@@ -89,7 +81,7 @@ class Findings:
 
     Attributes:
         verdicts: one a model family.
-        conditions: one row a condition (``analysis.claim.conditions``).
+        conditions: one row a condition (``analysis.conditions.conditions``).
         half: train loss at which half of the conditions of a family, with clean or noisy labels, have a peak.
         needed: ``analysis.scatter.steps_needed`` of the study's tables.
         level: train loss that ``needed`` is about.

@@ -26,7 +26,7 @@ RING = 55
 DECISIONS = ("peak", "undecided", "no peak")
 
 Cell = tuple[str, bool]
-"""A model family, and whether its labels are noisy."""
+"""A family of conditions, and whether its labels are noisy."""
 
 
 def _looks(names: Sequence[str]) -> dict[str, tuple[str, str]]:
@@ -39,7 +39,7 @@ def _looks(names: Sequence[str]) -> dict[str, tuple[str, str]]:
 
 def cells_of(conditions: pd.DataFrame) -> list[Cell]:
     """Families and label noises that have a condition to draw, clean labels first."""
-    known = conditions.dropna(subset=["train_loss", "prominence"])
+    known = conditions.dropna(subset=["train_loss", "height"])
     found = {(str(f), bool(n > 0)) for f, n in zip(known["family"], known["label_noise"], strict=True)}
     return sorted(found)
 
@@ -53,7 +53,8 @@ def draw_summary(
 
     Args:
         conditions: one row a condition, with ``family``, ``label_noise``, ``factor``, ``train_loss`` at the threshold,
-            ``prominence`` (natural logarithm), ``decision`` and ``condition``; rows that lack a number are left out.
+            ``height`` of the peak (natural logarithm), ``decision`` and ``condition``; rows that lack a number are left
+            out.
         half: train loss at which half of a panel's conditions have a peak: its vertical line.
         violators: rows of ``conditions``, most striking first: they are ringed, and the first few named.
 
@@ -62,7 +63,7 @@ def draw_summary(
     """
     cells = cells_of(conditions)
     if not cells:
-        raise ValueError("no condition has both a train loss at the threshold and a prominence")
+        raise ValueError("no condition has both a train loss at the threshold and a height")
     families, noises = sorted({f for f, _ in cells}), sorted({n for _, n in cells})
     rings = {cell: _within(violators, cell) for cell in cells}
     lines_of_key = [max(min(len(rings[c]), NAMED + 1) for c in cells if c[0] == f) for f in families]
@@ -87,7 +88,7 @@ def draw_summary(
         panels[cell] = ax
     assert first is not None
     first.set_xscale("log")
-    known = conditions.dropna(subset=["train_loss", "prominence"])["train_loss"].clip(lower=FLOOR)
+    known = conditions.dropna(subset=["train_loss", "height"])["train_loss"].clip(lower=FLOOR)
     span = max((known.max() / known.min()) ** 0.05, 1.2)
     first.set_xlim(known.min() / span, known.max() * span)
     log_ticks(first.xaxis, *first.get_xlim(), most=6)
@@ -102,7 +103,7 @@ def draw_summary(
 def _within(conditions: pd.DataFrame | None, cell: Cell) -> pd.DataFrame:
     if conditions is None:
         return pd.DataFrame()
-    known = conditions.dropna(subset=["train_loss", "prominence"])
+    known = conditions.dropna(subset=["train_loss", "height"])
     return known[(known["family"] == cell[0]) & ((known["label_noise"] > 0) == cell[1])]
 
 
@@ -112,7 +113,7 @@ def _draw_cell(ax: Axes, rows: pd.DataFrame, looks: Mapping[str, tuple[str, str]
         for decision in DECISIONS:
             part = members[members["decision"] == decision]
             if len(part):
-                ax.scatter(part["train_loss"].clip(lower=FLOOR), part["prominence"], s=16, marker=marker, zorder=3,
+                ax.scatter(part["train_loss"].clip(lower=FLOOR), part["height"], s=16, marker=marker, zorder=3,
                            **_fill(colour, decision))  # fmt: skip
     if half is not None:
         ax.axvline(half, color=GREY, ls="--", lw=1, zorder=1)
@@ -131,9 +132,9 @@ def _name(ax: Axes, key: Axes, rows: pd.DataFrame, others: pd.DataFrame) -> None
     """Rings around violators; numbers beside the first few, away from all marks, their names in the key below."""
     if rows.empty:
         return
-    x, y = rows["train_loss"].clip(lower=FLOOR).to_numpy(), rows["prominence"].to_numpy()
+    x, y = rows["train_loss"].clip(lower=FLOOR).to_numpy(), rows["height"].to_numpy()
     ax.scatter(x, y, s=RING, facecolors="none", edgecolors="black", linewidths=0.8, zorder=4)
-    marks = np.column_stack([others["train_loss"].clip(lower=FLOOR), others["prominence"]])
+    marks = np.column_stack([others["train_loss"].clip(lower=FLOOR), others["height"]])
     names = []
     for i, (label, where) in enumerate(zip(rows["condition"].head(NAMED), _spread(ax, x, y, marks), strict=False)):
         ax.annotate(str(i + 1), (x[i], y[i]), xytext=where, textcoords="offset points", ha="center", va="center",

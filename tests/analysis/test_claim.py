@@ -24,7 +24,7 @@ def planted(height, seed: int = 0, count: int = 160) -> pd.DataFrame:
     heights = height(x, optimizer, rng)
     return pd.DataFrame(
         {
-            "model": "random_features", "data": "digits", "n_train": 200, "loss": "mse", "noisy": True, "outputs": 10,
+            "family": "random features on digits, n = 200", "noisy": True, "outputs": 10,
             "train_loss": 10**x, "height": heights, "cluster": rng.integers(0, 40, count).astype(str),
             "condition": [f"number {i}" for i in range(count)], "table": "planted", "floor": 0.02,
             "optimizer": optimizer, "steps": rng.choice([100, 1000], count), "lr": 1.0, "batch_size": 200,
@@ -46,7 +46,7 @@ def statistic(verdict: claim.Verdict, name: str) -> Estimate:
 
 def test_a_claim_that_is_planted_is_found_to_hold() -> None:
     (verdict,) = claim.verdicts(planted(by_loss), resamples=100)
-    assert verdict.family == "random_features on digits, n = 200, noisy labels"
+    assert verdict.family == "random features on digits, n = 200, noisy labels"
     assert '"If" holds' in verdict.text
     assert '"Only if" holds' in verdict.text
     assert "No condition violates" in verdict.text

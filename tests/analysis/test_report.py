@@ -80,7 +80,7 @@ def conditions() -> pd.DataFrame:
             "label_noise": 0.1,
             "condition": ["steps 100", "steps <1000>"],
             "train_loss": [1e-1, 1e-4],
-            "prominence": [0.0, 2.0],
+            "height": [0.0, 2.0],
             "decision": ["no peak", "peak"],
         }
     )
@@ -175,7 +175,7 @@ def test_without_anything_it_is_a_page_of_sentences(tmp_path: Path) -> None:
 
 
 def test_conditions_without_numbers_and_unjudged_curves_are_sentences(tmp_path: Path, conditions: pd.DataFrame) -> None:
-    findings = report.Findings(conditions=conditions.assign(prominence=np.nan))
+    findings = report.Findings(conditions=conditions.assign(height=np.nan))
     page = read(report.write(tmp_path, [report.Section("ridge", runs())], findings))
     assert "No condition has been judged" in page.text
     assert "No peaks were judged here." in page.text

@@ -25,7 +25,7 @@ def conditions() -> pd.DataFrame:
             "label_noise": ([0.0] * 8 + [0.1] * 8) + [0.1] * 8,
             "condition": [f"condition {i}" for i in range(n)],
             "train_loss": 10.0 ** rng.uniform(-6, -1, n),
-            "prominence": rng.uniform(0, 3, n),
+            "height": rng.uniform(0, 3, n),
             "decision": ["peak", "no peak", "undecided", "peak"] * 6,
         }
     )
@@ -51,7 +51,7 @@ def test_every_condition_is_a_mark_in_its_panel(conditions: pd.DataFrame) -> Non
     for title, ax in panels.items():
         family = "two_layer" if title.startswith("two") else "random_features"
         own = conditions[(conditions.family == family) & ((conditions.label_noise > 0) == ("noisy" in title))]
-        np.testing.assert_allclose(_sorted(_marks(ax)), _sorted(own[["train_loss", "prominence"]].to_numpy()))
+        np.testing.assert_allclose(_sorted(_marks(ax)), _sorted(own[["train_loss", "height"]].to_numpy()))
         assert ax.get_xscale() == "log"
     plt.close(figure)
 
@@ -74,7 +74,7 @@ def test_violators_are_ringed_and_the_first_five_named(conditions: pd.DataFrame)
     figure = draw_summary(conditions, half, violators)
     panel = next(ax for ax in figure.axes if ax.get_title() == "random features, noisy labels")
     rings = next(c for c in panel.collections if c.get_sizes()[0] == RING)
-    np.testing.assert_allclose(np.asarray(rings.get_offsets()), violators[["train_loss", "prominence"]])
+    np.testing.assert_allclose(np.asarray(rings.get_offsets()), violators[["train_loss", "height"]])
     assert [t.get_text() for t in panel.texts if t.get_text().isdigit()] == ["1", "2", "3", "4", "5"]
     key = next(t.get_text() for ax in figure.axes for t in ax.texts if "condition 8" in t.get_text())
     assert key.splitlines()[4:] == ["5  condition 12", "… and 2 more, listed in the report"]
@@ -83,7 +83,7 @@ def test_violators_are_ringed_and_the_first_five_named(conditions: pd.DataFrame)
 
 
 def test_numbers_of_neighbouring_violators_do_not_overlap(conditions: pd.DataFrame) -> None:
-    close = conditions.iloc[8:13].assign(train_loss=1e-3 * (1 + 0.02 * np.arange(5)), prominence=1.0)
+    close = conditions.iloc[8:13].assign(train_loss=1e-3 * (1 + 0.02 * np.arange(5)), height=1.0)
     figure = draw_summary(pd.concat([conditions, close]), violators=close)
     figure.draw_without_rendering()
     panel = next(ax for ax in figure.axes if ax.get_title() == "random features, noisy labels")
@@ -96,7 +96,7 @@ def test_numbers_of_neighbouring_violators_do_not_overlap(conditions: pd.DataFra
 
 def test_conditions_without_numbers_are_an_error_in_words(conditions: pd.DataFrame) -> None:
     with pytest.raises(ValueError, match="no condition"):
-        draw_summary(conditions.assign(prominence=np.nan))
+        draw_summary(conditions.assign(height=np.nan))
 
 
 def test_steps_needed_are_those_of_a_power_law() -> None:
