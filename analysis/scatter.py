@@ -228,7 +228,8 @@ def steps_needed(rows: pd.DataFrame, curves: pd.DataFrame, level: float, nearnes
     reached = pd.DataFrame({"run_id": owner[first], "steps": needed})
     found = good.rename(columns={"steps": "budget"}).merge(reached, on="run_id").sort_values("steps", kind="stable")
     hessian = found["hessian_condition"].where(found["hessian_condition"].notna(), found["feature_condition"] ** 2)
-    found = found.assign(hessian=hessian, preconditioned=found["preconditioned_condition"])
+    # a column without any number is one of objects
+    found = found.assign(hessian=hessian.astype(float), preconditioned=found["preconditioned_condition"].astype(float))
     set_up = [c for c in (*axis_columns(found), *SEEDS) if c not in ("lr", "lr_unit", "steps")]
     return found.drop_duplicates(set_up)[names].reset_index(drop=True)
 
