@@ -28,6 +28,7 @@ TYPES = {int: pa.int64(), float: pa.float64(), str: pa.string(), bool: pa.bool_(
 OUTCOME = (
     "train_loss", "train_error", "test_loss", "test_error", "weight_norm", "gradient_norm",
     "min_norm_train_loss", "min_norm_test_loss", "min_norm_test_error",
+    "effective_parameters_train", "effective_parameters_test",
 )  # fmt: skip
 CONDITIONING = (
     "feature_condition", "feature_sigma_max", "feature_sigma_min",

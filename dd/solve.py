@@ -20,6 +20,7 @@ from dd.errors import ConfigError
 from dd.measure import hessian
 from dd.measure.conditioning import Measure, State, final_columns, guarded, ntk_columns, spectrum_columns
 from dd.measure.outcome import outcome
+from dd.measure.smoother import effective_parameters, mode_power
 from dd.measure.spectrum import Spectrum, spectrum
 from dd.network import Inputs, Network, Parameters, common_inputs
 from dd.pack import Pack, estimated_seconds
@@ -207,6 +208,7 @@ class Context:
     def forget(self) -> None:
         """Decompose anew, after a failure."""
         self._limits: dict[object, _Limit] = {}
+        self._test_power: dict[object, torch.Tensor] = {}
         self._key: object = None
         self._factors: Factors | None = None
         self._ahead: dict[object, Factors] = {}
@@ -237,6 +239,14 @@ class Context:
             self._factors = self._ahead.pop(run.feature_key, None) or factorize(network.exact_train.inputs[0])
             self._key = run.feature_key
         return self._factors
+
+    def test_power(self, run: RunConfig, network: Network) -> torch.Tensor:
+        """Mean square of a linear network's test inputs along its singular directions, [rank]."""
+        key = run.feature_key
+        if key not in self._test_power:
+            directions = self.factors(run, network).kept().vh
+            self._test_power[key] = mode_power(network.exact_test.inputs[0] @ directions.T)
+        return self._test_power[key]
 
     def limit(self, run: RunConfig, network: Network) -> _Limit:
         """Spectrum and minimum-norm solution of a linear network's design matrix."""
@@ -311,8 +321,7 @@ def prepare(run: RunConfig, context: Context) -> Job:
         job.spectrum = limit.spectrum
         row |= limit.row
     if run.component("optimizer").closed_form:
-        factors = context.factors(run, network) if network.linear else None
-        job.solution, factors = _closed_form(run, network, factors)
+        job.solution, factors = _closed_form(run, network, context)
         initial: Spectrum | None = factors.spectrum
         job.spectrum = initial
         if not network.linear and run.loss == "mse":
@@ -440,11 +449,12 @@ def _absolute_lr(run: RunConfig, sharpness: float | None) -> float:
     return run.lr / sharpness
 
 
-def _closed_form(run: RunConfig, network: Network, factors: Factors | None) -> tuple[Solution, Factors]:
+def _closed_form(run: RunConfig, network: Network, context: Context) -> tuple[Solution, Factors]:
     """Solve for the read-out; batch statistics are those of the whole training set."""
-    design = network.exact_train.inputs
     buffers = {k: v.double() for k, v in network.buffers.items()}
-    if factors is None:
+    if network.linear:
+        factors, test_power = context.factors(run, network), context.test_power(run, network)
+    else:
         theta = network.named(network.theta.double())
         if network.normalization.batch_dependent:
             features = network.exact_train.inputs
@@ -452,13 +462,17 @@ def _closed_form(run: RunConfig, network: Network, factors: Factors | None) -> t
                 "mean": features.mean(1, keepdim=True),
                 "variance": features.var(1, keepdim=True, unbiased=False),
             }
-        design = network.design(theta, network.exact_train.inputs, buffers)
-        factors = factorize(design[0])
+        factors = factorize(network.design(theta, network.exact_train.inputs, buffers)[0])
+        test_design = network.design(theta, network.exact_test.inputs, buffers)[0]
+        test_power = mode_power(test_design @ factors.kept().vh.T)
     optimizer = run.component("optimizer")
     readout = least_squares(factors, network.exact_train.targets, lambda s: optimizer.inverse(run, s))
     solved = network.named(network.theta.double().clone())
     solved.named["readout"].copy_(readout.T)
-    return Solution(solved.flat[0], {k: v[0] for k, v in buffers.items()}), factors
+    solution = Solution(solved.flat[0], {k: v[0] for k, v in buffers.items()})
+    s = factors.kept().s
+    solution.effective_parameters = effective_parameters(optimizer.inverse(run, s), s, test_power, run.n_train)
+    return solution, factors
 
 
 def _exact(network: Network, flat: torch.Tensor) -> Parameters:
@@ -502,6 +516,8 @@ def _measure(job: Job, solution: Solution, measure: Measure) -> Row:
         norms = (float(theta.flat.norm()), float(torch.autograd.grad(loss(leaf), leaf)[0].norm()))
     row: Row = {k: v for k, v in vars(point).items() if k != "step"}
     row |= {"weight_norm": norms[0], "gradient_norm": norms[1]}
+    if solution.effective_parameters:
+        row |= {f"effective_parameters_{k}": v for k, v in vars(solution.effective_parameters).items()}
     final = fixed or _feature_spectrum(network, theta.flat, buffers)
     row |= {f"feature_{k}": v for k, v in spectrum_columns(final).items()}
     state = State(job.run, network, theta.flat[0], buffers, final, solution.preconditioner, job.lr)

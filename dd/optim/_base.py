@@ -38,6 +38,8 @@ class Optimizer(Component):
         monotone: whether its loss on a quadratic never rises, as long as it converges.
         stationary: whether each step applies the same linear map to the distance from a quadratic's minimum, so that
             the Hessian's spectrum, by :meth:`rates`, decides convergence.
+        smooths: whether its residual polynomial is the same for all targets, so that what it learns in some number of
+            steps on a quadratic is linear in them.
         dual: whether a read-out's steps stay in the span of the training features and its start, so that they can be
             taken in function space (``dd.solvers.kernel``).
     """
@@ -52,6 +54,7 @@ class Optimizer(Component):
     iterable: ClassVar[bool] = True
     monotone: ClassVar[bool] = False
     stationary: ClassVar[bool] = False
+    smooths: ClassVar[bool] = True
     dual: ClassVar[bool] = False
 
     def rates(self, run: RunConfig, h: Tensor) -> Tensor | None:

@@ -23,6 +23,7 @@ class ConjugateGradient(QuadraticRule):
 
     exact = True
     sequential = True
+    smooths = False
     options = (
         Axis("reorthogonalize", bool, True, "keep gradients orthogonal against rounding; false: the plain recursion"),
         WEIGHT_DECAY,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from dd.measure.smoother import EffectiveParameters
 from dd.models._base import Tensors
 
 
@@ -62,6 +63,7 @@ class Solution:
         preconditioner: diagonal of the optimizer at the last step, [parameters], or None.
         curve: logged steps.
         measured: losses and norms, where the solver knows them itself.
+        effective_parameters: where outputs are known to be linear in the targets, else None.
     """
 
     theta: Tensor
@@ -71,3 +73,4 @@ class Solution:
     preconditioner: Tensor | None = None
     curve: list[CurvePoint] = field(default_factory=list)
     measured: Measured | None = None
+    effective_parameters: EffectiveParameters | None = None

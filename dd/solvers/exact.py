@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from dd.config import RunConfig
+from dd.measure.smoother import effective_parameters, mode_power
 from dd.network import Network, Samples
 from dd.optim._base import Optimizer
 from dd.optim._dynamics import Modes, Response
@@ -63,6 +64,7 @@ class Eigenbasis:
         self.unreachable = float(beyond.square().sum()) if out_of_reach else 0.0
         self.test_design = self.test.inputs[0]
         self.test_modes = self.test_design @ self.vh.T
+        self.test_power = mode_power(self.test_modes)
 
 
 class _Start:
@@ -98,7 +100,8 @@ class Trajectory:
         self.optimizer: Optimizer = run.component("optimizer")
         decay = float(run.group_options("optimizer")["weight_decay"])
         total = basis.curvature + decay
-        self.minimum = (basis.scale * basis.s / total)[:, None] * basis.projected
+        self.inverse = basis.scale * basis.s / total  # what stands for 1/s at the minimum
+        self.minimum = self.inverse[:, None] * basis.projected
         self.gap = start.modes - self.minimum
         self.floor = (decay / total)[:, None] * basis.projected  # training residual at the minimum
         seen = total.tolist()
@@ -137,11 +140,12 @@ class Trajectory:
             self._single[step] = self._measure([step])[0]
         return self._single[step]
 
-    def weights(self, step: int) -> Tensor:
-        """Read-out after some number of steps, [outputs, columns]."""
+    def state(self, step: int) -> tuple[Tensor, Tensor]:
+        """Read-out after some number of steps, [outputs, columns], and what stands for 1/s in it, [modes]."""
         got = self.response([step])
         modes = got.residual[0, :-1, None] * self.start.modes + got.filter[0, :-1, None] * self.minimum
-        return modes.T @ self.basis.vh + got.residual[0, -1] * self.start.unseen
+        readout = modes.T @ self.basis.vh + got.residual[0, -1] * self.start.unseen
+        return readout, got.filter[0, :-1] * self.inverse
 
     def train_loss(self, step: int) -> float:
         """Mean squared error on the training set after some number of steps."""
@@ -259,7 +263,12 @@ def _follow(trajectory: Trajectory, run: RunConfig) -> Solution:
     if end is None:
         return Solution(trajectory.start.readout.flatten(), {}, status, 0, curve=curve)
     at = end.point.step
-    return Solution(trajectory.weights(at).flatten(), {}, status, at, curve=curve, measured=end)
+    readout, gain = trajectory.state(at)
+    solution = Solution(readout.flatten(), {}, status, at, curve=curve, measured=end)
+    if trajectory.optimizer.smooths and run.stop_loss is None:  # where stop_loss ends a run depends on the targets
+        basis = trajectory.basis
+        solution.effective_parameters = effective_parameters(gain, basis.s, basis.test_power, len(basis.u))
+    return solution
 
 
 def _first_below(trajectory: Trajectory, stop_loss: float, steps: int) -> int:

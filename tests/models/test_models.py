@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+import scipy.stats
 import torch
 from torch import nn
 
@@ -26,9 +27,28 @@ def features(*overrides: str) -> torch.Tensor:
     return model.features(run, frozen_of(run), model.init([run], 64, 10), model.prepare(run, X))
 
 
-@pytest.mark.parametrize("activation", ["relu", "tanh", "erf", "fourier"])
-def test_narrow_features_are_the_first_of_wide_ones(activation: str) -> None:
-    narrow, wide = (features(f"model.activation={activation}", f"width={w}") for w in (37, 500))
+FUNCTIONS = {
+    "relu": torch.relu,
+    "tanh": torch.tanh,
+    "erf": torch.erf,
+    "relu_centered": lambda x: nn.functional.relu(x) - 0.3989422804014327,
+    "abs": lambda x: nn.functional.relu(x) + nn.functional.relu(-x),
+    "linear": nn.Identity(),
+    "softsign": nn.functional.softsign,
+    "elu": nn.functional.elu,
+}
+
+
+def test_every_activation_has_an_oracle() -> None:
+    choices = next(axis for axis in get("model", "random_features").options if axis.key == "activation").choices
+    assert set(choices) == {*FUNCTIONS, "fourier", "cosine"}
+
+
+@pytest.mark.parametrize("weights", ["gaussian", "sphere"])
+@pytest.mark.parametrize("activation", [*FUNCTIONS, "fourier", "cosine"])
+def test_narrow_features_are_the_first_of_wide_ones(activation: str, weights: str) -> None:
+    options = (f"model.activation={activation}", f"model.weights={weights}")
+    narrow, wide = (features(*options, f"width={w}") for w in (37, 500))
     assert narrow.shape == (1, 20, 37)
     assert torch.equal(narrow, wide[..., :37])
 
@@ -40,16 +60,25 @@ def test_weights_are_scaled_by_the_input_dimension() -> None:
     assert float(frozen["features"].var()) == pytest.approx(1 / 64, rel=0.02)
 
 
-@pytest.mark.parametrize(("activation", "function"), [("relu", torch.relu), ("tanh", torch.tanh), ("erf", torch.erf)])
+def test_weights_on_the_sphere_are_the_gaussian_ones_scaled_to_norm_one() -> None:
+    gaussian, sphere = (
+        frozen_of(run_of("width=300", f"model.weights={w}"))["features"] for w in ("gaussian", "sphere")
+    )
+    torch.testing.assert_close(torch.linalg.vector_norm(sphere, dim=0), torch.ones(300, dtype=torch.float64))
+    torch.testing.assert_close(sphere, nn.functional.normalize(gaussian, dim=0))
+
+
+@pytest.mark.parametrize(("activation", "function"), FUNCTIONS.items())
 def test_features_are_activated_projections(activation: str, function: object) -> None:
     run = run_of(f"model.activation={activation}", "width=30")
     expected = function(X @ frozen_of(run)["features"])
     torch.testing.assert_close(features(f"model.activation={activation}", "width=30")[0], expected)
 
 
+@pytest.mark.parametrize("activation", ["fourier", "cosine"])
 @pytest.mark.parametrize("bandwidth", [0.5, 2.0])
-def test_fourier_features_approximate_the_gaussian_kernel(bandwidth: float) -> None:
-    z = features("model.activation=fourier", f"model.bandwidth={bandwidth}", "width=40000")[0]
+def test_fourier_and_cosine_features_approximate_the_gaussian_kernel(bandwidth: float, activation: str) -> None:
+    z = features(f"model.activation={activation}", f"model.bandwidth={bandwidth}", "width=40000")[0]
     distance = torch.cdist(X, X).square() / 64
     torch.testing.assert_close(z @ z.T / 40000, torch.exp(-distance / (2 * bandwidth**2)), rtol=0, atol=0.03)
 
@@ -58,6 +87,25 @@ def test_odd_fourier_width_ends_on_a_cosine() -> None:
     three, four = (features("model.activation=fourier", f"width={w}") for w in (3, 4))
     torch.testing.assert_close(three, four[..., :3])
     torch.testing.assert_close(three[..., 0].square() + three[..., 1].square(), torch.full((1, 20), 2.0).double())
+
+
+def test_cosine_phases_have_a_stream_of_their_own() -> None:
+    run = run_of("model.activation=cosine", "model.bandwidth=3", "width=30")
+    frozen = frozen_of(run)
+    torch.testing.assert_close(frozen["features"], frozen_of(run_of("width=30"))["features"])
+    expected = math.sqrt(2) * torch.cos(X @ frozen["features"] / 3 + frozen["phase"])
+    torch.testing.assert_close(features("model.activation=cosine", "model.bandwidth=3", "width=30")[0], expected)
+
+
+def test_cosine_phases_are_uniform() -> None:
+    phase = frozen_of(run_of("model.activation=cosine", "width=4000"))["phase"] / (2 * math.pi)
+    assert scipy.stats.kstest(phase.numpy(), "uniform").pvalue > 0.01
+
+
+def test_the_bandwidth_is_no_axis_of_other_activations() -> None:
+    ids = {a: {run_of(f"model.activation={a}", f"model.bandwidth={b}").run_id for b in (1, 2)} for a in FUNCTIONS}
+    assert {len(found) for found in ids.values()} == {1}
+    assert run_of("model.activation=cosine").run_id != run_of("model.activation=cosine", "model.bandwidth=2").run_id
 
 
 def test_bias_column_is_the_last_one_and_counts_as_parameters() -> None:
