@@ -26,6 +26,7 @@ from analysis import claim, conditions, decomposition, experiments, peaks, repor
 from analysis.bundle import draw_bundle
 from analysis.curves import LINE_AXES, PANEL_AXES, split, varying_axes, x_axis
 from analysis.decomposition import NotCrossed, decompose
+from analysis.effective import draw_effective, has_effective
 from analysis.labels import AXIS_TITLES, OWN_SETTINGS, legend_of, plain, title_of
 from analysis.maps import LEVEL, draw_maps, longest, map_of
 from analysis.panels import draw
@@ -47,6 +48,11 @@ PRIMARY_AXES = ("model", "data", "n_train", "label_noise", "loss")
 
 FEW_X = 6
 """Up to so many widths have a figure against epochs; as many as this have a heat map."""
+
+EFFECTIVE_CAPTION = (
+    "The same against effective parameters, n times the mean squared norm of the weights that a prediction gives to "
+    "the training targets (Curth, Jeffares & van der Schaar 2023): medians over seeds, a point a width."
+)
 
 STEPS_LEVEL = 1e-3
 """Train loss that the figure of steps needed is about."""
@@ -161,6 +167,8 @@ def _figures(rows: pd.DataFrame, layout: Layout, curves: pd.DataFrame) -> Iterat
             left = [a for a in own if a not in more] or ["optimizer"]
             fixed = f"{title}, {legend_of(more)}" if more else title
             yield more, draw(part, fixed, left, layout.x), _panel_caption(part, layout.x, more)
+            if layout.x == "width" and has_effective(part):
+                yield more | {"effective": ""}, draw_effective(part, fixed, left), EFFECTIVE_CAPTION
     if layout.x == "width" and "optimizer_penalty" in own and rows["width"].nunique() > 1:
         yield from _penalty_maps(rows, title, [a for a in own if a != "optimizer_penalty"])
     if len(curves) and layout.x == "width":

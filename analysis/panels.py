@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D
 from analysis.curves import FLOOR, Band, band, split, thresholds
 from analysis.labels import AXIS_TITLES, QUANTITIES, legend_of, over_seeds
 from analysis.style import GREY, MARKERS, colours, log_ticks, mark_thresholds, set_limits
+from analysis.theory import reference
 
 PANELS = (
     ("test_error", "min_norm_test_error"),
@@ -50,6 +51,7 @@ def draw(rows: pd.DataFrame, title: str, line_axes: list[str], x: str = "width")
     height = 5.6 if len(panels) > 2 else 3.2
     figure, grid = plt.subplots((len(panels) + 1) // 2, 2, figsize=(7.0, height), sharex=True, squeeze=False)
     axes = list(grid.flat)
+    theory = reference(rows) if x == "width" else None
     low, high = _x_limits(rows[x])
     seeds = 0
     for ax, (column, limit_column) in zip(axes, panels, strict=False):
@@ -64,6 +66,9 @@ def draw(rows: pd.DataFrame, title: str, line_axes: list[str], x: str = "width")
         seen = [a for b in bands for a in (b.low, b.high)]
         if limit_column is not None and has_limit:
             seen += _draw_limit(ax, groups, tones, limit_column, column, x)
+        if theory is not None and column == "test_loss":
+            ax.plot(theory.width, theory.value, color="black", ls="-.", lw=1, zorder=4)
+            seen.append(theory.value)
         ax.set(xscale="log", yscale="log", ylabel=QUANTITIES[column], xlim=(low, high))
         set_limits(ax, seen)
         _mark_diverged(ax, groups, tones, x)
@@ -82,6 +87,8 @@ def draw(rows: pd.DataFrame, title: str, line_axes: list[str], x: str = "width")
     ]
     if has_limit:
         handles.append(Line2D([], [], color="black", ls="--", lw=1, label="min-norm limit"))
+    if theory is not None:
+        handles.append(Line2D([], [], color="black", ls="-.", lw=1, label=theory.label))
     if (rows["status"] == "diverged").any():
         handles.append(Line2D([], [], color=GREY, ls="", marker="x", label="diverged"))
     widest = max(len(str(h.get_label())) for h in handles)
