@@ -362,6 +362,7 @@ def findings_of(results: Path) -> report.Findings:
         if experiments.of_the_study(name):
             rows = load_runs(results, name)
             needed.append(steps_needed(rows, load_curves(results, name, ["run_id", "step", "train_loss"]), STEPS_LEVEL))
+    needed = [frame for frame in needed if len(frame)]
     steps = pd.concat(needed, ignore_index=True).drop_duplicates("run_id") if needed else pd.DataFrame()
     half = {cell: level for cell, level in half.items() if np.isfinite(level)}
     return report.Findings(judged, found, half, steps, STEPS_LEVEL)
