@@ -25,7 +25,7 @@ HEIGHT = 0.2
 """Prominence of the log median test loss above which a condition counts as having a peak: 22 %."""
 
 MARGIN_LOW, MARGIN_HIGH = 0.3, 0.2
-"""A violator lies this many decades below (above) the separating level and has no peak (has one)."""
+"""A violator lies this many decades below (above) both the separating level and L50, and has no peak (has one)."""
 
 CLEAR_LOW = 0.1
 """... where no peak means a prominence below this."""
@@ -151,7 +151,7 @@ def _judge(family: str, found: pd.DataFrame, dropped: int, resamples: int) -> Ve
         association.theil_sen,
     )  # fmt: skip
     factors = _factors(found, x, height, peaked, clusters, resamples)
-    violators = _violators(found, x, height, level)
+    violators = _violators(found, x, height, [v for v in (level, l50.value) if np.isfinite(v)])
     statistics = pd.DataFrame([{"name": name} | vars(estimate) for name, estimate in rows.items()])
     floor = float(found["floor"].median())
     text = [
@@ -250,12 +250,15 @@ def _factors(
     return pd.DataFrame(rows, columns=columns).sort_values("explained", ascending=False, ignore_index=True)
 
 
-def _violators(found: pd.DataFrame, x: NDArray[np.float64], height: NDArray[np.float64], level: float) -> pd.DataFrame:
-    """Conditions on the wrong side of the level by more than the margins, farthest first."""
-    low = (x < level - MARGIN_LOW) & (height < CLEAR_LOW)
-    high = (x > level + MARGIN_HIGH) & (height > HEIGHT)
+def _violators(
+    found: pd.DataFrame, x: NDArray[np.float64], height: NDArray[np.float64], levels: Sequence[float]
+) -> pd.DataFrame:
+    """Conditions on the wrong side of all levels by more than the margins, farthest first."""
+    low = (x < min(levels) - MARGIN_LOW) & (height < CLEAR_LOW)
+    high = (x > max(levels) + MARGIN_HIGH) & (height > HEIGHT)
     sides = np.select([low, high], words.SIDES, "")
-    chosen = found.assign(side=sides, distance=np.abs(x - level))[low | high]
+    distance = np.select([low, high], [min(levels) - x, x - max(levels)], 0.0)
+    chosen = found.assign(side=sides, distance=distance)[low | high]
     return chosen.sort_values("distance", ascending=False, ignore_index=True)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import experiments, peaks
-from analysis.curves import axis_columns
+from analysis.curves import CHOSEN, axis_columns
 from analysis.judgement import FEWEST_POINTS
 from analysis.labels import family_of, legend_of, value_text
 from analysis.prominence import value_at
@@ -115,7 +115,8 @@ def short_labels(found: pd.DataFrame) -> pd.Series:
     """
     labels = pd.Series("", found.index)
     for _, members in found.groupby([*PROBLEM, "noisy"], sort=False):
-        curves = members[[c for c in axis_columns(members) if members[c].nunique(dropna=False) > 1]]
+        named = [c for c in axis_columns(members) if c not in CHOSEN]
+        curves = members[[c for c in named if members[c].nunique(dropna=False) > 1]]
         usual = {c: curves[c].mode(dropna=False).iloc[0] for c in curves}
         always = ("optimizer", "steps")
         for index, row in curves.iterrows():

@@ -30,6 +30,7 @@ from analysis.effective import draw_effective, has_effective
 from analysis.labels import AXIS_TITLES, OWN_SETTINGS, legend_of, plain, title_of
 from analysis.maps import LEVEL, draw_maps, longest, map_of
 from analysis.panels import draw
+from analysis.peaks import BUDGETS
 from analysis.scatter import steps_needed
 from analysis.style import SHEET, Drawing, save
 from analysis.tables import UnreadableTable, curve_rows, environments, load_curves, load_runs, table_names
@@ -237,10 +238,11 @@ def _epoch_figures(curves: pd.DataFrame, title: str, own: list[str]) -> Iterator
 
 
 def _within_limit(rows: pd.DataFrame, axes: list[str]) -> list[tuple[dict[str, object], pd.DataFrame]]:
-    """Split rows by leading axes until each figure has at most ``MAX_LINES`` lines."""
-    for count in range(len(axes) + 1):
-        parts = list(split(rows, axes[:count]))
-        rest = axes[count:]
+    """Split rows, by budgets first, until each figure has at most ``MAX_LINES`` lines."""
+    order = sorted(axes, key=lambda axis: axis not in BUDGETS)  # optimizers are compared at equal budgets
+    for count in range(len(order) + 1):
+        parts = list(split(rows, order[:count]))
+        rest = order[count:]
         if not rest or all(part[rest].drop_duplicates().shape[0] <= MAX_LINES for _, part in parts):
             return parts
     raise AssertionError("unreachable: no axis is left")

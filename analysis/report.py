@@ -42,6 +42,13 @@ VIOLATOR_COLUMNS = {
     "side": "side",
 }
 
+FACTOR_COLUMNS = {
+    "factor": "factor",
+    "levels": "levels",
+    "explained": "share of what is left [95 % interval]",
+    "l50_spread": "decades between L50 of its levels",
+}
+
 ASKED = (
     "Liu and Flanigan (Understanding the Role of Optimization in Double Descent, arXiv 2312.03951) state that the test "
     "loss peaks as a model's width grows if and only if the optimizer brings the train loss down far enough, and that "
@@ -156,6 +163,9 @@ def _verdict(folder: Path, findings: Findings, images: _Images) -> Iterator[str]
         if len(verdict.statistics):
             yield page.table(_with_intervals(verdict.statistics, ["value"]),
                              {"name": "statistic", "value": "value [95 % interval]"})  # fmt: skip
+        if len(verdict.factors):
+            yield page.paragraph("What each factor adds once the train loss is given:")
+            yield page.table(_with_intervals(verdict.factors, ["explained"]), FACTOR_COLUMNS)
         yield "</div>"
         if len(verdict.violators):
             words = f"Violations of the claim by {family_of(verdict.family)}: {len(verdict.violators)}"
