@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import statistics
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import dd
 from dd.theory.isotropic import min_norm_risk
 from tests.helpers import row_of, run_of, solve_rows
 
@@ -112,3 +114,19 @@ def test_axes_change_what_they_should(one: str, other: str, ratio: float) -> Non
         assert b["test_loss"] > 3 * a["test_loss"]
     else:
         assert b["train_loss"] < ratio * a["train_loss"]
+
+
+def test_the_peak_rises_with_the_budget_of_gradient_descent(tmp_path: Path) -> None:
+    """The ladder of experiment=iterations: none after 10³ steps, then higher with every decade, at the threshold."""
+    widths = "20,60,100,160,180,200,240,400,1000"
+    runs = dd.sweep(
+        "+experiment=iterations", f"width={widths}", "seed=0,1,2", "data.label_noise=0.1", f"results_dir={tmp_path}",
+        n_jobs=1,
+    )  # fmt: skip
+    medians = runs.groupby(["steps", "width"])["test_loss"].median().unstack()
+    valleys = np.maximum(medians.loc[:, :160].min(axis=1), medians.loc[:, 240:].min(axis=1))
+    heights = np.log(medians[200] / valleys)
+    assert heights[1000] < 0.1
+    ladder = heights.loc[10**5 :]
+    assert ladder.is_monotonic_increasing
+    assert np.diff(ladder).min() > 0.5
