@@ -6,8 +6,6 @@ BIN := $(VENV)/bin
 RESULTS := results
 FIGURES := figures
 
-EXPERIMENTS := $(patsubst conf/experiment/%.yaml,%,$(filter-out conf/experiment/_%,$(wildcard conf/experiment/*.yaml)))
-
 .PHONY: help setup engine sweep experiments figures test next-hydra bench lint format clean
 
 help:  ## list the commands
@@ -30,8 +28,7 @@ sweep: setup  ## the main job: 80 runs on digits, then its figure
 	$(BIN)/python -m analysis.figures --results $(RESULTS) --out $(FIGURES) --name default
 
 experiments: setup  ## every preset at the small scale (a quarter of an hour); the same command goes on after a stop
-	@for e in $(EXPERIMENTS); do echo "== $$e"; \
-		$(BIN)/python -m dd.run -m +experiment=$$e results_dir=$(RESULTS) || exit $$?; done
+	@$(BIN)/python -m dd.experiments results_dir=$(RESULTS)
 
 figures: setup  ## draw every table in results/
 	@$(BIN)/python -m analysis.figures --results $(RESULTS) --out $(FIGURES)

@@ -1,0 +1,41 @@
+"""Presets one after the other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import dd
+from dd import experiments
+
+SMALL = ("width=20,40", "seed=0", "n_jobs=1")
+
+
+def test_presets_run_one_after_the_other_and_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    line = ["width_reference", "label_noise", *SMALL]
+    assert experiments.main(line) == 0
+    assert len(dd.load("width_reference")) == 20
+    assert len(dd.load("label_noise")) == 4
+    assert "== label_noise (2/2" in capsys.readouterr().out
+    assert experiments.main(line) == 0
+    assert "20 already in the table" in capsys.readouterr().err
+
+
+def test_all_presets_are_known_and_shared_parts_are_none() -> None:
+    assert {"iterations", "claim", "two_layer_optimizer", "ridge"} <= set(experiments.presets())
+    assert not any(name.startswith("_") for name in experiments.presets())
+
+
+def test_an_unknown_preset_is_one_clear_line_before_any_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert experiments.main(["width_reference", "nothing"]) == 2
+    assert "preset=nothing (from the command line): must be one of batch_size" in capsys.readouterr().err
+    assert experiments.main(["width_reference", "width=0"]) == 2
+    assert "width=0" in capsys.readouterr().err
+    assert not (tmp_path / "results").exists()
