@@ -1,7 +1,7 @@
 """Statistics of the verdict, on arrays with one entry a condition.
 
-Conditions that share a design matrix are not independent, so every interval resamples whole clusters of conditions
-(cluster bootstrap; Cameron, Gelbach & Miller 2008).
+Conditions that share a design matrix are not independent, so intervals resample whole clusters of conditions (cluster
+bootstrap; Cameron, Gelbach & Miller 2008) and tests permute labels between, or within, clusters.
 """
 
 from __future__ import annotations
@@ -12,7 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
-from scipy.stats import binomtest
+
+DEFINED = 0.9
+"""Share of the resamples in which a statistic must be defined for it to have an interval."""
+
+NEARLY_BEST = 0.02
+"""Levels whose sensitivity + specificity lies so little below the best count as best."""
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -49,7 +54,8 @@ def cluster_bootstrap(
         seed: of the resampling.
 
     Returns:
-        The statistic of all conditions, and its interval over the resamples in which it is defined.
+        The statistic of all conditions, and its interval over the resamples in which it is defined; no interval where
+        those are fewer than ``DEFINED``.
     """
     every = np.arange(len(clusters))
     value = statistic(every)
@@ -64,7 +70,7 @@ def cluster_bootstrap(
         drawn.append(statistic(np.concatenate([groups[g] for g in chosen])))
     found = np.array(drawn)
     found = found[np.isfinite(found)]
-    if not len(found):
+    if len(found) < DEFINED * resamples:
         return Estimate(float(value), np.nan, np.nan)
     low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
     return Estimate(float(value), float(low), float(high))
@@ -153,17 +159,19 @@ def logistic_midpoint(x: Floats, positive: Flags, penalty: float = 1e-3) -> floa
 def separating_level(x: Floats, positive: Flags) -> float:
     """Level that best separates positives (at or below) from negatives, by Youden's J = sensitivity + specificity - 1.
 
-    Of several best levels the middle one; between two neighbouring values their mean. ``nan`` with one class only.
+    Levels lie half-way between neighbouring values. Of those whose J is within ``NEARLY_BEST`` of the best, the one in
+    the middle of their range is taken, so that one condition more or less moves it little. ``nan`` with one class only.
     """
     if positive.all() or not positive.any():
         return float("nan")
     order = np.argsort(x, kind="stable")
     values, hits = x[order], positive[order]
-    below = np.cumsum(hits) / hits.sum() - np.cumsum(~hits) / (~hits).sum()
+    j = np.cumsum(hits) / hits.sum() - np.cumsum(~hits) / (~hits).sum()
     last = np.append(values[1:] > values[:-1], True)  # a level between equal values is none
-    best = np.flatnonzero(last & (below >= below[last].max() - 1e-12))
-    i = int(best[len(best) // 2])
-    return float((values[i] + values[i + 1]) / 2) if i + 1 < len(values) else float(values[i])
+    levels = np.append((values[1:] + values[:-1]) / 2, values[-1])[last]
+    best = levels[j[last] >= j[last].max() - NEARLY_BEST]
+    middle = (best.min() + best.max()) / 2
+    return float(best[np.abs(best - middle).argmin()])
 
 
 def left_out_predictions(x: Floats, positive: Flags, clusters: NDArray[np.generic]) -> Flags:
@@ -176,16 +184,8 @@ def left_out_predictions(x: Floats, positive: Flags, clusters: NDArray[np.generi
     return predicted
 
 
-def share(hits: int, of: int, level: float = 0.95) -> Estimate:
-    """A proportion with Wilson's interval; undefined of none."""
-    if not of:
-        return Estimate(float("nan"), float("nan"), float("nan"))
-    interval = binomtest(hits, of).proportion_ci(level, method="wilson")
-    return Estimate(hits / of, float(interval.low), float(interval.high))
-
-
 def explained_by(residual: Floats, levels: NDArray[np.generic]) -> float:
-    """Share of a residual's rank variance between the levels of a factor (epsilon squared of Kruskal & Wallis).
+    """Share of a residual's rank variance between the levels of a factor: (H - k + 1)/(n - k) of Kruskal & Wallis' H.
 
     0 where levels do not matter (negative estimates are cut off), 1 where they tell everything; ``nan`` for one level.
     """
@@ -200,6 +200,52 @@ def explained_by(residual: Floats, levels: NDArray[np.generic]) -> float:
     counts = np.bincount(member)
     between = float(np.sum(np.bincount(member, centred) ** 2 / counts))
     return max(0.0, (between / total - (k - 1) / (n - 1)) / (1 - (k - 1) / (n - 1)))
+
+
+def permutation_p(
+    residual: Floats, levels: NDArray[np.intp], clusters: NDArray[np.intp], permutations: int = 499, seed: int = 0
+) -> float:
+    """P-value of :func:`explained_by` when the factor's labels are permuted.
+
+    Within clusters where the factor varies there; between whole clusters where it does not, since then a cluster is one
+    observation of it. ``nan`` where no permutation changes anything.
+
+    Args:
+        residual: [conditions].
+        levels: of the factor, [conditions].
+        clusters: [conditions].
+        permutations: random ones.
+        seed: of the permutations.
+    """
+    observed = explained_by(residual, levels)
+    names, member = np.unique(clusters, return_inverse=True)
+    first = np.array([levels[member == c][0] for c in range(len(names))])
+    between = bool((levels == first[member]).all())
+    if not np.isfinite(observed) or (between and len(names) < 3):
+        return float("nan")
+    generator = np.random.default_rng(seed)
+    by_cluster = np.argsort(member, kind="stable")
+    hits = 0
+    for _ in range(permutations):
+        if between:
+            shuffled = generator.permutation(first)[member]
+        else:
+            shuffled = np.empty_like(levels)
+            random = by_cluster[np.lexsort((generator.random(len(levels)), member[by_cluster]))]
+            shuffled[by_cluster] = levels[random]
+        hits += explained_by(residual, shuffled) >= observed
+    return (hits + 1) / (permutations + 1)
+
+
+def holm(p_values: Floats) -> Floats:
+    """Holm's correction for several tests; ``nan`` stays."""
+    corrected = np.full(len(p_values), np.nan)
+    known = np.flatnonzero(np.isfinite(p_values))
+    worst = 0.0
+    for rank, i in enumerate(known[np.argsort(p_values[known])]):
+        worst = max(worst, min(1.0, (len(known) - rank) * p_values[i]))
+        corrected[i] = worst
+    return corrected
 
 
 def theil_sen(x: Floats, y: Floats) -> float:

@@ -48,8 +48,8 @@ class Verdict:
         family: the problem in words, for example ``random features on digits, n = 200, noisy labels``.
         conditions: rows of :func:`analysis.conditions.conditions` that were judged.
         statistics: ``name``, ``value``, ``low``, ``high`` (95 % intervals).
-        factors: ``factor``, ``levels``, ``explained`` (share of what the train loss leaves of the height) with ``low``
-            and ``high``, ``l50_spread`` (decades between the L50 of its levels).
+        factors: ``factor``, ``levels``, ``explained`` (share of what the train loss leaves of the height), ``p_value``
+            (of a permutation test, by Holm), ``l50_spread`` (decades between the L50 of its levels).
         violators: conditions on the wrong side, worst first, with ``side`` and ``distance`` in decades.
         level: train loss that best separates peak from no peak.
         l50: train loss at which a peak is as likely as not.
@@ -83,30 +83,27 @@ def verdicts(found: pd.DataFrame, resamples: int = RESAMPLES) -> list[Verdict]:
         if len(usable) < ENOUGH:
             continue
         if min(peaked.sum(), (~peaked).sum()) < FEWEST:
-            judged.append(_one_sided(name, usable))
+            judged.append(_one_sided(name, usable, len(members) - len(usable)))
         else:
             judged.append(_judge(name, usable, len(members) - len(usable), resamples))
     return judged
 
 
-def _one_sided(family: str, found: pd.DataFrame) -> Verdict:
+def _one_sided(family: str, found: pd.DataFrame, dropped: int) -> Verdict:
     """The verdict where hardly any condition has a peak, or hardly any has none."""
     peaked = found["height"] > HEIGHT
     fitted = found["train_loss"] <= peaks.FITTED
-    text = (
-        f"{len(found)} conditions, {int(peaked.sum())} with a peak: too few "
-        f"{'with' if peaked.sum() < FEWEST else 'without'} one to place a level of the train loss. "
+    text = [
+        words.counts(found, int(peaked.sum()), dropped),
+        f"Too few {'with' if peaked.sum() < FEWEST else 'without'} one to place a level of the train loss.",
         f"{int(fitted.sum())} conditions bring the train loss at the threshold to {peaks.FITTED:g} or less, "
-        f"{int((fitted & peaked).sum())} of them have a peak"
-    )
-    if fitted.sum() and not (fitted & peaked).any():
-        text += ': a low loss alone is not enough here ("if" fails).'
-    else:
-        text += "."
+        f"{int((fitted & peaked).sum())} of them have a peak, {int((fitted & (found['decision'] == 'no peak')).sum())} "
+        "have none by the test.",
+    ]
     none = found.iloc[:0].assign(side="", distance=0.0)
     statistics = pd.DataFrame(columns=["name", "value", "low", "high"])
-    factors = pd.DataFrame(columns=["factor", "levels", "explained", "low", "high", "l50_spread"])
-    return Verdict(family, found, statistics, factors, none, np.nan, np.nan, text)
+    factors = pd.DataFrame(columns=["factor", "levels", "explained", "p_value", "l50_spread"])
+    return Verdict(family, found, statistics, factors, none, np.nan, np.nan, " ".join(text))
 
 
 def _judge(family: str, found: pd.DataFrame, dropped: int, resamples: int) -> Verdict:
@@ -120,24 +117,15 @@ def _judge(family: str, found: pd.DataFrame, dropped: int, resamples: int) -> Ve
 
     level = association.separating_level(x, peaked)
     l50 = interval(lambda i: association.logistic_midpoint(x[i], peaked[i]))
-    low = association.left_out_predictions(x, peaked, np.arange(len(x)))
-    apart = association.left_out_predictions(x, peaked, clusters)
-    shares = {
-        words.IF: association.share(int((peaked & low).sum()), int(low.sum())),
-        words.ONLY_IF: association.share(int((peaked & low).sum()), int(peaked.sum())),
-        "share of conditions without a peak that have a high loss (specificity)": association.share(
-            int((~peaked & ~low).sum()), int((~peaked).sum())
-        ),
-        "accuracy, whole clusters left out": association.share(int((peaked == apart).sum()), len(x)),
-    }
     rows: dict[str, Estimate] = {
         words.AUC: interval(lambda i: association.auc(-x[i], peaked[i])),
         words.RANK: interval(lambda i: association.spearman(x[i], height[i])),
         "Spearman among heights above 0.05": _among(x, height, height > 0.05, clusters, resamples),
         words.L50: l50,
         "separating level, log10 train loss": interval(lambda i: association.separating_level(x[i], peaked[i])),
-        **shares,
     }
+    rows |= _shares(x, peaked, clusters, interval)
+    rows |= _robustness(found, x, clusters, resamples)
     rows |= _conditioning(found, x, height, interval)
     for name, group in (("steps", found["steps"]), ("features", found["cluster"])):
         labels = pd.factorize(group)[0]
@@ -150,17 +138,65 @@ def _judge(family: str, found: pd.DataFrame, dropped: int, resamples: int) -> Ve
         x * np.log(10), test, (small & (x > np.log10(LOSS_FLOOR)) & np.isfinite(test)).to_numpy(), clusters, resamples,
         association.theil_sen,
     )  # fmt: skip
-    factors = _factors(found, x, height, peaked, clusters, resamples)
+    factors = _factors(found, x, height, peaked, clusters)
     violators = _violators(found, x, height, [v for v in (level, l50.value) if np.isfinite(v)])
     statistics = pd.DataFrame([{"name": name} | vars(estimate) for name, estimate in rows.items()])
     floor = float(found["floor"].median())
     text = [
-        words.counts(len(found), int(peaked.sum()), dropped),
+        words.counts(found, int(peaked.sum()), dropped),
         words.verdict(rows, level, floor),
         words.factors(factors),
         words.violators(violators),
     ]
     return Verdict(family, found, statistics, factors, violators, 10**level, 10**l50.value, " ".join(text))
+
+
+def _rate(hits: NDArray[np.bool_]) -> float:
+    return float(hits.mean()) if len(hits) else float("nan")
+
+
+def _shares(
+    x: NDArray[np.float64],
+    peaked: NDArray[np.bool_],
+    clusters: NDArray[np.intp],
+    interval: Callable[[Callable[[NDArray[np.intp]], float]], Estimate],
+) -> dict[str, Estimate]:
+    """Both halves of the claim at the separating level, found anew in each resample, and for conditions left out."""
+
+    def at_level(part: Callable[[NDArray[np.bool_], NDArray[np.bool_]], float]) -> Estimate:
+        return interval(lambda i: part(x[i] <= association.separating_level(x[i], peaked[i]), peaked[i]))
+
+    alone = association.left_out_predictions(x, peaked, np.arange(len(x)))
+    apart = association.left_out_predictions(x, peaked, clusters)
+    return {
+        words.IF: at_level(lambda low, peak: _rate(peak[low])),
+        words.ONLY_IF: at_level(lambda low, peak: _rate(low[peak])),
+        "specificity: share of conditions without a peak above the level": at_level(
+            lambda low, peak: _rate(~low[~peak])
+        ),
+        "if, each condition left out": interval(lambda i: _rate(peaked[i][alone[i]])),
+        "only if, each condition left out": interval(lambda i: _rate(alone[i][peaked[i]])),
+        "specificity, each condition left out": interval(lambda i: _rate(~alone[i][~peaked[i]])),
+        "accuracy, whole clusters left out": interval(lambda i: _rate(peaked[i] == apart[i])),
+    }
+
+
+def _robustness(
+    found: pd.DataFrame, x: NDArray[np.float64], clusters: NDArray[np.intp], resamples: int
+) -> dict[str, Estimate]:
+    """AUC by other notions of a peak: what the test decides, and the other height."""
+    decided = found["decision"].isin(["peak", "no peak"]).to_numpy()
+    heights = found["prominence_at_threshold"].where(found["trained"], found["prominence"]).to_numpy(float)
+    known = np.isfinite(heights)
+
+    def auc_of(members: NDArray[np.bool_], positive: NDArray[np.bool_]) -> Estimate:
+        a, b = x[members], positive[members]
+        return association.cluster_bootstrap(lambda i: association.auc(-a[i], b[i]), clusters[members], resamples)
+
+    return {
+        "AUC among conditions that the test decides": auc_of(decided, (found["decision"] == "peak").to_numpy()),
+        "AUC with the other height": auc_of(known, heights > HEIGHT),
+    }
 
 
 def _among(
@@ -222,40 +258,37 @@ def _factors(
     height: NDArray[np.float64],
     peaked: NDArray[np.bool_],
     clusters: NDArray[np.intp],
-    resamples: int,
 ) -> pd.DataFrame:
-    """What each factor adds once the train loss is given."""
+    """What each factor adds once the train loss is given; conditions to which it does not apply are left out."""
     left = _left_over(x, height)
     rows = []
     for factor in FACTORS:
-        levels, names = pd.factorize(found[factor].map(str))
+        applies = found[factor].notna().to_numpy()
+        levels, names = pd.factorize(found.loc[applies, factor].map(str))
         if len(names) < 2:
             continue
-        share = association.cluster_bootstrap(
-            lambda i, levels=levels: association.explained_by(left[i], levels[i]),  # type: ignore[misc]
-            clusters,
-            resamples,
-        )
-        midpoints = {}
-        for code in range(len(names)):
-            members = levels == code
-            if min((peaked & members).sum(), (~peaked & members).sum()) >= 3:
-                midpoints[code] = association.logistic_midpoint(x[members], peaked[members])
-        spread = max(midpoints.values()) - min(midpoints.values()) if len(midpoints) > 1 else np.nan
-        rows.append(
-            {"factor": factor, "levels": len(names), "explained": share.value, "low": share.low,
-             "high": share.high, "l50_spread": spread}
-        )  # fmt: skip
-    columns = ["factor", "levels", "explained", "low", "high", "l50_spread"]
-    return pd.DataFrame(rows, columns=columns).sort_values("explained", ascending=False, ignore_index=True)
+        explained = association.explained_by(left[applies], levels)
+        p = association.permutation_p(left[applies], levels, clusters[applies])
+        midpoints = [
+            association.logistic_midpoint(x[applies][levels == code], peaked[applies][levels == code])
+            for code in range(len(names))
+            if min(np.bincount(peaked[applies][levels == code], minlength=2)) >= FEWEST
+        ]
+        known = [m for m in midpoints if np.isfinite(m)]
+        spread = max(known) - min(known) if len(known) > 1 else np.nan
+        rows.append((factor.replace("_", " ").removeprefix("model "), len(names), explained, p, spread))
+    table = pd.DataFrame(rows, columns=["factor", "levels", "explained", "p_value", "l50_spread"])
+    table["p_value"] = association.holm(table["p_value"].to_numpy(float))
+    return table.sort_values("explained", ascending=False, ignore_index=True)
 
 
 def _violators(
     found: pd.DataFrame, x: NDArray[np.float64], height: NDArray[np.float64], levels: Sequence[float]
 ) -> pd.DataFrame:
-    """Conditions on the wrong side of all levels by more than the margins, farthest first."""
-    low = (x < min(levels) - MARGIN_LOW) & (height < CLEAR_LOW)
-    high = (x > max(levels) + MARGIN_HIGH) & (height > HEIGHT)
+    """Conditions on the wrong side of all levels by more than the margins, by the test too, farthest first."""
+    decision = found["decision"].to_numpy(str)
+    low = (x < min(levels) - MARGIN_LOW) & (height < CLEAR_LOW) & (decision == "no peak")
+    high = (x > max(levels) + MARGIN_HIGH) & (height > HEIGHT) & (decision == "peak")
     sides = np.select([low, high], words.SIDES, "")
     distance = np.select([low, high], [min(levels) - x, x - max(levels)], 0.0)
     chosen = found.assign(side=sides, distance=distance)[low | high]

@@ -21,9 +21,18 @@ PROBLEM = ("model", "data", "n_train", "loss")
 LOSS_FLOOR = 1e-8
 """Train losses below this count as this much: what is left is rounding."""
 
-FACTORS = ("optimizer", "steps", "lr", "batch_size", "init_scale", "normalization", "standardize", "model_activation")
+FACTORS = (
+    "optimizer",
+    "steps",
+    "step_size",
+    "batch_size",
+    "init_scale",
+    "normalization",
+    "standardize",
+    "model_activation",
+)
 
-FEATURES = ("standardize", "normalization", "model_activation", "model_bias", "model_bandwidth")
+FEATURES = ("standardize", "normalization", "model_activation", "model_bias", "model_bandwidth", "model_weights")
 """Conditions of random features that agree in these share their design matrices: a cluster."""
 
 CONDITIONING = (
@@ -55,14 +64,18 @@ def conditions(tables: Mapping[str, pd.DataFrame], metric: str = "test_loss") ->
         The columns of :func:`analysis.peaks.table` (``condition`` shortened), and
 
         - ``table``, ``factor`` (what the table varies), ``family`` (:func:`family`), ``noisy``, ``cluster``,
-          ``outputs``, ``floor`` (:func:`noise_floor`)
-        - ``train_loss``: median at the threshold, at least ``LOSS_FLOOR``; NaN where runs diverged there
+          ``trained`` (whether the features are), ``outputs``, ``floor`` (:func:`noise_floor`)
+        - ``train_loss``: median at the threshold, at least ``LOSS_FLOOR``; NaN where the widths there are missing
+          or most runs diverged
         - ``height``: frozen features: prominence at the threshold; trained ones, whose threshold is known less well:
           that of the most prominent peak
         - medians at the threshold of ``CONDITIONING`` and, as ``<metric>_at_threshold``, of the metric
     """
     rows = pd.concat([frame.assign(table=name) for name, frame in tables.items()], ignore_index=True)
-    rows = rows.drop_duplicates("run_id", ignore_index=True)
+    # of a run that several tables hold, what finished and was measured in full comes first
+    worst = (rows["status"] == "failed").astype(int) * 2 + (rows["measure"] != "full").astype(int)
+    best = worst.groupby(rows["run_id"]).transform("min")
+    rows = rows[worst == best].drop_duplicates("run_id", ignore_index=True)
     found = []
     for _, problem in rows.groupby([*PROBLEM, "label_noise_over", problem_noise(rows)], dropna=False, sort=True):
         if problem["width"].nunique() < FEWEST_POINTS:
@@ -79,10 +92,13 @@ def conditions(tables: Mapping[str, pd.DataFrame], metric: str = "test_loss") ->
     every["floor"] = noise_floor(every["label_noise"], every["label_noise_over"], every["outputs"])
     every["train_loss"] = every["train_loss_at_threshold"].clip(lower=LOSS_FLOOR)
     every["condition"] = short_labels(every)
-    frozen = every["model"] != "two_layer"
+    every["trained"] = every["model"] == "two_layer"
+    frozen = ~every["trained"]
     every["height"] = every["prominence_at_threshold"].where(frozen, every["prominence"])
     labels = every[[c for c in FEATURES if c in every]].map(str).agg("|".join, axis=1)
-    every["cluster"] = labels.where(frozen, every["condition"])
+    every["cluster"] = labels.where(frozen, every.index.map(str))
+    known = every["train_loss"].notna()
+    every[list(CONDITIONING)] = every[list(CONDITIONING)].where(known)
     return every
 
 
@@ -124,6 +140,8 @@ def short_labels(found: pd.DataFrame) -> pd.Series:
                 c: v for c, v in row.items() if c in always or not (v == usual[c] or (v != v and usual[c] != usual[c]))
             }
             labels[index] = legend_of({"optimizer": members.loc[index, "optimizer"]} | own)
+        same = labels[members.index].duplicated(keep=False)
+        labels[same.index[same]] = members.loc[same.index[same], "condition"]  # short names round numbers
     return labels
 
 
@@ -139,7 +157,9 @@ def _of_condition(rows: pd.DataFrame, metric: str) -> dict[str, object]:
     first = rows.iloc[0]
     at = float(rows["interpolation_width"].median())
     found: dict[str, object] = {"table": first["table"], "outputs": first["outputs"]}
-    found |= {axis: first[axis] for axis in (*PROBLEM, "label_noise", "label_noise_over", *FACTORS, *FEATURES)}
+    axes = (*PROBLEM, "label_noise", "label_noise_over", *FACTORS, *FEATURES)
+    found |= {axis: first.get(axis) for axis in axes if axis != "step_size"}
+    found["step_size"] = None if pd.isna(first["lr"]) else f"{first['lr']:g} {first['lr_unit']}"
     medians = good.groupby("width")[[*CONDITIONING, metric]].median()
     for column, median in medians.items():
         values = np.log(median.where(median > 0).to_numpy(float))

@@ -277,7 +277,7 @@ def _estimates(
     return estimates
 
 
-def _missing_at(x: np.ndarray, counts: np.ndarray, threshold: float) -> bool:
+def missing_at(x: np.ndarray, counts: np.ndarray, threshold: float) -> bool:
     """Whether a grid point that is or brackets the threshold does not count."""
     if not x[0] <= threshold <= x[-1]:
         return False
@@ -337,7 +337,8 @@ def judge(
     if seeds > 1:
         p, bound = float(p_value(held_out_scores(kept))), float(prominence_bound(kept, alpha))
     decision, reason = "undecided", ""
-    if threshold is not None and _missing_at(x, counts, threshold):
+    if threshold is not None and missing_at(x, counts, threshold):
+        estimates["prominence_at_threshold"] = UNKNOWN
         reason = f"no runs to count on at the threshold {threshold:g}"
     elif seeds == 1:
         reason = "one seed"

@@ -22,7 +22,7 @@ from analysis.curves import (
     split,
     varying_axes,
 )
-from analysis.judgement import LEVEL, RESAMPLES, SMALLEST, Estimate, Peak, judge, median_over
+from analysis.judgement import LEVEL, RESAMPLES, SMALLEST, Estimate, Peak, counted, judge, median_over, missing_at
 from analysis.prominence import first_fall, value_at
 
 FITTED = 1e-3
@@ -72,7 +72,8 @@ def table(
         - ``threshold_counted``: x at which the model can just fit the training set: ``interpolation_width`` along
           ``width``; along ``n_train`` where ``interpolation_width`` reaches the width; else null
         - ``threshold_measured``: first x whose median train loss is down to ``fitted``; null if it never is
-        - ``train_loss_at_threshold``: median at ``threshold_counted``, interpolated in log-log
+        - ``train_loss_at_threshold``: median at ``threshold_counted``, interpolated in log-log; null where the
+          points there do not count
         - ``diverged``: runs that diverged
     """
     found = []
@@ -146,7 +147,7 @@ class _Grid:
 
     def __init__(self, rows: pd.DataFrame, x: str) -> None:
         self.x, self.column = np.unique(rows[x].to_numpy(dtype=float), return_inverse=True)
-        pairs = rows[list(SEEDS)].to_numpy()
+        pairs = rows.reindex(columns=[*SEEDS, "test_seed"]).fillna(-1).to_numpy(dtype=np.int64)
         self.row = np.unique(pairs, axis=0, return_inverse=True)[1].reshape(-1)
         self.ok = (rows["status"] == "ok").to_numpy()
 
@@ -165,7 +166,8 @@ def _judged(
     threshold = _threshold(rows, x)
     peak = judge(grid.x, logs, threshold, alpha=alpha, delta=delta, resamples=resamples)
     losses = median_over(grid.fill(rows["train_loss"]).T)
-    at = np.nan if threshold is None else float(value_at(grid.x, np.log(np.maximum(losses, 1e-300)), threshold))
+    known = threshold is not None and not missing_at(grid.x, counted(logs), threshold)
+    at = float(value_at(grid.x, np.log(np.maximum(losses, 1e-300)), threshold)) if known and threshold else np.nan
     return _flat(peak) | {
         "threshold_counted": np.nan if threshold is None else threshold,
         "threshold_measured": first_fall(grid.x, losses, fitted),

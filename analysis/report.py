@@ -45,7 +45,8 @@ VIOLATOR_COLUMNS = {
 FACTOR_COLUMNS = {
     "factor": "factor",
     "levels": "levels",
-    "explained": "share of what is left [95 % interval]",
+    "explained": "share of what is left",
+    "p_value": "p (permutation, Holm)",
     "l50_spread": "decades between L50 of its levels",
 }
 
@@ -165,7 +166,7 @@ def _verdict(folder: Path, findings: Findings, images: _Images) -> Iterator[str]
                              {"name": "statistic", "value": "value [95 % interval]"})  # fmt: skip
         if len(verdict.factors):
             yield page.paragraph("What each factor adds once the train loss is given:")
-            yield page.table(_with_intervals(verdict.factors, ["explained"]), FACTOR_COLUMNS)
+            yield page.table(verdict.factors, FACTOR_COLUMNS)
         yield "</div>"
         if len(verdict.violators):
             words = f"Violations of the claim by {family_of(verdict.family)}: {len(verdict.violators)}"
@@ -174,9 +175,10 @@ def _verdict(folder: Path, findings: Findings, images: _Images) -> Iterator[str]
         violators = pd.concat([v.violators for v in findings.verdicts]) if findings.verdicts else None
         with plt.style.context(SHEET):
             png = save(draw_summary(findings.conditions, findings.half, violators), folder / "summary")
+        drawn = len(findings.conditions.dropna(subset=["train_loss", "height"]))
         caption = (
             "Height of the peak in test loss against train loss at the threshold, a mark for each of "
-            f"{len(findings.conditions)} conditions; colour and marker are the factor that its experiment varies. "
+            f"{drawn} conditions; colour and marker are the factor that its experiment varies. "
             f"{OWN_SETTINGS}"
         )
         yield images.show(Drawing(png, caption), "Scatter of peak height against train loss at the threshold")

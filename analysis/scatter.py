@@ -221,7 +221,7 @@ def steps_needed(rows: pd.DataFrame, curves: pd.DataFrame, level: float, nearnes
     owner = steps["run_id"]
     before_step, before_loss = log_step.groupby(owner).shift(), log_loss.groupby(owner).shift()
     # a run that is there at its first logged step says nothing about how long it took
-    crossing = (steps["train_loss"] <= level) & before_step.notna()
+    crossing = (steps["train_loss"] <= level) & (before_loss > np.log(level))
     first = steps.index[crossing & ~crossing.groupby(owner).cumsum().gt(1)]
     share = (before_loss[first] - np.log(level)) / (before_loss[first] - log_loss[first])
     needed = np.exp(before_step[first] + share * (log_step[first] - before_step[first]))

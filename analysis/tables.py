@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from analysis.curves import SEEDS, axis_columns
+
+NEUTRAL: dict[str, tuple[str, Callable[[pd.DataFrame], pd.Series]]] = {
+    "targets": ("given", lambda rows: rows["run_id"].notna()),
+    "model_weights": ("gaussian", lambda rows: rows["model"] == "random_features"),
+}
+"""Axes that older parts do not have: what they stand for there, and for which rows."""
 
 
 class UnreadableTable(Exception):
@@ -34,7 +40,11 @@ def load_runs(results_dir: Path, name: str) -> pd.DataFrame:
     Raises:
         UnreadableTable: naming the file.
     """
-    return _load(results_dir / name / "runs", None)
+    rows = _load(results_dir / name / "runs", None)
+    for column, (neutral, applies) in NEUTRAL.items():
+        if column in rows:
+            rows[column] = rows[column].where(rows[column].notna() | ~applies(rows), neutral)
+    return rows
 
 
 def load_curves(results_dir: Path, name: str, columns: Sequence[str] | None = None) -> pd.DataFrame:

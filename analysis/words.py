@@ -12,11 +12,8 @@ from analysis.association import Estimate
 STRONG = 0.8
 """Where the interval of a share lies above this, "if" ("only if") holds; where below, it fails."""
 
-LEVELS_APART = 0.3
-"""Levels of a factor whose L50 differ by more than so many decades act beside the train loss."""
-
-MATTERS = 0.1
-"""... if they explain at least this share of what the train loss leaves of the height."""
+MATTERS, LEVEL = 0.1, 0.05
+"""A factor acts beside the train loss if it explains at least this share of what is left, at this level."""
 
 IF = "if: share of low-loss conditions with a peak"
 ONLY_IF = "only if: share of peaks with a low loss (sensitivity)"
@@ -28,10 +25,17 @@ KAPPA_GIVEN = "... given the train loss (κ of the features)"
 SIDES = ("low loss, no peak", "high loss, peak")
 
 
-def counts(conditions: int, peaked: int, dropped: int) -> str:
-    """How many conditions there are."""
-    lost = f" ({dropped} more say nothing: runs diverged at the threshold)" if dropped else ""
-    return f"{conditions} conditions, {peaked} with a peak{lost}."
+def counts(found: pd.DataFrame, peaked: int, dropped: int) -> str:
+    """How many conditions there are, with a peak and without."""
+    decisions = found["decision"].value_counts()
+    lost = f" {dropped} more have no train loss at the threshold (diverged, or no widths there)." if dropped else ""
+    clusters = found["cluster"].nunique()
+    shared = f" in {clusters} clusters that share their features" if clusters < len(found) else ""
+    return (
+        f"{len(found)} conditions{shared}: {peaked} rise above their surroundings by 22 % and count as having a peak; "
+        f"the test decides {decisions.get('peak', 0)} peak, {decisions.get('no peak', 0)} no peak, "
+        f"{decisions.get('undecided', 0)} undecided.{lost}"
+    )
 
 
 def verdict(rows: Mapping[str, Estimate], level: float, floor: float) -> str:
@@ -42,21 +46,20 @@ def verdict(rows: Mapping[str, Estimate], level: float, floor: float) -> str:
         level: log10 of the train loss that best separates peak from no peak.
         floor: variance of the label noise in units of the train loss; 0 without noise.
     """
-    auc = rows[AUC]
-    tells = "does not tell" if auc.low <= 0.5 <= auc.high else "tells"
     said = [
         f'"If" {_word(rows[IF])}: {_percent(rows[IF])} of the conditions with a train loss at or below {10**level:.2g} '
         "at the threshold have a peak.",
         f'"Only if" {_word(rows[ONLY_IF])}: {_percent(rows[ONLY_IF])} of the peaks have a train loss at or below it.',
-        f"The train loss {tells} peak from no peak: AUC {auc}; its "
-        f"rank correlation with the peak's height is {rows[RANK]}.",
+        f"{_tells(rows[AUC])} (AUC {rows[AUC]}); its rank correlation with the peak's height is {rows[RANK]}.",
     ]
     if np.isfinite(rows[L50].value):
         l50 = 10 ** rows[L50].value
         relative = f", {l50 / floor:.2g} times the variance of the label noise" if floor > 0 else ""
         said.append(f"A peak is as likely as not at a train loss of {l50:.2g}{relative}.")
+    else:
+        said.append("Nowhere within the data is a peak as likely as not.")
     given = rows.get(KAPPA_GIVEN)
-    if given is not None and np.isfinite(given.value):
+    if given is not None and np.isfinite([given.low, given.high]).all():
         adds = "adds nothing that shows" if given.low <= 0 <= given.high else "still tells something"
         said.append(
             f"The condition number of the features at the threshold has a rank correlation of {rows[KAPPA]} with the "
@@ -65,14 +68,21 @@ def verdict(rows: Mapping[str, Estimate], level: float, floor: float) -> str:
     return " ".join(said)
 
 
+def _tells(auc: Estimate) -> str:
+    if not np.isfinite([auc.low, auc.high]).all():
+        return "Whether the train loss tells peak from no peak cannot be judged"
+    if auc.high < 0.5:
+        return "The train loss tells peak from no peak the wrong way round"
+    return f"The train loss {'does not tell' if auc.low <= 0.5 else 'tells'} peak from no peak"
+
+
 def factors(found: pd.DataFrame) -> str:
     """What acts beside the train loss."""
-    beside = found[(found["l50_spread"] > LEVELS_APART) & (found["low"] > 0) & (found["explained"] >= MATTERS)]
+    beside = found[(found["p_value"] <= LEVEL) & (found["explained"] >= MATTERS)]
     if not len(beside):
         return "No factor is shown to act beside the train loss."
     names = "; ".join(
-        f"{f.factor.replace('_', ' ').removeprefix('model ')} ({100 * f.explained:.0f} % [{100 * f.low:.0f}, "
-        f"{100 * f.high:.0f}] of what the train loss leaves of the height; L50 {f.l50_spread:.1f} decades apart)"
+        f"{f.factor} ({100 * f.explained:.0f} % of what the train loss leaves of the height, p = {f.p_value:.2g})"
         for f in beside.itertuples()
     )
     return f"Beside the train loss these act: {names}."
@@ -91,7 +101,7 @@ def violators(found: pd.DataFrame) -> str:
 
 
 def _word(share: Estimate) -> str:
-    if not np.isfinite(share.value):
+    if not np.isfinite([share.low, share.high]).all():
         return "cannot be judged"
     if share.low >= STRONG:
         return "holds"

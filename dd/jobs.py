@@ -79,7 +79,8 @@ class Composer:
             plain = (
                 override.type is OverrideType.CHANGE
                 and override.package is None
-                and not _foreign(str(override.value()))
+                and not _foreign(override.value())
+                and "\\$" not in text
                 and not override.key_or_group.startswith("hydra.")
                 and not self.loader.get_group_options(override.key_or_group)
             )
@@ -91,7 +92,8 @@ class Composer:
         parsed = [(text, *self._parse(text)) for text in overrides]
         plain = [(text, override) for text, override, is_plain in parsed if is_plain]
         other = [text for text, _, is_plain in parsed if not is_plain]
-        if tuple(other) in self._live:
+        added = {override.key_or_group for _, override, is_plain in parsed if not is_plain}
+        if tuple(other) in self._live or any(override.key_or_group in added for _, override in plain):
             plain, other = [], list(overrides)
         key = tuple(other)
         if key not in self._bases:
@@ -142,9 +144,9 @@ def _copied(node: dict[str, Any]) -> dict[str, Any]:
     return {key: _copied(value) if isinstance(value, dict) else value for key, value in node.items()}
 
 
-def _foreign(text: str) -> bool:
-    """Whether a value holds an interpolation that is more than the name of a key."""
-    return "${" in REFERENCE.sub("", text)
+def _foreign(value: Any) -> bool:
+    """Whether a value holds an interpolation that is more than the name of a key, or lies within a list."""
+    return "${" in (REFERENCE.sub("", value) if isinstance(value, str) else str(value))
 
 
 def _texts(node: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:

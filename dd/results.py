@@ -6,7 +6,7 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
@@ -166,6 +166,13 @@ class Store:
         rows = zip(*(table[name].to_pylist() for name in table.column_names), strict=True)
         done = {i for i, status, measured in rows if status != "failed" and (measure == "basic" or measured == measure)}
         return done & self._predicted() if predictions else done
+
+    def holds(self, run_ids: Set[str]) -> tuple[bool, bool]:
+        """Whether any of some finished runs has been measured in full, and whether any has its test outputs."""
+        table = self.read(["run_id", "status", "measure"])
+        rows = zip(*(table[name].to_pylist() for name in table.column_names), strict=True)
+        full = any(i in run_ids and status != "failed" and measured == "full" for i, status, measured in rows)
+        return full, not self._predicted().isdisjoint(run_ids)
 
     def _predicted(self) -> set[str]:
         """``run_id`` of every run with test outputs; those of a part whose rows were never written do not count."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -87,6 +87,8 @@ def run_sweep(runs: Sequence[RunConfig], settings: Settings, command: str = "") 
     store.check()
     had = set() if settings.force else store.finished(settings.measure_name, predictions=settings.measure_predictions)
     todo = [run for run_id, run in distinct.items() if run_id not in had]
+    if todo and not settings.force:
+        settings = _as_rich(settings, store, {run.run_id for run in todo})
     notes = []
     if duplicates := len(runs) - len(distinct):
         notes.append(f"{duplicates} duplicate{'s' * (duplicates > 1)} left out")
@@ -107,6 +109,19 @@ def run_sweep(runs: Sequence[RunConfig], settings: Settings, command: str = "") 
     outcome = Outcome(rows, len(todo), sum(row["status"] == "failed" for row in rows))
     _report(outcome, settings, store, many)
     return outcome
+
+
+def _as_rich(settings: Settings, store: Store, run_ids: set[str]) -> Settings:
+    """Measure runs that are computed again for one thing in no less than they were before."""
+    full, predicted = store.holds(run_ids)
+    kept: dict[str, Any] = {"measure_name": "full"} if full else {}
+    if predicted:
+        kept["measure_predictions"] = True
+    changed = {key: value for key, value in kept.items() if getattr(settings, key) != value}
+    if changed:
+        _say("computed again with " + " and ".join("measure=full" if v == "full" else "measure.predictions=true"
+                                                    for v in changed.values()) + ", as the table has it")  # fmt: skip
+    return replace(settings, **changed)
 
 
 def _limits(settings: Settings) -> Limits:

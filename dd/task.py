@@ -38,12 +38,12 @@ def origin_of(overrides: Sequence[str], command_line: Sequence[str], choices: Ma
         if key in typed:
             return "the command line"
         preset = choices.get("experiment")
-        if key in given:
-            return f"conf/experiment/{preset}.yaml" if preset else "hydra.sweeper.params"
         if preset:
             for path in _with_bases(conf_dir() / "experiment" / f"{preset}.yaml"):
-                if _sets(path, key):
+                if _sweeps(path, key) if key in given else _sets(path, key):
                     return f"conf/experiment/{path.name}"
+        if key in given:
+            return "hydra.sweeper.params"
         for group in ("scale", key.split(".")[0], "optimizer", "data"):
             if choices.get(group):
                 path = conf_dir() / group / f"{choices[group]}.yaml"
@@ -64,6 +64,12 @@ def _sets(path: Path, key: str) -> bool:
             return False
         node = node[part]
     return node is not None
+
+
+def _sweeps(path: Path, key: str) -> bool:
+    """Whether a file gives a key several values."""
+    body: Any = OmegaConf.to_container(OmegaConf.load(path))
+    return key in body.get("hydra", {}).get("sweeper", {}).get("params", {})
 
 
 def _with_bases(path: Path) -> list[Path]:

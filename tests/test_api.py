@@ -99,3 +99,19 @@ def test_references_to_swept_keys_follow_them_without_composing_every_job(
 def test_a_reference_to_a_key_that_is_not_there_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="nowhere"):
         dd.sweep("width=20,30", "data.seed=${nowhere}", f"results_dir={tmp_path}")
+
+
+def test_asking_for_one_measurement_keeps_the_other(tmp_path: Path) -> None:
+    line = ("width=20,30", "optimizer=min_norm", f"results_dir={tmp_path}")
+    dd.sweep(*line, "measure.predictions=true", n_jobs=1)
+    outputs = {path.name for path in (tmp_path / "default" / "predictions").glob("*.parquet")}
+    assert outputs
+    assert set(dd.sweep(*line, "measure=full", n_jobs=1)["measure"]) == {"full"}
+    assert set(dd.sweep(*line, "measure.predictions=true", n_jobs=1)["measure"]) == {"full"}
+    kept = pd.read_parquet(tmp_path / "default" / "predictions")
+    assert set(kept["run_id"]) == set(dd.load("default", results_dir=tmp_path)["run_id"])
+
+
+def test_an_addition_of_a_swept_key_has_the_last_word_as_in_hydra(tmp_path: Path) -> None:
+    rows = dd.sweep("width=20", "optimizer=min_norm", "seed=1,2", "++seed=7", f"results_dir={tmp_path}", n_jobs=1)
+    assert set(rows["seed"]) == {7}

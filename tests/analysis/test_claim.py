@@ -27,7 +27,9 @@ def planted(height, seed: int = 0, count: int = 160) -> pd.DataFrame:
             "family": "random features on digits, n = 200", "noisy": True, "outputs": 10,
             "train_loss": 10**x, "height": heights, "cluster": rng.integers(0, 40, count).astype(str),
             "condition": [f"number {i}" for i in range(count)], "table": "planted", "floor": 0.02,
-            "optimizer": optimizer, "steps": rng.choice([100, 1000], count), "lr": 1.0, "batch_size": 200,
+            "prominence": heights, "prominence_at_threshold": heights, "trained": False,
+            "decision": np.where(heights > 0.2, "peak", "no peak"), "step_size": "1 sharpness",
+            "optimizer": optimizer, "steps": rng.choice([100, 1000], count), "batch_size": 200,
             "init_scale": 1.0, "normalization": "none", "standardize": "global", "model_activation": "tanh",
             "feature_condition": np.exp(rng.standard_normal(count)), "preconditioned_condition": np.nan,
             "metric": "test_loss", "test_loss_at_threshold": 10 ** (-x) * 1e-4,
@@ -90,6 +92,7 @@ def test_a_factor_that_acts_beside_the_train_loss_is_named() -> None:
     factors = verdict.factors.set_index("factor")
     assert factors["explained"].idxmax() == "optimizer"
     assert factors.loc["optimizer", "l50_spread"] == pytest.approx(1, abs=0.25)
+    assert factors.loc["optimizer", "p_value"] < 0.05
     assert "Beside the train loss these act: optimizer" in verdict.text
     (without,) = claim.verdicts(planted(by_loss, count=240), resamples=100)
     assert "No factor is shown to act" in without.text
@@ -109,10 +112,25 @@ def test_a_condition_number_that_matters_given_the_loss_is_told_from_one_that_do
 def test_without_peaks_the_verdict_says_how_low_the_loss_came() -> None:
     (verdict,) = claim.verdicts(planted(lambda x, optimizer, rng: np.zeros(len(x))), resamples=10)
     low = int((verdict.conditions["train_loss"] <= 1e-3).sum())
-    assert "0 with a peak" in verdict.text
+    assert "0 rise above their surroundings" in verdict.text
     assert f"{low} conditions bring the train loss" in verdict.text
-    assert '"if" fails' in verdict.text
+    assert f"0 of them have a peak, {low} have none by the test" in verdict.text
     assert np.isnan(verdict.level)
+
+
+def test_what_is_undecided_violates_nothing() -> None:
+    found = planted(lambda x, optimizer, rng: np.where(rng.random(len(x)) < 0.5, by_loss(x, optimizer, rng), 0.0))
+    found["decision"] = "undecided"
+    (verdict,) = claim.verdicts(found, resamples=20)
+    assert verdict.violators.empty
+    assert "0 no peak, 160 undecided" in verdict.text
+
+
+def test_without_clusters_to_resample_nothing_is_said_to_hold() -> None:
+    (verdict,) = claim.verdicts(planted(by_loss).assign(cluster="one"), resamples=20)
+    assert '"If" cannot be judged' in verdict.text
+    assert "Whether the train loss tells peak from no peak cannot be judged" in verdict.text
+    assert "condition number" not in verdict.text
 
 
 def test_few_conditions_are_not_judged() -> None:
@@ -154,7 +172,7 @@ def rows_of_a_study(tables: dict[str, list[int]]) -> dict[str, pd.DataFrame]:
                     "interpolation_width": 40.0, "train_loss": loss, "test_error": 0.5,
                     "test_loss": np.exp(0.3 * bump - 0.1 * np.log(width) + 0.01 * seed),
                     "feature_condition": 10.0 * width, "feature_condition_init": 10.0, "hessian_condition": 100.0,
-                    "preconditioned_condition": 100.0, "feature_rank": width,
+                    "preconditioned_condition": 100.0, "feature_rank": width, "measure": "basic",
                 }
             )  # fmt: skip
         found[name] = pd.DataFrame(rows)
@@ -185,4 +203,18 @@ def test_runs_that_diverged_at_the_threshold_leave_the_condition_without_a_train
     frame.loc[(frame["steps"] == 1000) & (frame["width"] == 40), "status"] = "diverged"
     found = conditions(tables)
     assert np.isfinite(found["train_loss"].iloc[0])
-    assert found.loc[found["steps"] == 1000, "decision"].tolist() == ["undecided"]
+    gone = found[found["steps"] == 1000].iloc[0]
+    assert gone["decision"] == "undecided"
+    assert np.isnan([gone["train_loss"], gone["height"], gone["feature_condition"]]).all()
+
+
+def test_of_a_run_in_two_tables_the_finished_one_counts() -> None:
+    tables = rows_of_a_study({"iterations": [10, 100], "learning_rate": [100]})
+    tables["iterations"].loc[tables["iterations"]["steps"] == 100, "status"] = "failed"
+    found = conditions(tables).set_index("steps")
+    assert found.loc[100, "train_loss"] == pytest.approx(0.02)
+    assert found.loc[100, "table"] == "learning_rate"
+
+
+def claim_of(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    return conditions(tables)

@@ -67,7 +67,13 @@ class Found:
     family: str
     text: str
     statistics: pd.DataFrame
+    factors: pd.DataFrame
     violators: pd.DataFrame
+
+
+FACTORS = pd.DataFrame(
+    {"factor": ["optimizer"], "levels": [3], "explained": [0.25], "p_value": [0.01], "l50_spread": [np.nan]}
+)
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +117,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, conditions: pd.DataFrame) ->
         report.Section(ODD, rows.assign(status="failed")),
     ]
     statistics = pd.DataFrame({"name": ["AUC"], "value": [0.98765], "low": [0.9], "high": [1.0]})
-    verdict = Found("random_features", "The claim <holds>.", statistics, conditions.iloc[1:])
+    verdict = Found("random_features", "The claim <holds>.", statistics, FACTORS, conditions.iloc[1:])
     needed = pd.DataFrame({"optimizer": ["gd"], "steps": [1e3], "hessian": [1e4], "preconditioned": [np.nan]})
     half = {("random_features", True): 1e-2}
     return read(report.write(folder, sections, report.Findings([verdict], conditions, half, needed)))

@@ -14,6 +14,7 @@ from tests.analysis.synthetic import runs
 
 def of_a_teacher(**columns: object) -> pd.DataFrame:
     frame = runs((5, 20, 50, 100), optimizer=("min_norm",))
+    frame = frame.assign(targets="given", model_bias=False, feature_rank=np.minimum(frame["width"], 20))
     return frame.assign(**({"n_train": 20, "data_noise": 0.5, "data_inputs": "gaussian", "data_dim": 100} | columns))
 
 
@@ -43,6 +44,16 @@ def test_other_set_ups_have_no_theory() -> None:
     assert reference(runs()) is None
     assert reference(of_a_teacher(model="linear", data="linear_teacher", optimizer="gd")) is None
     assert reference(of_a_teacher(model="linear", data="linear_teacher", data_inputs="sphere")) is None
+    for changed in (
+        {"standardize": "feature"},
+        {"normalization": "scale"},
+        {"targets": "linear"},
+        {"model_bias": True},
+    ):
+        assert reference(of_a_teacher(model="linear", data="linear_teacher", **changed)) is None
+    noise = {"data": "hermite_teacher", "data_c1": 0.0, "data_c2": 0.0, "data_c3": 0.0}
+    assert reference(of_a_teacher(**noise)) is not None
+    assert reference(of_a_teacher(**noise, feature_rank=3)) is None
 
 
 def test_effective_parameters_are_an_x_of_their_own() -> None:
