@@ -46,12 +46,15 @@ def verdict(rows: Mapping[str, Estimate], level: float, floor: float) -> str:
         level: log10 of the train loss that best separates peak from no peak.
         floor: variance of the label noise in units of the train loss; 0 without noise.
     """
-    said = [
-        f'"If" {_word(rows[IF])}: {_percent(rows[IF])} of the conditions with a train loss at or below {10**level:.2g} '
-        "at the threshold have a peak.",
-        f'"Only if" {_word(rows[ONLY_IF])}: {_percent(rows[ONLY_IF])} of the peaks have a train loss at or below it.',
-        f"{_tells(rows[AUC])} (AUC {rows[AUC]}); its rank correlation with the peak's height is {rows[RANK]}.",
-    ]
+    said = [f"{_tells(rows[AUC])} (AUC {rows[AUC]}); its rank correlation with the peak's height is {rows[RANK]}."]
+    if not rows[AUC].low > 0.5:
+        said.append("No level of it separates them, and the claim finds no support here.")
+    else:
+        said += [
+            f'"If" {_word(rows[IF])}: {_percent(rows[IF])} of the conditions with a train loss at or below '
+            f"{10**level:.2g} at the threshold have a peak.",
+            f'"Only if" {_word(rows[ONLY_IF])}: {_percent(rows[ONLY_IF])} of the peaks have a train loss at or below it.',
+        ]
     if np.isfinite(rows[L50].value):
         l50 = 10 ** rows[L50].value
         relative = f", {l50 / floor:.2g} times the variance of the label noise" if floor > 0 else ""

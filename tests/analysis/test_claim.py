@@ -65,8 +65,8 @@ def test_a_claim_that_is_planted_is_found_to_hold() -> None:
 def test_a_claim_that_does_not_hold_is_refuted() -> None:
     (verdict,) = claim.verdicts(planted(lambda x, optimizer, rng: rng.choice([0.05, 1.0], len(x))), resamples=100)
     assert "does not tell peak from no peak" in verdict.text
-    assert '"If" holds' not in verdict.text
-    assert '"Only if" holds' not in verdict.text
+    assert "the claim finds no support here" in verdict.text
+    assert '"If"' not in verdict.text
     auc = statistic(verdict, "AUC of the train loss for a peak")
     assert auc.low < 0.5 < auc.high
 
@@ -128,7 +128,7 @@ def test_what_is_undecided_violates_nothing() -> None:
 
 def test_without_clusters_to_resample_nothing_is_said_to_hold() -> None:
     (verdict,) = claim.verdicts(planted(by_loss).assign(cluster="one"), resamples=20)
-    assert '"If" cannot be judged' in verdict.text
+    assert "If" not in verdict.text
     assert "Whether the train loss tells peak from no peak cannot be judged" in verdict.text
     assert "condition number" not in verdict.text
 
