@@ -53,7 +53,8 @@ def verdict(rows: Mapping[str, Estimate], level: float, floor: float) -> str:
         said += [
             f'"If" {_word(rows[IF])}: {_percent(rows[IF])} of the conditions with a train loss at or below '
             f"{10**level:.2g} at the threshold have a peak.",
-            f'"Only if" {_word(rows[ONLY_IF])}: {_percent(rows[ONLY_IF])} of the peaks have a train loss at or below it.',
+            f'"Only if" {_word(rows[ONLY_IF])}: {_percent(rows[ONLY_IF])} of the peaks have a train loss at or below '
+            "it.",
         ]
     if np.isfinite(rows[L50].value):
         l50 = 10 ** rows[L50].value
