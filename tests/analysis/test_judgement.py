@@ -79,8 +79,8 @@ def test_a_seed_is_scored_only_where_it_has_values() -> None:
 def test_p_value_is_a_t_test_with_an_enlarged_variance() -> None:
     scores = np.random.default_rng(4).standard_normal((20, 5)) + 0.5
     t = stats.ttest_1samp(scores, 0, axis=-1).statistic * np.sqrt((1 / 5) / (1 / 5 + 1 / 4))
-    np.testing.assert_allclose(p_value(scores), stats.t.sf(t, 4))
-    assert p_value(np.append(scores[0], np.nan)) == pytest.approx(stats.t.sf(t[0], 4))
+    np.testing.assert_allclose(p_value(scores), np.minimum(1.5 * stats.t.sf(t, 4), 1))
+    assert p_value(np.append(scores[0], np.nan)) == pytest.approx(1.5 * stats.t.sf(t[0], 4))
     assert np.isnan(p_value(np.array([1.0, np.nan])))
 
 
@@ -112,7 +112,7 @@ def test_a_shift_of_a_whole_seed_changes_no_score_and_no_bound() -> None:
 @pytest.mark.parametrize("null", NULLS)
 def test_curves_without_a_peak_are_rejected_at_the_level(null: str, kind: str, seeds: int) -> None:
     logs = NULLS[null] + noise(kind, seeds, np.random.default_rng(7))
-    assert np.mean(p_value(held_out_scores(logs)) <= 0.05) <= 0.05 + SLACK
+    assert np.mean(p_value(held_out_scores(logs)) <= 0.05) <= 0.05
 
 
 @pytest.mark.parametrize("seeds", [3, 5, 10])
