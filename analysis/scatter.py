@@ -255,6 +255,11 @@ def draw_steps(needed: pd.DataFrame, level: float) -> Figure:
         ax.set(xscale="log", yscale="log", xlabel=name)
         if len(known):
             _guides(ax, known[column].to_numpy(), known["steps"].to_numpy(), slopes)
+            low, high = known[column].quantile([0.01, 0.99])
+            beyond = int((known[column] > 3 * high).sum())
+            if beyond:  # raw inputs have condition numbers far beyond all others
+                ax.set_xlim(low / 3, 3 * high)
+                ax.set_title(f"{beyond} runs lie beyond the right edge", fontsize=7, color=GREY)
         else:
             ax.annotate("no run has such a number", (0.5, 0.5), xycoords="axes fraction", ha="center", color=GREY)
         log_ticks(ax.xaxis, *ax.get_xlim(), most=6)
