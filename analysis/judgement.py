@@ -143,8 +143,8 @@ def p_value(scores: np.ndarray) -> np.ndarray:
 
     Student's t with the variance of the mean enlarged from s²/S to s² (1/S + 1/(S - 1)): the choices of two seeds are
     made on nearly the same seeds, which correlates their scores (Nadeau & Bengio, Inference for the generalization
-    error, Machine Learning 52, 2003, for cross-validation), and the p-value is then multiplied by ``CALIBRATION``. Scores
-    without any variance are taken at their word.
+    error, Machine Learning 52, 2003, for cross-validation), and the p-value is then multiplied by ``CALIBRATION``.
+    Scores without any variance are taken at their word.
 
     Args:
         scores: [..., seeds]; NaN is left out.
