@@ -23,6 +23,7 @@ from analysis.curves import (
     varying_axes,
 )
 from analysis.judgement import LEVEL, RESAMPLES, SMALLEST, Estimate, Peak, counted, judge, median_over, missing_at
+from analysis.labels import legend_of
 from analysis.prominence import first_fall, value_at
 
 FITTED = 1e-3
@@ -77,10 +78,14 @@ def table(
         - ``diverged``: runs that diverged
     """
     found = []
-    for curve in curves(rows, x):
+    every = list(curves(rows, x))
+    names = [legend_of(curve.values) for curve in every]
+    if len(set(names)) < len(names):  # legends round numbers
+        names = [label_of(curve.values) for curve in every]
+    for name, curve in zip(names, every, strict=True):
         members = curve.rows
         found.append(
-            {"condition": label_of(curve.values)}
+            {"condition": name}
             | {axis: _shared(members[axis]) for axis in curve.axes}
             | {"metric": metric, "x": x}
             | _judged(members, x, metric, alpha, delta, resamples, fitted)

@@ -57,7 +57,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_real_runs_peak_where_they_can_just_fit(trained: Path) -> None:
     runs = load_runs(trained, "gd")
     got = table(runs).set_index("steps")
-    assert got["condition"].tolist() == ["steps 10", "steps 1e+07"]
+    assert got["condition"].tolist() == ["steps 10", "steps 10⁷"]
     assert got["decision"].tolist() == ["no peak", "peak"]
     long = got.loc[10**7]
     assert long["location"] in (36, 40, 44)
@@ -90,7 +90,7 @@ def test_logged_steps_make_curves_of_their_own(trained: Path) -> None:
     last = long.sort_values("step").groupby("run_id").last()
     np.testing.assert_allclose(last["test_loss"], runs.set_index("run_id").loc[last.index, "test_loss"], rtol=1e-5)
     got = table(long[long.width.isin((40, 200))], x="epoch", resamples=20)
-    assert got["condition"].tolist() == [f"steps {t}, width {w}" for t in ("10", "1e+07") for w in (40, 200)]
+    assert got["condition"].tolist() == [f"steps {t}, width {w}" for t in ("10", "10⁷") for w in (40, 200)]
     assert got["threshold_counted"].isna().all()
     # epoch 0 is left out: there is no logarithm of it
     epochs = long[(long.steps == 10**7) & (long.epoch > 0)]["epoch"].nunique()
@@ -174,10 +174,10 @@ def test_conditions_have_distinct_names_and_their_own_axes() -> None:
     ]
     got = table(pd.concat(frames), resamples=20)
     assert got["condition"].is_unique
-    assert "adam, lr 0.01, n train 40" in set(got["condition"])
+    assert "adam, lr 0.01, training samples 40" in set(got["condition"])
     assert len(got) == 8
     for row in got.itertuples():
-        assert row.condition == f"{row.optimizer}, lr {row.lr}, n train {row.n_train}"
+        assert row.condition == f"{row.optimizer}, lr {row.lr}, training samples {row.n_train}"
 
 
 def test_what_does_not_apply_gives_no_row_or_no_decision(trained: Path) -> None:
