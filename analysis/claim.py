@@ -10,16 +10,17 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from sklearn.isotonic import IsotonicRegression
 
-from analysis import association, peaks, words
+from analysis import association, experiments, peaks, words
 from analysis.association import Estimate
 from analysis.conditions import FACTORS, LOSS_FLOOR, of_the_study
-from analysis.tables import UnreadableTable
+from analysis.tables import UnreadableTable, load_runs, table_names
 
 HEIGHT = 0.2
 """Prominence of the log median test loss above which a condition counts as having a peak: 22 %."""
@@ -187,25 +188,21 @@ def _robustness(
     """AUC by other notions of a peak: what the test decides, and the other height."""
     decided = found["decision"].isin(["peak", "no peak"]).to_numpy()
     heights = found["prominence_at_threshold"].where(found["trained"], found["prominence"]).to_numpy(float)
-    known = np.isfinite(heights)
-
-    def auc_of(members: NDArray[np.bool_], positive: NDArray[np.bool_]) -> Estimate:
-        a, b = x[members], positive[members]
-        return association.cluster_bootstrap(lambda i: association.auc(-a[i], b[i]), clusters[members], resamples)
-
+    by_test, by_height = (found["decision"] == "peak").to_numpy(), heights > HEIGHT
+    auc, known = association.auc, np.isfinite(heights)
     return {
-        "AUC among conditions that the test decides": auc_of(decided, (found["decision"] == "peak").to_numpy()),
-        "AUC with the other height": auc_of(known, heights > HEIGHT),
+        "AUC among conditions that the test decides": _among(-x, by_test, decided, clusters, resamples, auc),
+        "AUC with the other height": _among(-x, by_height, known, clusters, resamples, auc),
     }
 
 
 def _among(
     x: NDArray[np.float64],
-    y: NDArray[np.float64],
+    y: NDArray[Any],
     members: NDArray[np.bool_],
     clusters: NDArray[np.intp],
     resamples: int,
-    statistic: Callable[[NDArray[np.float64], NDArray[np.float64]], float] = association.spearman,
+    statistic: Callable[[NDArray[np.float64], NDArray[Any]], float] = association.spearman,
 ) -> Estimate:
     """A statistic of some conditions only."""
     a, b = x[members], y[members]
@@ -302,7 +299,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--metric", choices=("test_loss", "test_error"), default="test_loss", help="what peaks")
     options = parser.parse_args(arguments)
     try:
-        found = verdicts(of_the_study(options.results, options.metric))
+        names = [name for name in table_names(options.results) if experiments.of_the_study(name)]
+        tables = {name: load_runs(options.results, name) for name in names}
+        found = verdicts(of_the_study(tables, options.metric))
     except UnreadableTable as error:
         print(f"claim: {error}", file=sys.stderr)
         return 1

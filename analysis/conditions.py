@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,9 +10,8 @@ import pandas as pd
 from analysis import experiments, peaks
 from analysis.curves import CHOSEN, axis_columns
 from analysis.judgement import FEWEST_POINTS
-from analysis.labels import family_of, legend_of, value_text
+from analysis.labels import family_of, is_null, legend_of, value_text
 from analysis.prominence import value_at
-from analysis.tables import load_runs, table_names
 
 PROBLEM = ("model", "data", "n_train", "loss")
 """Columns whose values are judged apart; noisy and clean labels are too."""
@@ -86,7 +84,7 @@ def conditions(tables: Mapping[str, pd.DataFrame], metric: str = "test_loss") ->
     if not found:
         return pd.DataFrame()
     every = pd.concat(found, ignore_index=True)
-    every["noisy"] = every["label_noise"] > 0
+    every["noisy"] = problem_noise(every)
     every["family"] = [family(*values) for values in every[list(PROBLEM)].itertuples(index=False)]
     every["factor"] = every["table"].map(experiments.factor)
     every["floor"] = noise_floor(every["label_noise"], every["label_noise_over"], every["outputs"])
@@ -112,16 +110,11 @@ def family(model: str, data: str, n_train: int, loss: str) -> str:
     return f"{family_of(model)} on {value_text(data)}, n = {n_train}{losses}"
 
 
-def of_the_study(results_dir: Path, metric: str = "test_loss") -> pd.DataFrame:
-    """Conditions of every table of the study that is there; a condition belongs to the first in the study's order.
-
-    Raises:
-        UnreadableTable: naming the file.
-    """
-    there = table_names(results_dir)
-    names = [n + end for end in ("", experiments.FULL) for n in experiments.STUDY if n + end in there]
-    tables = {name: load_runs(results_dir, name) for name in names}
-    return conditions(tables, metric) if tables else pd.DataFrame()
+def of_the_study(tables: Mapping[str, pd.DataFrame], metric: str = "test_loss") -> pd.DataFrame:
+    """Conditions of those tables that belong to the study, in the study's order; see :func:`conditions`."""
+    order = [name + end for end in ("", experiments.FULL) for name in experiments.STUDY]
+    ours = {name: tables[name] for name in order if name in tables}
+    return conditions(ours, metric) if ours else pd.DataFrame()
 
 
 def short_labels(found: pd.DataFrame) -> pd.Series:
@@ -136,9 +129,8 @@ def short_labels(found: pd.DataFrame) -> pd.Series:
         usual = {c: curves[c].mode(dropna=False).iloc[0] for c in curves}
         always = ("optimizer", "steps")
         for index, row in curves.iterrows():
-            own = {
-                c: v for c, v in row.items() if c in always or not (v == usual[c] or (v != v and usual[c] != usual[c]))
-            }
+            moved = {c for c, v in row.items() if v != usual[c] and not (is_null(v) and is_null(usual[c]))}
+            own = {c: v for c, v in row.items() if c in moved or c in always}
             labels[index] = legend_of({"optimizer": members.loc[index, "optimizer"]} | own)
         same = labels[members.index].duplicated(keep=False)
         labels[same.index[same]] = members.loc[same.index[same], "condition"]  # short names round numbers

@@ -337,11 +337,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _write_report(results: Path, folder: Path, found: Mapping[str, Drawn]) -> None:
     """The page over all tables, and what it says as CSV; the verdict goes to the terminal, too."""
-    findings = findings_of(results)
-    sections = [
-        report.Section(n, load_runs(results, n), d.drawings, d.judged, environments(results, n))
-        for n, d in found.items()
-    ]
+    tables = {name: load_runs(results, name) for name in found}
+    findings = findings_of(results, tables)
+    sections = [report.Section(n, tables[n], d.drawings, d.judged, environments(results, n)) for n, d in found.items()]
     every = pd.concat([d.judged.assign(table=n) for n, d in found.items()], ignore_index=True)
     every.to_csv(folder / "peaks.csv", index=False)
     findings.conditions.to_csv(folder / "conditions.csv", index=False)
@@ -350,23 +348,22 @@ def _write_report(results: Path, folder: Path, found: Mapping[str, Drawn]) -> No
     print(report.write(folder, sections, findings))
 
 
-def findings_of(results: Path) -> report.Findings:
-    """Verdict, conditions and steps needed, from the tables of the study that are there.
+def findings_of(results: Path, tables: Mapping[str, pd.DataFrame]) -> report.Findings:
+    """Verdict, conditions and steps needed, from those of the tables that belong to the study.
 
     Raises:
         UnreadableTable: naming the file.
     """
-    found = conditions.of_the_study(results)
+    found = conditions.of_the_study(tables)
     judged = claim.verdicts(found)
-    half = {(v.conditions["family"].iloc[0], bool(v.conditions["noisy"].iloc[0])): v.l50 for v in judged}
+    firsts = [(v.conditions.iloc[0], v.l50) for v in judged]
+    half = {(first["family"], bool(first["noisy"])): l50 for first, l50 in firsts if np.isfinite(l50)}
     needed = []
-    for name in table_names(results):
-        if experiments.of_the_study(name):
-            rows = load_runs(results, name)
-            needed.append(steps_needed(rows, load_curves(results, name, ["run_id", "step", "train_loss"]), STEPS_LEVEL))
+    for name in filter(experiments.of_the_study, tables):
+        logged = load_curves(results, name, ["run_id", "step", "train_loss"])
+        needed.append(steps_needed(tables[name], logged, STEPS_LEVEL))
     needed = [frame for frame in needed if len(frame)]
     steps = pd.concat(needed, ignore_index=True).drop_duplicates("run_id") if needed else pd.DataFrame()
-    half = {cell: level for cell, level in half.items() if np.isfinite(level)}
     return report.Findings(judged, found, half, steps, STEPS_LEVEL)
 
 

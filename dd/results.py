@@ -162,17 +162,19 @@ class Store:
             measure: what the run must have been measured with.
             predictions: whether its test outputs must be there too.
         """
-        table = self.read(["run_id", "status", "measure"])
-        rows = zip(*(table[name].to_pylist() for name in table.column_names), strict=True)
-        done = {i for i, status, measured in rows if status != "failed" and (measure == "basic" or measured == measure)}
+        done = {i for i, measured in self._measured() if measure in ("basic", measured)}
         return done & self._predicted() if predictions else done
 
     def holds(self, run_ids: Set[str]) -> tuple[bool, bool]:
         """Whether any of some finished runs has been measured in full, and whether any has its test outputs."""
+        full = any(i in run_ids and measured == "full" for i, measured in self._measured())
+        return full, not self._predicted().isdisjoint(run_ids)
+
+    def _measured(self) -> list[tuple[str, str | None]]:
+        """``run_id`` and ``measure`` of every run that has not failed."""
         table = self.read(["run_id", "status", "measure"])
         rows = zip(*(table[name].to_pylist() for name in table.column_names), strict=True)
-        full = any(i in run_ids and status != "failed" and measured == "full" for i, status, measured in rows)
-        return full, not self._predicted().isdisjoint(run_ids)
+        return [(run_id, measured) for run_id, status, measured in rows if status != "failed"]
 
     def _predicted(self) -> set[str]:
         """``run_id`` of every run with test outputs; those of a part whose rows were never written do not count."""
