@@ -113,7 +113,7 @@ def thresholds(rows: pd.DataFrame, x: str = "width") -> list[float]:
 
 
 def varying_axes(rows: pd.DataFrame, core: tuple[str, ...], prefixes: tuple[str, ...]) -> list[str]:
-    """Axes of a kind that take more than one value (nulls count as a value)."""
+    """Axes of a kind that take more than one value (nulls count as a value); one that repeats the width is none."""
     names = [c for c in core if c in rows]
     names += [c for c in rows if c.startswith(prefixes) and c not in NO_OPTIONS and c not in names]
     found = []
@@ -125,9 +125,14 @@ def varying_axes(rows: pd.DataFrame, core: tuple[str, ...], prefixes: tuple[str,
             varies = rows[name].nunique(dropna=False) > 1
         else:
             varies = rows.groupby(owner, dropna=False)[name].nunique(dropna=False).max() > 1
-        if varies:
+        if varies and not _repeats_width(rows, name):
             found.append(name)
     return found
+
+
+def _repeats_width(rows: pd.DataFrame, name: str) -> bool:
+    """Whether an axis is the width by another name, as ``data.dim=${width}`` makes it."""
+    return name != "width" and "width" in rows and bool((rows[name] == rows["width"]).all())
 
 
 def axis_columns(rows: pd.DataFrame) -> list[str]:

@@ -67,3 +67,9 @@ def test_labels_leave_out_nulls_and_tell_close_numbers_apart() -> None:
     assert label_of({"lr": 0.1}) != label_of({"lr": 0.1 + 1e-12})
     assert label_of({"steps": 1e5}, number="{:.0f}".format) == "steps 100000"
     assert label_of({}) == "all runs"
+
+
+def test_an_axis_that_repeats_the_width_splits_no_curve() -> None:
+    frame = frame_of(data="linear_teacher", width=[5, 10, 20, 40], data_dim=[5, 10, 20, 40], data_noise=[0.0, 0.5] * 2)
+    assert varying_axes(frame, ("width",), ("data_",)) == ["width", "data_noise"]
+    assert varying_axes(frame.assign(data_dim=[5, 10, 20, 20]), (), ("data_",)) == ["data_dim", "data_noise"]
