@@ -1,0 +1,1 @@
+"""RMT, a vision backbone with Manhattan self-attention, and its one-parameter width family."""
