@@ -107,8 +107,8 @@ class RunConfig:
     dtype: str = _axis(
         str,
         "float32",
-        "precision of iterative training; closed forms, exact and dual solvers use float64",
-        choices=("float32", "float64"),
+        "precision of iterative training (bfloat16: of products alone, for deep networks); solvers use float64",
+        choices=("float32", "float64", "bfloat16"),
     )
     options: tuple[tuple[str, Any], ...] = ()
 
@@ -183,7 +183,8 @@ class RunConfig:
     @property
     def columns(self) -> int:
         """Columns of the matrix that the read-out sees, the column of ones included."""
-        return self.component("model").feature_count(self) + int(self.group_options("model")["bias"])
+        model = self.component("model")
+        return model.feature_count(self) + int(model.has_bias(self))
 
     def component(self, group: str) -> Any:
         """Return the component chosen in ``group``."""
@@ -345,12 +346,16 @@ def resolve(config: Mapping[str, Any], origin: OriginOf = lambda key: "") -> Run
         if values["init"] == "zero":
             values["init_scale"] = 1.0  # zero times any scale is the same run
     run = RunConfig(**values, options=tuple(sorted(options.items())))
-    for group in registry.ROOMS:
-        if values[group] is not None:
-            registry.get(group, values[group]).check(run, origin)
+    chosen = [registry.get(group, values[group]) for group in registry.ROOMS if values[group] is not None]
+    for component in chosen:
+        run = component.settle(run, origin)
+    for component in chosen:
+        component.check(run, origin)
     if run.loss == "cross_entropy" and not run.classification:
         real = f"data={run.data}" if run.targets == "given" else f"data.targets={run.targets}"
         raise ConfigError("loss", run.loss, f"{real} has real targets; use loss=mse", origin("loss"))
+    if run.dtype == "bfloat16" and not run.component("model").deep:
+        raise ConfigError("dtype", run.dtype, f"must be float32 or float64 for model={run.model}", origin("dtype"))
     solver = choose(run, run.solver, origin)
     return run.replace(solver=solver, dtype=run.dtype if solver == "iterative" else "float64")
 

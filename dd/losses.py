@@ -34,7 +34,7 @@ def error(outputs: Tensor, classes: Tensor) -> Tensor:
 
     Args:
         outputs: [runs, samples, outputs]; of equal largest ones the first counts.
-        classes: target classes, [samples].
+        classes: target classes, [samples] or [runs, samples].
     """
     # max is ten times faster than argmax where outputs are stored output by output, as the read-out leaves them
     wrong = outputs.mT.max(dim=1).indices != classes

@@ -17,6 +17,7 @@ from dd import losses
 from dd.config import RunConfig
 from dd.data._problem import Problem
 from dd.models._base import Model, Tensors, with_ones
+from dd.models._deep import Compiled, DeepModel
 from dd.normalizations._base import Normalization
 
 
@@ -80,6 +81,16 @@ def _prepared(run: RunConfig, x: Tensor) -> Tensor:
     return model.features(run, frozen, {}, prepared)
 
 
+PIECE = 512
+"""Samples of a deep network's forward pass at a time, where nothing ties them together."""
+
+
+def weight_dtype(run: RunConfig) -> torch.dtype:
+    """Precision in which weights are kept: ``bfloat16`` is that of products alone (autocast)."""
+    dtype: torch.dtype = getattr(torch, "float32" if run.dtype == "bfloat16" else run.dtype)
+    return dtype
+
+
 class Network:
     """Forward and backward pass of a stack.
 
@@ -110,7 +121,8 @@ class Network:
         self.model: Model = self.run.component("model")
         self.normalization: Normalization = self.run.component("normalization")
         self.norm_options = self.run.group_options("normalization")
-        self.bias = bool(self.run.group_options("model")["bias"])
+        self.deep = self.model if isinstance(self.model, DeepModel) else None
+        self.bias = self.model.has_bias(self.run)
         self.problem = problem
         self.dtype = dtype
         if len({run.seed for run in runs}) > 1:
@@ -122,14 +134,18 @@ class Network:
             self._common = (common.train[..., : self.run.width], common.test[..., : self.run.width])
         initial = {k: v.to(device) for k, v in trained.items()}
         self._fixed_buffers: Tensors = {}
-        if self.normalization.fitted:
+        if self.deep:
+            for precision in (dtype, torch.float64):
+                self.deep.build(self.run, device, precision)
+            self._fixed_buffers = {k: v.to(device) for k, v in self.deep.buffers(self.run, problem.inputs).items()}
+        elif self.normalization.fitted:
             features = self._common[0].contiguous()
             if not self.model.frozen_features:
                 features = self.model.features(self.run, {}, initial, features)
             self._fixed_buffers = self.normalization.fit(features, self.norm_options)
             initial |= self.normalization.trained(len(runs), features, self.norm_options)
         self.shapes = {k: tuple(v.shape[1:]) for k, v in initial.items()}
-        self.fixed_normalization = not self.normalization.batch_dependent and "gain" not in initial
+        self.fixed_normalization = not self.deep and not self.normalization.batch_dependent and "gain" not in initial
         self.linear = self.run.linear
         self.prefix = not self.model.frozen_features or not self.normalization.fitted
         self.theta = torch.cat([v.flatten(1) for v in initial.values()], dim=1).to(dtype)
@@ -201,24 +217,19 @@ class Network:
 
     def split(self, flat: Tensor) -> list[Tensor]:
         """Weight matrices [runs, rows, columns] and vectors [runs, size] (biases, gain, shift) as views of ``flat``."""
-        out = []
-        for name, view in self.named(flat).named.items():
-            if name in ("gain", "shift"):
-                out.append(view[:, 0])
-            elif self.bias:
-                out += [view[:, :, :-1], view[:, :, -1]]
-            else:
-                out.append(view)
-        return out
+        return self.model.split(self.run, self.named(flat).named)
 
     def design(self, theta: Parameters, inputs: Tensor, buffers: Tensors, *, training: bool = False) -> Tensor:
         """The matrix that the last layer sees, column of ones included: [runs, samples, columns]."""
         if self.linear:
             return inputs
-        features = inputs
-        if not self.model.frozen_features:
-            features = self.model.features(self.run, {}, theta.named, inputs)
-        features = self.normalization.apply(features, buffers, theta.named, self.norm_options, training=training)
+        if self.deep:
+            features = self.deep.normalised_features(self.run, theta.named, inputs, buffers, training=training)
+        else:
+            features = inputs
+            if not self.model.frozen_features:
+                features = self.model.features(self.run, {}, theta.named, inputs)
+            features = self.normalization.apply(features, buffers, theta.named, self.norm_options, training=training)
         return with_ones(features) if self.bias else features
 
     def outputs(self, theta: Parameters, inputs: Tensor, buffers: Tensors, *, training: bool = False) -> Tensor:
@@ -230,7 +241,71 @@ class Network:
             buffers: the normalisation's memory.
             training: whether batch statistics are used.
         """
-        return _read_out(self.design(theta, inputs, buffers, training=training), theta.named["readout"])
+        if self.run.dtype != "bfloat16":
+            return _read_out(self.design(theta, inputs, buffers, training=training), theta.named["readout"])
+        with torch.autocast(inputs.device.type, torch.bfloat16):
+            outputs = _read_out(self.design(theta, inputs, buffers, training=training), theta.named["readout"])
+        return outputs.to(theta.flat.dtype)
+
+    @torch.no_grad()
+    def seen(self, theta: Parameters, inputs: Tensor, buffers: Tensors, *, training: bool = False) -> Tensor:
+        """:meth:`design`, for measurements alone: without gradients, by compiled code where there is some.
+
+        Args:
+            theta: trained parameters.
+            inputs: rows of :attr:`Samples.inputs`, in theta's precision.
+            buffers: the normalisation's memory; a deep network leaves it as it is.
+            training: whether the statistics are those of ``inputs``.
+        """
+        code = self._code(theta.flat)
+        if self.deep is None:
+            return self.design(theta, inputs, buffers, training=training)
+        if code is None:
+            own = {} if training else buffers
+            # samples are tied together by batch statistics alone
+            pieces = [inputs] if training and self.normalization.batch_dependent else inputs.split(PIECE, dim=1)
+            return torch.cat([self.design(theta, piece, own, training=training) for piece in pieces], dim=1)
+        found = [
+            code.features(
+                flat,
+                {} if training else {k: v[i : i + 1] for k, v in buffers.items()},
+                inputs[i if len(inputs) > 1 else 0],
+                training=training,
+            )
+            for i, flat in enumerate(theta.flat)
+        ]
+        features = torch.stack(found)
+        return with_ones(features) if self.bias else features
+
+    def predict(self, theta: Parameters, inputs: Tensor, buffers: Tensors) -> Tensor:
+        """:meth:`outputs` in evaluation, for measurements alone; arguments as :meth:`seen`."""
+        if self.deep is None:
+            return self.outputs(theta, inputs, buffers)
+        return _read_out(self.seen(theta, inputs, buffers), theta.named["readout"])
+
+    def statistics(self, flat: Tensor) -> Tensors:
+        """Running statistics that a deep network would have if the whole training set were its batch for ever.
+
+        Args:
+            flat: parameters of one run, [parameters], float64.
+
+        Returns:
+            Means and (unbiased) variances by name, each [1, 1, features]; nothing without batch statistics.
+        """
+        momentum = self.norm_options.get("momentum")
+        if self.deep is None or momentum is None:
+            return {}
+        # from zero, one pass leaves momentum times the statistics
+        found = {k: torch.zeros_like(v[:1], dtype=flat.dtype) for k, v in self.buffers.items()}
+        with torch.no_grad():
+            self.design(self.named(flat[None]), self.exact_train.inputs, found, training=True)
+        return {k: v / momentum for k, v in found.items()}
+
+    def _code(self, flat: Tensor) -> Compiled | None:
+        """Compiled code for parameters like ``flat``."""
+        if self.deep is None or flat.device.type != "cpu" or self.run.dtype == "bfloat16":
+            return None
+        return self.deep.compiled(self.run, self.shapes, flat.dtype)
 
     def loss(self, theta: Parameters, inputs: Tensor, targets: Tensor, buffers: Tensors) -> Tensor:
         """Training loss of each run on a batch, [runs]; differentiable."""
@@ -239,8 +314,15 @@ class Network:
     def gradient(self, theta: Parameters, inputs: Tensor, targets: Tensor, buffers: Tensors, out: Parameters) -> None:
         """Gradient of :meth:`loss`, written into ``out``.
 
-        By hand where the normalisation is fixed, else by autograd; tests hold the two together.
+        By hand where the normalisation is fixed, else by autograd; of a deep network by compiled code where there is
+        some. Tests hold them together.
         """
+        if code := self._code(theta.flat):
+            for i, flat in enumerate(theta.flat):
+                own = {k: v[i : i + 1] for k, v in buffers.items()}
+                wanted = targets[i] if targets.ndim == 3 else targets
+                code.gradient(flat, own, inputs[i if len(inputs) > 1 else 0], wanted, out.flat[i])
+            return
         if not self.fixed_normalization:
             leaf = theta.flat.detach().requires_grad_(True)
             with torch.enable_grad():

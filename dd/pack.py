@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 from dd.config import RunConfig
 from dd.kernels.rules import RULES
-from dd.measure.conditioning import CHEAP_PARAMETERS, COPIES, Measure
-from dd.solvers.logs import log_steps
+from dd.measure.conditioning import CHEAP_PARAMETERS, COPIES, Measure, ntk_samples
+from dd.solvers.logs import log_steps, logged_steps
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,9 @@ DECOMPOSITION, PRODUCTS = 1.2e10, 5e10
 COMPILED_STEP, EAGER_STEP = 1.5e-6, 2e-4
 FIXED = 0.004
 LANCZOS_PRODUCTS = 1200
+DEEP, DEEP_STEP, MEASURED, DEEP_PRODUCTS = 8e9, 5e-4, 1e9, 200
+"""Of deep networks: multiply-adds a second in training and in measurements, seconds a step beside them, passes of a
+Lanczos run."""
 
 
 @dataclass(frozen=True)
@@ -82,13 +85,15 @@ def _columns(run: RunConfig) -> int:
 
 def parameters(run: RunConfig) -> int:
     """Trained parameters of a run, give or take biases."""
-    readout = run.component("data").outputs * run.width
-    return readout if run.component("model").frozen_features else readout + _columns(run) * run.width
+    count: int = run.component("model").parameter_count(run)
+    return count
 
 
 def _spectrum_seconds(run: RunConfig) -> float:
-    """Singular values of a matrix of as many rows as samples and as many columns as units."""
-    return run.n_train * run.width * min(run.n_train, run.width) / DECOMPOSITION
+    """Singular values of the matrix that the read-out sees."""
+    columns = run.component("model").feature_count(run)
+    seconds: float = run.n_train * columns * min(run.n_train, columns) / DECOMPOSITION
+    return seconds
 
 
 def shared_seconds(run: RunConfig) -> float:
@@ -98,8 +103,11 @@ def shared_seconds(run: RunConfig) -> float:
 
 def _jacobian_bytes(run: RunConfig, measure: Measure | None) -> int:
     """Memory of a run's Jacobian and its decomposition; 0 where none is formed."""
-    if measure is None or run.component("model").frozen_features:
+    model = run.component("model")
+    if measure is None or model.frozen_features:
         return 0
+    if model.deep:
+        return int(COPIES * 8 * ntk_samples(run) * run.component("data").outputs * parameters(run)) * measure.full
     count = parameters(run)
     size = COPIES * 8 * run.n_train * run.component("data").outputs * count
     return size if (measure.full or count <= CHEAP_PARAMETERS) and size <= measure.memory else 0
@@ -109,6 +117,9 @@ def measuring_seconds(run: RunConfig, measure: Measure | None) -> float:
     """Cost of measuring a trained net's curvature; random features have it from the decomposition that they share."""
     if measure is None or run.component("model").frozen_features:
         return 0.0
+    if run.component("model").deep:
+        passes = 4 * run.n_train + (DEEP_PRODUCTS * run.n_train + 6 * 10 * ntk_samples(run)) * measure.full
+        return passes * run.component("model").multiply_adds(run) / MEASURED
     count, rows = parameters(run), run.n_train * run.component("data").outputs
     times = (3 if measure.full else 1) + run.component("optimizer").adaptive
     if _jacobian_bytes(run, measure):
@@ -125,6 +136,9 @@ def estimated_seconds(run: RunConfig, measure: Measure | None = None) -> float:
     if run.steps is None or run.batch_size is None:
         return seconds
     samples = n + run.n_test
+    if run.component("model").deep:
+        trained = 3.0 * run.steps * run.batch_size + len(logged_steps(run)) * samples
+        return float(seconds + run.steps * DEEP_STEP + trained * run.component("model").multiply_adds(run) / DEEP)
     if run.solver == "exact":
         return seconds + 2.0 * len(log_steps(run.steps)) * outputs * samples * min(n, run.columns) / PRODUCTS
     if frozen and run.component("optimizer").adaptive:
@@ -137,6 +151,12 @@ def estimated_seconds(run: RunConfig, measure: Measure | None = None) -> float:
         flops = 2.0 * outputs * n * run.batch_size
     step = (COMPILED_STEP if compiled else EAGER_STEP) + flops / PRODUCTS
     return seconds + run.steps * step + logged / PRODUCTS
+
+
+def _activations(run: RunConfig) -> int:
+    """What a deep network keeps of a batch between the forward and the backward pass."""
+    model = run.component("model")
+    return int(model.activation_bytes(run) * (run.batch_size or 0)) if model.deep else 0
 
 
 def estimated_bytes(runs: Sequence[RunConfig], measure: Measure | None = None) -> int:
@@ -158,7 +178,9 @@ def estimated_bytes(runs: Sequence[RunConfig], measure: Measure | None = None) -
         elif run.solver == "dual":
             factors[run.feature_key] = 2 * 8 * run.n_train * (run.n_train + run.n_test)
     alone = max(
-        8 * run.width * (2 * (run.n_train + run.n_test) + 3 * run.n_train) + _jacobian_bytes(run, measure)
+        8 * run.columns * (2 * (run.n_train + run.n_test) + 3 * run.n_train)
+        + _jacobian_bytes(run, measure)
+        + _activations(run)
         for run in runs
     )
     return sum(widest.values()) + sum(factors.values()) + own + alone

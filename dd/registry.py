@@ -1,8 +1,9 @@
 """Registries keyed by name: a component is one module of its room, and the module's name is the component's name.
 
-A room (``dd/optim``, ``dd/models``, …) holds one file a component; files whose name starts with an underscore are
-shared code. Every component module defines exactly one public subclass of the room's base class. Nothing else has to
-be edited to add one, apart from the YAML of the same name in the room's folder of ``conf/``.
+A room (``dd/optim``, ``dd/models``, …) holds one file a component, or one package where it outgrows a file; names that
+start with an underscore are shared code. Every component module defines exactly one public subclass of the room's base
+class (a package defines it in one of its modules and imports it). Nothing else has to be edited to add one, apart from
+the YAML of the same name in the room's folder of ``conf/``.
 """
 
 from __future__ import annotations
@@ -41,6 +42,14 @@ class Component:
     def canonical(self, options: dict[str, Any]) -> None:
         """Reset options that have no effect beside the others, in place; keys are ``group.key``."""
 
+    def settle(self, run: RunConfig, origin: OriginOf) -> RunConfig:
+        """Replace options that stand for something else (``auto``) by what they mean for this run.
+
+        Raises:
+            ConfigError: there is nothing that they could mean.
+        """
+        return run
+
     def check(self, run: RunConfig, origin: OriginOf) -> None:
         """Refuse a run that this component cannot take part in.
 
@@ -71,7 +80,7 @@ def get(group: str, name: str) -> Any:
         for label, thing in vars(module).items()
         if inspect.isclass(thing)
         and issubclass(thing, Component)
-        and thing.__module__ == module.__name__
+        and (thing.__module__ == module.__name__ or thing.__module__.startswith(module.__name__ + "."))
         and not label.startswith("_")
     ]
     if len(found) != 1:

@@ -22,7 +22,7 @@ from dd.measure.conditioning import Measure, State, final_columns, guarded, ntk_
 from dd.measure.outcome import outcome
 from dd.measure.smoother import effective_parameters, mode_power
 from dd.measure.spectrum import Spectrum, spectrum
-from dd.network import Inputs, Network, Parameters, common_inputs
+from dd.network import Inputs, Network, Parameters, common_inputs, weight_dtype
 from dd.pack import Pack, estimated_seconds
 from dd.predictions import Prediction
 from dd.solvers._solution import CurvePoint, Solution
@@ -231,7 +231,7 @@ class Context:
         key = run.inputs_key
         if key not in self._inputs:
             self._inputs[key] = common_inputs(self._widest[key], problem, self.device)
-        return Network([run], problem, self.device, getattr(torch, run.dtype), self._inputs[key])
+        return Network([run], problem, self.device, weight_dtype(run), self._inputs[key])
 
     def factors(self, run: RunConfig, network: Network) -> Factors:
         """Decomposition of a linear network's design matrix, kept for the next run with the same one."""
@@ -410,7 +410,7 @@ def predict(job: Job) -> Prediction:
     network, solution = job.network, job.solution
     assert solution is not None
     buffers = {k: v[None].double() for k, v in solution.buffers.items()}
-    outputs = network.outputs(_exact(network, solution.theta[None]), network.exact_test.inputs, buffers)[0]
+    outputs = network.predict(_exact(network, solution.theta[None]), network.exact_test.inputs, buffers)[0]
     problem = network.problem
     return Prediction(job.run.run_id, outputs.float().cpu().numpy(), problem.targets_id, problem.test_y.numpy())
 
@@ -495,8 +495,22 @@ def _feature_spectrum(network: Network, theta: torch.Tensor, buffers: Mapping[st
     """Spectrum of the matrix that the last layer sees, on the training set (batch statistics: of all of it)."""
     exact = {k: v.double().clone() for k, v in buffers.items()}
     training = network.normalization.batch_dependent
-    design = network.design(_exact(network, theta), network.exact_train.inputs, exact, training=training)[0]
+    design = network.seen(_exact(network, theta), network.exact_train.inputs, exact, training=training)[0]
     return guarded(lambda: spectrum(design))
+
+
+def _gradient_norm(network: Network, theta: Parameters, loss: Callable[[torch.Tensor], torch.Tensor]) -> float:
+    """Norm of the gradient of the training loss; of a deep network averaged over batches, as training sees it."""
+    if not network.deep:
+        leaf = theta.flat[0].clone().requires_grad_(True)
+        return float(torch.autograd.grad(loss(leaf), leaf)[0].norm())
+    samples, size = network.exact_train, network.run.batch_size
+    assert size is not None
+    mean, out = torch.zeros_like(theta.flat), network.named(torch.empty_like(theta.flat))
+    for x, y in zip(samples.inputs.split(size, dim=1), samples.targets.split(size), strict=True):
+        network.gradient(theta, x, y, {}, out)
+        mean.add_(out.flat, alpha=len(y) / len(samples.targets))
+    return float(mean.norm())
 
 
 def _measure(job: Job, solution: Solution, measure: Measure) -> Row:
@@ -512,8 +526,7 @@ def _measure(job: Job, solution: Solution, measure: Measure) -> Row:
         got = outcome(network, theta, buffers, network.exact_train, network.exact_test)
         errors = (None if e is None else float(e) for e in (got.train_error, got.test_error))
         point = CurvePoint(0, float(got.train_loss), float(got.test_loss), *errors)
-        leaf = theta.flat[0].clone().requires_grad_(True)
-        norms = (float(theta.flat.norm()), float(torch.autograd.grad(loss(leaf), leaf)[0].norm()))
+        norms = (float(theta.flat.norm()), _gradient_norm(network, theta, loss))
     row: Row = {k: v for k, v in vars(point).items() if k != "step"}
     row |= {"weight_norm": norms[0], "gradient_norm": norms[1]}
     if solution.effective_parameters:

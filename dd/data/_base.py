@@ -59,6 +59,10 @@ class Dataset(Component):
     def inputs(self, run: RunConfig) -> int:
         """Input dimension."""
 
+    def image(self, run: RunConfig) -> tuple[int, int, int] | None:
+        """Channels, height and width where a sample is an image (its pixels in that order), else None."""
+        return None
+
     @abstractmethod
     def pool(self, run: RunConfig, settings: Settings) -> Pool:
         """Load or draw the raw samples.

@@ -90,6 +90,10 @@ class IdxDataset(Dataset):
         """28x28 pixels."""
         return 784
 
+    def image(self, run: RunConfig) -> tuple[int, int, int]:
+        """See :meth:`Dataset.image`."""
+        return (1, 28, 28)
+
     def files(self, settings: Settings) -> list[Path]:
         """Locate the four files, downloading them if ``data.download=true``."""
         return locate(

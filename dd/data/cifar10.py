@@ -71,6 +71,10 @@ class CIFAR10(Dataset):
         """32x32 pixels of 3 channels."""
         return 3072
 
+    def image(self, run: RunConfig) -> tuple[int, int, int]:
+        """See :meth:`Dataset.image`."""
+        return (3, 32, 32)
+
     def file(self, settings: Settings) -> Path:
         """Locate the archive, downloading it if ``data.download=true``."""
         return locate(

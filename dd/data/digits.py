@@ -20,6 +20,10 @@ class Digits(Dataset):
         """64 pixels."""
         return 64
 
+    def image(self, run: RunConfig) -> tuple[int, int, int]:
+        """See :meth:`Dataset.image`."""
+        return (1, 8, 8)
+
     def pool(self, run: RunConfig, settings: Settings) -> Pool:
         """Read the table, pixels first, the digit last."""
         table = bundled_table("digits", "digits.csv.gz", delimiter=",")

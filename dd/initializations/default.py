@@ -1,4 +1,4 @@
-"""The model family's own scheme: ``fan_in`` for random features, ``torch`` for two-layer nets."""
+"""The model family's own scheme: ``fan_in`` for random features, ``torch`` for two-layer nets, ``fixed`` for rmt."""
 
 from __future__ import annotations
 

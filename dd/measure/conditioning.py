@@ -26,6 +26,9 @@ CHEAP_PARAMETERS = 1000
 CHEAP_WORK = 5e11
 """... and preconditioned design matrices up to this much work: outputs · rows · columns · min(rows, columns)."""
 
+NTK_SAMPLES = 100
+"""The tangent kernel of a deep network is taken on so many training samples, the first ones."""
+
 HESSIAN_COLUMNS = (
     "hessian_condition", "hessian_lambda_max", "hessian_lambda_min", "hessian_trace", "hessian_rank",
     "hessian_effective_rank", "preconditioned_condition", "jacobi_condition",
@@ -83,6 +86,19 @@ class State:
         """Of the outputs in the parameters."""
         return Jacobian(self.network, self.flat, dict(self.buffers))
 
+    @property
+    def ntk_jacobian(self) -> Jacobian:
+        """:attr:`jacobian` on the samples of the tangent kernel."""
+        if self.network.deep is None:
+            return self.jacobian
+        statistics = self.network.statistics(self.flat)
+        return Jacobian(self.network, self.flat, statistics, samples=ntk_samples(self.run))
+
+
+def ntk_samples(run: RunConfig) -> int:
+    """Training samples on which the tangent kernel of a run is taken."""
+    return min(run.n_train, NTK_SAMPLES) if run.component("model").deep else run.n_train
+
 
 def guarded(measure: Callable[[], Found]) -> Found | None:
     """A measurement, or None where it has none: memory is short, or entries of a diverged run are not finite."""
@@ -108,7 +124,7 @@ def spectrum_columns(found: Spectrum | None) -> Row:
 def final_columns(state: State, measure: Measure) -> Row:
     """Hessian and tangent kernel at the end."""
     row = hessian_columns(state, measure)
-    if measure.full and state.run.loss == "mse" and not state.network.linear:
+    if measure.full and state.run.loss == "mse" and not state.network.linear and not state.network.deep:
         # J Jᵀ and H = (2/(n C)) Jᵀ J have one spectrum, up to the factor
         kernel = {"condition": row["hessian_condition"], "rank": row["hessian_rank"]}
     else:
@@ -122,6 +138,9 @@ def hessian_columns(state: State, measure: Measure) -> Row:
     if state.least_squares:
         return row | _least_squares_columns(state, measure)
     jacobian = state.jacobian
+    if state.network.deep:
+        top = guarded(lambda: curvature.largest(jacobian)) if measure.full else None
+        return row if top is None else row | {"hessian_lambda_max": top, "measure_method": "lanczos_top"}
     cheap = jacobian.shape[1] <= CHEAP_PARAMETERS
     if not (cheap or measure.full):
         return row
@@ -150,11 +169,13 @@ def ntk_columns(state: State, measure: Measure) -> Row:
         return unknown if found is None else {"condition": found.condition**2, "rank": outputs * found.rank}
     if not measure.full:
         return unknown
-    jacobian = state.jacobian
+    jacobian = state.ntk_jacobian
     if COPIES * jacobian.bytes <= measure.memory:
         exact = guarded(lambda: curvature.dense(finite(jacobian.dense())))
         if exact is not None:
             return {"condition": exact.condition, "rank": exact.rank}
+    if state.network.deep:
+        return unknown
     estimate = guarded(lambda: curvature.lanczos(jacobian, measure.memory, curved=False))
     return unknown if estimate is None else {"condition": estimate.condition, "rank": None}
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dd.measure.jacobian import Jacobian
+from dd.measure.lanczos import lanczos as top_of
 from dd.measure.spectrum import EPS, Spectrum, extremes, kept, singular_values
 
 LANCZOS_RTOL = 1e-4
@@ -122,6 +123,16 @@ def lanczos(jacobian: Jacobian, budget: int, *, curved: bool = True, diagonal: T
     trace = _trace(jacobian, budget, scale, curved=curved)
     values = torch.tensor([lowest, highest], dtype=torch.float64)
     return Curvature(highest, lowest, trace, None, "lanczos_top" if math.isnan(lowest) else "lanczos", values)
+
+
+def largest(jacobian: Jacobian) -> float:
+    """Largest eigenvalue of the generalised Gauss-Newton matrix Fᵀ F, by Lanczos to ``LANCZOS_RTOL``."""
+    forward, backward = jacobian.products()
+
+    def product(vector: Tensor) -> Tensor:
+        return backward(jacobian.curved_transposed(jacobian.curved(forward(vector))))
+
+    return top_of(product, torch.empty_like(jacobian.flat), LANCZOS_RTOL)[0]
 
 
 def _extremes(product: Callable[[Tensor], Tensor], like: Tensor) -> tuple[float, float]:

@@ -24,15 +24,19 @@ class Jacobian:
         network: a stack of one run.
         flat: parameters, [parameters].
         buffers: the normalisation's memory, each [1, 1, features].
+        samples: of a deep network: the first so many training samples alone, with statistics held at ``buffers``.
     """
 
-    def __init__(self, network: Network, flat: Tensor, buffers: Tensors) -> None:
+    def __init__(self, network: Network, flat: Tensor, buffers: Tensors, samples: int | None = None) -> None:
         self.network = network
         self.flat = flat.detach().double()
-        self.coupled = network.normalization.batch_dependent and not network.model.frozen_features
-        self.inputs = network.exact_train.inputs
+        batches = network.normalization.batch_dependent and not network.model.frozen_features
+        self.coupled = batches and samples is None
+        self.inputs = network.exact_train.inputs[:, :samples]
         self.buffers = {k: v.double() for k, v in buffers.items()}
-        if network.normalization.batch_dependent:
+        if network.deep:
+            self.buffers = {} if self.coupled else self.buffers
+        elif network.normalization.batch_dependent:
             # frozen features have fixed statistics of the whole training set; others get theirs in each forward pass
             self.buffers = {} if self.coupled else {
                 "mean": self.inputs.mean(1, keepdim=True),

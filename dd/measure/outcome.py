@@ -33,7 +33,7 @@ def outcome(network: Network, theta: Parameters, buffers: Tensors, train: Sample
     """
     values, wrongs = [], []
     for samples in (train, test):
-        outputs = network.outputs(theta, samples.inputs, buffers)
+        outputs = network.predict(theta, samples.inputs, buffers)
         values.append(losses.value(network.run.loss, outputs, samples.targets))
         wrongs.append(None if samples.classes is None else losses.error(outputs, samples.classes))
     return Outcome(values[0], values[1], wrongs[0], wrongs[1])

@@ -53,10 +53,13 @@ class Model(Component):
     Attributes:
         default_init: name of the scheme that ``init=default`` stands for.
         frozen_features: whether the features never change in training; they are then computed once.
+        deep: whether the normalisation acts inside the family, on several layers (:meth:`normalised_features`), and
+            Jacobians of the whole training set are out of reach.
     """
 
     default_init: ClassVar[str] = "fan_in"
     frozen_features: ClassVar[bool] = True
+    deep: ClassVar[bool] = False
 
     def init(self, runs: Sequence[RunConfig], inputs: int, outputs: int) -> Tensors:
         """Draw the trained weights of a stack of runs of one width.
@@ -85,7 +88,7 @@ class Model(Component):
         """[outputs, features (+ 1)], times ``init.scale``."""
         scheme = initialization(run, self.default_init)
         weight = scheme.weight(stream(run.seed, "init.readout"), features, outputs, features, outputs).T
-        if run.group_options("model")["bias"]:
+        if self.has_bias(run):
             bias = scheme.bias(stream(run.seed, "init.readout.bias"), outputs, features)
             weight = np.concatenate([weight, bias[:, None]], axis=1)
         return np.ascontiguousarray(weight) * (1.0 if run.init_scale is None else run.init_scale)
@@ -133,6 +136,41 @@ class Model(Component):
             grad: gradient of the loss in the features, [runs, samples, features].
             out: one tensor for each trained one, [runs, rows, columns].
         """
+
+    def split(self, run: RunConfig, named: Mapping[str, Tensor]) -> list[Tensor]:
+        """Weight matrices [runs, rows, columns] and vectors [runs, size] (biases, gain, shift) as views.
+
+        Args:
+            run: any run of the stack.
+            named: trained tensors, or what else has their shapes.
+        """
+        out = []
+        for name, view in named.items():
+            if name in ("gain", "shift"):
+                out.append(view[:, 0])
+            elif self.has_bias(run):
+                out += [view[:, :, :-1], view[:, :, -1]]
+            else:
+                out.append(view)
+        return out
+
+    def has_bias(self, run: RunConfig) -> bool:
+        """Whether the read-out sees a column of ones."""
+        return bool(run.group_options("model")["bias"])
+
+    def parameter_count(self, run: RunConfig) -> int:
+        """Trained parameters of a run, for plans: give or take biases."""
+        data = run.component("data")
+        readout = data.outputs * run.width
+        return int(readout if self.frozen_features else readout + (data.inputs(run) + 1) * run.width)
+
+    def multiply_adds(self, run: RunConfig) -> float:
+        """Of one sample's forward pass, for plans."""
+        return float(self.parameter_count(run))
+
+    def activation_bytes(self, run: RunConfig) -> float:
+        """What training keeps of one sample between the forward and the backward pass, for plans."""
+        return 4.0 * run.width
 
     @abstractmethod
     def interpolation_width(self, run: RunConfig, inputs: int, outputs: int) -> float:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dd.config import RunConfig
 
 PER_DECADE = 8
 
@@ -17,3 +22,17 @@ def log_steps(steps: int) -> frozenset[int]:
     [0, 1, 2, 3, 4, 6, 7, 10, 12]
     """
     return frozenset({*GRID[: bisect_right(GRID, steps)], steps})
+
+
+def logged_steps(run: RunConfig) -> frozenset[int]:
+    """Steps at which a run is logged: :func:`log_steps`, of a deep network in epochs, each of which costs that much.
+
+    Raises:
+        ValueError: the run takes no steps.
+    """
+    if run.steps is None or run.batches_per_epoch is None:
+        raise ValueError(f"optimizer={run.optimizer} takes no steps")
+    if not run.component("model").deep:
+        return log_steps(run.steps)
+    each = run.batches_per_epoch
+    return frozenset(min(epoch * each, run.steps) for epoch in log_steps(math.ceil(run.steps / each)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import nullcontext
 from typing import Protocol
 
@@ -15,13 +15,13 @@ from dd.kernels import engine
 from dd.measure.outcome import outcome
 from dd.measure.spectrum import spectrum
 from dd.models._base import Tensors
-from dd.network import Network
+from dd.network import Network, weight_dtype
 from dd.optim._base import QuadraticRule, State, UnpackedRule, UpdateRule
-from dd.solvers import grid
+from dd.solvers import ensemble, grid
 from dd.solvers._solution import CurvePoint, Snapshot, Solution
 from dd.solvers.batches import Batches
 from dd.solvers.kernel import KernelStack
-from dd.solvers.logs import log_steps
+from dd.solvers.logs import logged_steps
 from dd.solvers.randomness import GlobalRandom
 
 CHECK_STEPS = 250
@@ -228,7 +228,7 @@ def together(networks: Sequence[Network]) -> list[list[int]]:
     """Positions of the runs that one trainer takes.
 
     On a CPU the engine takes all runs of a stream, and every other run is alone: its bits may not depend on neighbours.
-    On a GPU a grid takes runs of like width, and a stack those of one architecture.
+    On a GPU a grid takes runs of like width, an ensemble deep networks and a stack other runs of one architecture.
     """
     on_cpu = all(network.theta.device.type == "cpu" for network in networks)
     groups: dict[Hashable, list[int]] = {}
@@ -239,16 +239,25 @@ def together(networks: Sequence[Network]) -> list[list[int]]:
         elif network.run.solver == "dual":
             key = i if on_cpu else ("dual", network.run.optimizer, engine.stream_key(network.run, network))
         elif not on_cpu:
-            key = "grid" if grid.suits(network.run, network) else "stack"
+            kinds = (("grid", grid.suits(network.run, network)), ("ensemble", ensemble.suits(network.run)))
+            key = next((kind for kind, suits in kinds if suits), "stack")
         groups.setdefault(key, []).append(i)
     out = []
     for key, members in groups.items():
         inner = [networks[i] for i in members]
         parts = [list(range(len(members)))]
-        if key in ("grid", "stack"):
-            parts = grid.grids(inner) if key == "grid" else stacks(inner)
+        if key in PARTED:
+            parts = PARTED[key](inner)
         out += [[members[k] for k in part] for part in parts]
     return out
+
+
+PARTED: dict[Hashable, Callable[[Sequence[Network]], list[list[int]]]] = {
+    "grid": grid.grids,
+    "ensemble": ensemble.ensembles,
+    "stack": stacks,
+}
+"""Ways in which a GPU trains runs together -> what parts them."""
 
 
 def trainer_of(networks: Sequence[Network], lrs: Sequence[float | None]) -> Trainer:
@@ -260,6 +269,8 @@ def trainer_of(networks: Sequence[Network], lrs: Sequence[float | None]) -> Trai
         return kernel_stack_of(networks, lrs)
     if first.theta.device.type != "cpu" and grid.suits(first.run, first):
         return grid.Grid(networks, [lr or 0.0 for lr in lrs])
+    if first.theta.device.type != "cpu" and ensemble.suits(first.run):
+        return ensemble.Ensemble(networks, [lr or 0.0 for lr in lrs])
     return stack_of(networks, lrs)
 
 
@@ -277,11 +288,11 @@ def train(trainer: Trainer, *, curve: bool = True) -> list[Solution]:
     """
     runs = trainer.runs
     assert runs[0].steps is not None
-    logs = log_steps(runs[0].steps) if curve else frozenset({runs[0].steps})
+    logs = logged_steps(runs[0]) if curve else frozenset({runs[0].steps})
     solutions: list[Solution | None] = [None] * len(runs)
     curves: list[list[CurvePoint]] = [[] for _ in runs]
     index = list(range(len(runs)))
-    limit = torch.finfo(getattr(torch, runs[0].dtype)).max ** 0.9
+    limit = torch.finfo(weight_dtype(runs[0])).max ** 0.9
     last_finite = 0
 
     def finish(position: int, status: str, step: int) -> None:

@@ -22,6 +22,7 @@ STANDARD_DEVIATION = {
     "glorot_uniform": math.sqrt(2 / 1000),
     "orthogonal": math.sqrt(1 / 600),
     "torch": math.sqrt(1 / 400 / 3),
+    "fixed": 0.02,
 }
 
 

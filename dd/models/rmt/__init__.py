@@ -1,1 +1,5 @@
-"""RMT, a vision backbone with Manhattan self-attention, and its one-parameter width family."""
+"""RMT, a vision backbone (Fan et al., arXiv 2309.11523): the published variants and a family of widths."""
+
+from dd.models.rmt.family import RMTWidth
+
+__all__ = ["RMTWidth"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -115,6 +116,30 @@ class Architecture:
         for dim, after in zip(self.dims, self.dims[1:], strict=False):
             count += 9 * dim * after + after + outer * after
         return count + self.projection * (self.dims[-1] + 1 + outer + self.classes) + self.classes
+
+    def multiply_adds(self, height: int, width: int) -> int:
+        """Multiply-adds of one image's forward pass: convolutions, linear layers, attention.
+
+        Args:
+            height: of the image, pixels.
+            width: of the image, pixels.
+        """
+        size, count = (height, width), 0
+        half = self.dims[0] // 2
+        stem = (self.channels, half, half, 2 * half, 2 * half)
+        for before, after, stride in zip(stem, stem[1:], self.stem_strides, strict=False):
+            size = (_after(size[0], stride), _after(size[1], stride))
+            count += math.prod(size) * 9 * before * after
+        sizes = self.stage_sizes(height, width)
+        for (rows, columns), dim, hidden, depth, whole in zip(
+            sizes, self.dims, self.hidden, self.depths, self.whole, strict=True
+        ):
+            pixels = rows * columns
+            seen = pixels if whole else rows + columns
+            count += depth * pixels * (4 * dim**2 + 2 * dim * hidden + 34 * dim + 9 * hidden + 2 * dim * seen)
+        for size, before, after in zip(sizes[1:], self.dims, self.dims[1:], strict=False):
+            count += math.prod(size) * 9 * before * after
+        return count + self.projection * (math.prod(sizes[-1]) * self.dims[-1] + self.classes)
 
     def stage_sizes(self, height: int, width: int) -> tuple[tuple[int, int], ...]:
         """Height and width of each stage's map.

@@ -47,6 +47,9 @@ class BatchNorm(nn.Module):
         eps: added to the variance.
         momentum: weight of the batch in the running statistics.
         affine: whether there are gains and shifts.
+
+    Attributes:
+        track_running_stats: whether training moves the running statistics.
     """
 
     weight: Tensor | None
@@ -57,7 +60,7 @@ class BatchNorm(nn.Module):
 
     def __init__(self, dim: int, eps: float, momentum: float, affine: bool) -> None:
         super().__init__()
-        self.eps, self.momentum = eps, momentum
+        self.eps, self.momentum, self.track_running_stats = eps, momentum, True
         self.weight = nn.Parameter(torch.ones(dim)) if affine else None
         self.bias = nn.Parameter(torch.zeros(dim)) if affine else None
         self.register_buffer("running_mean", torch.zeros(dim))
@@ -83,7 +86,8 @@ class BatchNorm(nn.Module):
             if count < 2:
                 raise ValueError(f"batch norm in training: needs more than one value a channel, not {tuple(x.shape)}")
             variance, mean = torch.var_mean(wide, dim=(0, 1, 2), correction=0)
-            self._track(mean, variance, count)
+            if self.track_running_stats:
+                self._track(mean, variance, count)
         else:
             mean, variance = self.running_mean, self.running_var
         scale = torch.rsqrt(variance + self.eps)

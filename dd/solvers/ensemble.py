@@ -1,0 +1,198 @@
+"""Deep networks of one architecture in one program: seeds, training sets, step sizes and optimizers may differ.
+
+Parameters are stacked, [runs, parameters], and the forward pass of all runs is one call under ``torch.func.vmap``, each
+run with its own batch and its own running statistics; runs with the same optimizer lie side by side and are updated by
+one call. Stacked products round in other ways than those of a run alone, so that a run equals the run alone up to
+rounding, not bit for bit. For a GPU; on a CPU runs are trained one by one, by compiled code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dd import losses
+from dd.config import RunConfig
+from dd.network import PIECE, Network
+from dd.optim._base import State, UpdateRule
+from dd.solvers._solution import CurvePoint, Snapshot
+from dd.solvers.batches import Orders
+
+MEMORY = 12 << 30
+"""Bytes of activations that one step of an ensemble may keep, about."""
+
+
+def suits(run: RunConfig) -> bool:
+    """Whether an ensemble can take a run: a deep network and a rule that packs."""
+    return bool(run.component("model").deep) and isinstance(run.component("optimizer"), UpdateRule)
+
+
+def _kind(run: RunConfig) -> tuple[str, str]:
+    """Runs of one kind are updated by one call: optimizer, and its options that are no numbers of each run's own."""
+    return run.optimizer, str([v for v in run.group_options("optimizer").values() if not isinstance(v, float)])
+
+
+def ensembles(networks: Sequence[Network]) -> list[list[int]]:
+    """Positions of the runs of each ensemble, those with the same optimizer side by side; all :func:`suits`."""
+    groups: dict[Hashable, list[int]] = {}
+    for i, network in enumerate(networks):
+        run = network.run
+        key = (
+            run.model, run.width, tuple(run.group_options("model").items()), run.normalization,
+            tuple(run.group_options("normalization").items()), run.data, run.n_train, run.n_test, run.batch_size,
+            run.steps, run.stop_loss is None, run.loss, run.dtype,
+        )  # fmt: skip
+        groups.setdefault(key, []).append(i)
+    out = []
+    for members in groups.values():
+        run = networks[members[0]].run
+        assert run.batch_size is not None
+        at_once = max(int(MEMORY // (run.component("model").activation_bytes(run) * run.batch_size)), 1)
+        ordered = sorted(members, key=lambda i: _kind(networks[i].run))
+        out += [ordered[start : start + at_once] for start in range(0, len(ordered), at_once)]
+    return out
+
+
+class _Part:
+    """An update rule and the rows of the ensemble that it updates."""
+
+    def __init__(self, network: Network, runs: Sequence[RunConfig], lrs: Tensor, rows: slice, theta: Tensor) -> None:
+        self.rows = rows
+        rule: UpdateRule = runs[0].component("optimizer")
+        self.rule = rule.bind(network.split, runs)
+        self.hyper = self.rule.hyper(runs, lrs)
+        self.state: State = self.rule.init_state(theta[rows], self.hyper)
+
+    def keep(self, inside: Tensor, start: int) -> None:
+        """Compact to some of its rows, the first of which is now ``start``."""
+        self.rows = slice(start, start + len(inside))
+        self.hyper = {k: v[inside] if v.ndim else v for k, v in self.hyper.items()}
+        self.state = {k: v[inside].contiguous() for k, v in self.state.items()}
+
+
+class Ensemble:
+    """Deep networks of one architecture that are still training; see :class:`dd.solvers.train.Trainer`.
+
+    Args:
+        networks: one a run, in the order of :func:`ensembles`.
+        lrs: absolute step size of each run.
+    """
+
+    def __init__(self, networks: Sequence[Network], lrs: Sequence[float]) -> None:
+        self.runs = [network.run for network in networks]
+        self.network = networks[0]
+        self.theta = torch.cat([network.theta for network in networks])
+        device, dtype = self.theta.device, self.theta.dtype
+        self.buffers = {k: torch.cat([n.buffers[k] for n in networks]) for k in self.network.buffers}
+        problems = list({id(n.problem): n for n in networks}.values())
+        place = {id(n.problem): i for i, n in enumerate(problems)}
+        self._problem = torch.tensor([place[id(n.problem)] for n in networks], device=device)
+        self._inputs = [torch.cat([getattr(n, side).inputs for n in problems]) for side in ("train", "test")]
+        self._targets = [torch.stack([getattr(n, side).targets for n in problems]) for side in ("train", "test")]
+        for network in networks:
+            network.release()
+        seeds = list(dict.fromkeys(run.seed for run in self.runs))
+        self._orders = [Orders(next(run for run in self.runs if run.seed == seed)) for seed in seeds]
+        self._order = torch.tensor([seeds.index(run.seed) for run in self.runs], device=device)
+        rates = torch.tensor(list(lrs), dtype=torch.float64, device=device).to(dtype)
+        self._parts: list[_Part] = []
+        start = 0
+        for stop in range(1, len(networks) + 1):
+            if stop == len(networks) or _kind(self.runs[stop]) != _kind(self.runs[start]):
+                rows = slice(start, stop)
+                self._parts.append(_Part(self.network, self.runs[rows], rates[rows], rows, self.theta))
+                start = stop
+        self.save()
+
+    def _batches(self, first: int, last: int) -> list[Tensor] | None:
+        """Sample indices [seeds, batch] of steps ``first`` + 1 ... ``last``, put on the device at once."""
+        per_epoch, size = self._orders[0].per_epoch, self.runs[0].batch_size
+        if self._orders[0].full or size is None:
+            return None
+        orders = np.stack([o.between(first, last).reshape(-1, self.runs[0].n_train) for o in self._orders])
+        on_device = torch.from_numpy(orders).to(self.theta.device, non_blocking=True)
+        out = []
+        for step in range(first, last):
+            start = step % per_epoch * size
+            out.append(on_device[:, step // per_epoch - first // per_epoch, start : start + size])
+        return out
+
+    def advance(self, first: int, last: int) -> None:
+        """See :meth:`Trainer.advance`."""
+        batches = self._batches(first, last)
+        inputs, targets = self._inputs[0], self._targets[0]
+        own = self._problem[:, None]
+        for step in range(first, last):
+            if batches is None:
+                self._step(inputs[self._problem], targets[self._problem], step + 1)
+            else:
+                index = batches[step - first][self._order]
+                self._step(inputs[own, index], targets[own, index], step + 1)
+
+    def _step(self, x: Tensor, y: Tensor, number: int) -> None:
+        """One step on x [runs, batch, columns] and y [runs, batch, outputs]."""
+        leaf = self.theta.detach().requires_grad_(True)
+        with torch.enable_grad():
+            total = self.network.loss(self.network.named(leaf), x, y, self.buffers).sum()
+            grad = torch.autograd.grad(total, leaf)[0]
+        for part in self._parts:
+            part.rule.update(self.theta[part.rows], grad[part.rows], part.state, part.hyper, number)
+
+    def norms(self) -> list[float]:
+        """See :meth:`Trainer.norms`."""
+        norms: list[float] = self.theta.square().sum(dim=1).tolist()
+        return norms
+
+    def evaluate(self) -> list[CurvePoint]:
+        """See :meth:`Trainer.evaluate`; in the precision of training."""
+        columns: list[Sequence[float | None]] = []
+        theta = self.network.named(self.theta)
+        for inputs, targets in zip(self._inputs, self._targets, strict=True):
+            samples = inputs.shape[1]
+            loss = torch.zeros(len(self.theta), dtype=torch.float64, device=inputs.device)
+            wrong = torch.zeros_like(loss)
+            piece = max(PIECE * 64 // len(self.theta), 1)
+            for start in range(0, samples, piece):
+                part = slice(start, start + piece)
+                wanted = targets[self._problem, part]
+                share = wanted.shape[1] / samples
+                out = self.network.outputs(theta, inputs[self._problem, part], self.buffers)
+                loss += share * losses.value(self.runs[0].loss, out, wanted)
+                wrong += share * losses.error(out, wanted.argmax(dim=2))
+            known = self.network.problem.classification
+            columns += [loss.tolist(), wrong.tolist() if known else [None] * len(loss)]
+        train, train_error, test, test_error = columns
+        return [CurvePoint(0, *p) for p in zip(train, test, train_error, test_error, strict=True)]  # type: ignore[arg-type]
+
+    def save(self) -> None:
+        """See :meth:`Trainer.save`."""
+        self._saved = self.theta.clone(), {k: v.clone() for k, v in self.buffers.items()}
+
+    def state(self, position: int, step: int, *, saved: bool) -> Snapshot:
+        """See :meth:`Trainer.state`."""
+        theta, buffers = self._saved if saved else (self.theta, self.buffers)
+        diagonal = None
+        if not saved and step > 0:
+            part = next(p for p in self._parts if p.rows.start <= position < p.rows.stop)
+            every = part.rule.preconditioner(part.state, part.hyper, step)
+            diagonal = None if every is None else every[position - part.rows.start].clone()
+        return Snapshot(theta[position].clone(), {k: v[position].clone() for k, v in buffers.items()}, diagonal)
+
+    def drop(self, gone: Sequence[int]) -> None:
+        """See :meth:`Trainer.drop`."""
+        stay = [i for i in range(len(self.theta)) if i not in gone]
+        if not stay or not gone:
+            return
+        kept = torch.tensor(stay, device=self.theta.device)
+        start = 0
+        for part in self._parts:
+            inside = [i - part.rows.start for i in stay if part.rows.start <= i < part.rows.stop]
+            part.keep(torch.tensor(inside, dtype=torch.long, device=self.theta.device), start)
+            start += len(inside)
+        self._parts = [part for part in self._parts if part.rows.start < part.rows.stop]
+        self.theta = self.theta[kept].contiguous()
+        self.buffers = {k: v[kept] for k, v in self.buffers.items()}
+        self._problem, self._order = self._problem[kept], self._order[kept]

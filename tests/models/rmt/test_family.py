@@ -1,0 +1,274 @@
+"""The model family rmt: training against a plain torch loop, stacks, ensembles, measurements, bad input."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from dd.config import RunConfig, Settings
+from dd.data._problem import load
+from dd.errors import ConfigError
+from dd.measure.conditioning import Measure, ntk_samples
+from dd.measure.curvature import largest
+from dd.measure.jacobian import Jacobian
+from dd.models.rmt.backbone import RMT
+from dd.network import Network
+from dd.solve import measure_of
+from dd.solvers.batches import batch_orders
+from dd.solvers.ensemble import Ensemble, ensembles
+from dd.solvers.train import Stack, together, train, trainer_of
+from tests.helpers import network_of, row_of, run_of
+
+SMALL = (
+    "model=rmt", "width=4", "data.n_train=24", "data.n_test=10", "data.standardize=global", "batch_size=8", "epochs=2",
+    "optimizer=adam", "lr=0.003",
+)  # fmt: skip
+
+
+def small(*overrides: str) -> RunConfig:
+    return run_of(*SMALL, *overrides)
+
+
+def module_of(network: Network) -> RMT:
+    """The same network as a plain module, from the flat parameters."""
+    run = network.run
+    module = RMT(run.component("model").architecture(run)).to(network.dtype)
+    named = {k: v[0] for k, v in network.named(network.theta).named.items()}
+    readout = named.pop("readout")
+    own = dict(module.named_parameters())
+    with torch.no_grad():
+        for name, value in (named | {"head.weight": readout[:, :-1], "head.bias": readout[:, -1]}).items():
+            own.pop(name).copy_(value.reshape(module.get_parameter(name).shape))
+    assert not own, "every parameter is trained"
+    return module
+
+
+def test_released_norms_are_the_default_and_can_be_changed() -> None:
+    assert small().normalization == "batch_norm"
+    assert small("normalization=none").normalization == "none"
+    assert small("normalization=layer_norm").group_options("normalization")["affine"]
+
+
+@pytest.mark.parametrize(
+    ("data", "depths", "patch"),
+    [("digits", "1-1", 1), ("mnist", "1-1-1", 2), ("fashion_mnist", "1-1-1", 2), ("cifar10", "2-2-2-2", 2)],
+)
+def test_auto_takes_depths_and_patch_from_the_images(data: str, depths: str, patch: int) -> None:
+    run = run_of("model=rmt", f"data={data}", "width=8")
+    assert run.group_options("model")["depths"] == depths
+    assert run.group_options("model")["patch"] == patch
+    assert run.run_id == run_of("model=rmt", f"data={data}", "width=8", f"model.depths={depths}").run_id
+
+
+def test_the_interpolation_width_has_as_many_parameters_as_labels() -> None:
+    run = run_of("model=rmt", "width=2", "data.n_train=514", "batch_size=full")
+    model = run.component("model")
+    assert model.parameter_count(run.replace(width=6)) == 5146
+    assert model.interpolation_width(run, 64, 10) == pytest.approx(6, abs=0.01)
+    assert model.interpolation_width(run.replace(n_train=1), 64, 10) == pytest.approx(0, abs=1e-9), "only the biases"
+
+
+def test_the_laws_of_the_initial_weights() -> None:
+    model = small().component("model")
+    for init, scale in (("default", 0.02), ("fixed", 0.02), ("fan_in", 64**-0.5)):
+        drawn = model.init([run_of("model=rmt", "width=64", f"init={init}", "init.scale=2")], 64, 10)
+        q = drawn["layers.0.blocks.0.retention.q_proj.weight"]
+        assert float(q.std()) == pytest.approx(2 * scale, rel=0.05)
+        conv = drawn["layers.0.downsample.reduction.weight"]
+        bound = (9 * 64) ** -0.5
+        assert float(conv.abs().max()) == pytest.approx(bound, rel=0.01), "convolutions keep torch's law"
+        assert float(conv.std()) == pytest.approx(bound / 3**0.5, rel=0.02)
+        assert float(drawn["norm.weight"].min()) == float(drawn["norm.weight"].max()) == 1
+    assert float(drawn["layers.0.downsample.reduction.bias"].abs().max()) > 0
+    assert float(drawn["readout"][0, :, -1].abs().max()) == 0
+
+
+@pytest.mark.parametrize("normalization", ["batch_norm", "layer_norm", "none"])
+@pytest.mark.parametrize("loss", ["mse", "cross_entropy"])
+def test_training_equals_a_plain_torch_loop(normalization: str, loss: str) -> None:
+    run = small(f"normalization={normalization}", f"loss={loss}", "dtype=float64", "width=6", "data.n_train=20")
+    network = network_of(run)
+    module = module_of(network).train()
+    optimizer = torch.optim.Adam(module.parameters(), lr=0.003)
+    problem = load(run, Settings())
+    images = problem.train_x.view(-1, 1, 8, 8)
+    orders = batch_orders(run)
+    for _ in range(2):
+        order = torch.from_numpy(next(orders))
+        for index in order.split(8):
+            optimizer.zero_grad()
+            out = module(images[index])
+            wanted = problem.train_y[index]
+            total = (
+                nn.functional.mse_loss(out, wanted)
+                if loss == "mse"
+                else nn.functional.cross_entropy(out, wanted.argmax(1))
+            )
+            total.backward()
+            optimizer.step()
+    row = row_of(*SMALL, f"normalization={normalization}", f"loss={loss}", "dtype=float64", "width=6",
+                 "data.n_train=20")  # fmt: skip
+    module.eval()
+    with torch.no_grad():
+        out = module(problem.test_x.view(-1, 1, 8, 8))
+        features = module.train(normalization == "batch_norm").forward_features(images)
+    value = (
+        nn.functional.mse_loss(out, problem.test_y)
+        if loss == "mse"
+        else nn.functional.cross_entropy(out, problem.test_y.argmax(1))
+    )
+    assert row["test_loss"] == pytest.approx(float(value), rel=1e-8)
+    assert row["test_error"] == float((out.argmax(1) != problem.test_y.argmax(1)).double().mean())
+    singular = torch.linalg.svdvals(torch.cat([features, torch.ones(20, 1, dtype=torch.float64)], dim=1))
+    assert row["feature_sigma_max"] == pytest.approx(float(singular[0]), rel=1e-6)
+    assert row["steps_done"] == 6
+    assert row["parameters"] == 5146 - (0 if normalization != "none" else 2 * (3 + 3 + 6 + 6 + 12 + 24) + 4 * (6 + 12))
+
+
+def test_the_gradient_norm_is_that_of_the_mean_over_batches() -> None:
+    row = row_of(*SMALL, "epochs=0", "dtype=float64")
+    network = network_of(small())
+    module = module_of(network).train()
+    problem = network.problem
+    for start in range(0, 24, 8):
+        part = slice(start, start + 8)
+        out = module(problem.train_x[part].view(-1, 1, 8, 8))
+        (nn.functional.mse_loss(out, problem.train_y[part]) / 3).backward()
+    norm = torch.cat([p.grad.flatten() for p in module.parameters()]).norm()
+    assert row["gradient_norm"] == pytest.approx(float(norm), rel=1e-9)
+
+
+MIXED = (
+    ("seed=0", "optimizer=adam", "lr=0.003"),
+    ("seed=1", "optimizer=adam", "lr=0.001"),
+    ("seed=1", "optimizer=muon", "lr=0.003", "init=fan_in"),
+    ("seed=2", "optimizer=momentum", "lr=0.05", "lr_unit=absolute", "data.seed=3"),
+    ("seed=0", "optimizer=sgd", "lr=0.1", "lr_unit=absolute", "init.scale=2"),
+)
+
+
+def test_an_ensemble_equals_its_runs_alone() -> None:
+    runs = [small(*own, "dtype=float64") for own in MIXED]
+    networks = [Network([run], load(run, Settings()), torch.device("cpu"), torch.float64) for run in runs]
+    parts = ensembles(networks)
+    assert [sorted(part) for part in parts] == [[0, 1, 2, 3, 4]], "one program for all"
+    ordered = [networks[i] for i in parts[0]]
+    lrs = [network.run.lr or 0 for network in ordered]
+    together_ = train(Ensemble(ordered, lrs))
+    for network, lr, got in zip(ordered, lrs, together_, strict=True):
+        alone = train(Stack(network, torch.tensor([lr], dtype=torch.float64)))[0]
+        assert torch.allclose(got.theta, alone.theta, rtol=1e-7, atol=1e-9)
+        for name, value in alone.buffers.items():
+            assert torch.allclose(got.buffers[name], value, rtol=1e-7, atol=1e-10)
+        for a, b in zip(got.curve, alone.curve, strict=True):
+            assert a.step == b.step
+            assert a.test_loss == pytest.approx(b.test_loss, rel=1e-7)
+            assert a.test_error == b.test_error
+        if alone.preconditioner is not None:
+            assert got.preconditioner is not None
+            assert torch.allclose(got.preconditioner, alone.preconditioner, rtol=1e-5)
+
+
+def test_a_run_that_diverges_leaves_an_ensemble_without_disturbing_it() -> None:
+    runs = [small("dtype=float64", "normalization=none", "optimizer=sgd", f"lr={lr}", "lr_unit=absolute", "epochs=6")
+            for lr in (0.05, 1e12, 0.1)]  # fmt: skip
+    networks = [network_of(run) for run in runs]
+    got = train(Ensemble(networks, [run.lr or 0 for run in runs]))
+    assert [solution.status for solution in got] == ["ok", "diverged", "ok"]
+    for i in (0, 2):
+        alone = train(Stack(networks[i], torch.tensor([runs[i].lr], dtype=torch.float64)))[0]
+        assert torch.allclose(got[i].theta, alone.theta, rtol=1e-7, atol=1e-9)
+
+
+def test_on_a_cpu_every_run_is_alone() -> None:
+    networks = [network_of(small(f"seed={s}"), dtype=torch.float32) for s in range(2)]
+    assert together(networks) == [[0], [1]]
+    assert isinstance(trainer_of(networks[:1], [0.001]), Stack)
+
+
+def test_bfloat16_stays_near_float32() -> None:
+    exact, rounded = (
+        row_of(*SMALL, f"dtype={dtype}", "data.n_train=100", "epochs=3") for dtype in ("float32", "bfloat16")
+    )
+    assert rounded["dtype"] == "bfloat16"
+    assert rounded["train_loss"] != exact["train_loss"]
+    assert rounded["train_loss"] == pytest.approx(exact["train_loss"], rel=0.02)
+    with pytest.raises(ConfigError, match="dtype='?bfloat16.*float32 or float64"):
+        run_of("model=two_layer", "dtype=bfloat16")
+
+
+def test_the_tangent_kernel_is_that_of_the_first_samples_with_fixed_statistics() -> None:
+    run = small("width=2", "data.n_train=110", "data.n_test=5")
+    network = network_of(run)
+    theta = network.theta[0]
+    assert ntk_samples(run) == 100
+    statistics = network.statistics(theta)
+    module = module_of(network).train()
+    for norm in module.modules():
+        if hasattr(norm, "momentum"):
+            norm.momentum = 1.0
+    images = network.problem.train_x.view(-1, 1, 8, 8)
+    module(images)
+    for name, value in statistics.items():
+        assert torch.allclose(value.flatten(), module.get_buffer(name), rtol=1e-10, atol=1e-12)
+    jacobian = Jacobian(network, theta, statistics, samples=3)
+    module.eval()
+    parameters = list(module.parameters())
+    rows = []
+    for image in images[:3]:
+        for out in module(image[None])[0]:
+            grads = torch.autograd.grad(out, parameters, retain_graph=True)
+            by_name = {n: g for (n, _), g in zip(module.named_parameters(), grads, strict=True)}
+            head = torch.cat([by_name.pop("head.weight"), by_name.pop("head.bias")[:, None]], dim=1)
+            rows.append(torch.cat([g.flatten() for g in by_name.values()] + [head.flatten()]))
+    assert torch.allclose(jacobian.dense(), torch.stack(rows), rtol=1e-8, atol=1e-12)
+
+
+def test_the_largest_eigenvalue_is_that_of_the_dense_gauss_newton_matrix() -> None:
+    run = small("width=2", "data.n_train=6", "data.n_test=5", "batch_size=full", "model.depths=1")
+    network = network_of(run)
+    theta = network.theta[0]
+    module = module_of(network).train()
+    images = network.problem.train_x.view(-1, 1, 8, 8)
+    rows = [torch.autograd.grad(out, list(module.parameters()), retain_graph=True) for out in module(images).flatten()]
+    dense = torch.stack([torch.cat([g.flatten() for g in row]) for row in rows])
+    wanted = 2 / 60 * float(torch.linalg.matrix_norm(dense, 2)) ** 2
+    assert largest(Jacobian(network, theta, network.buffers)) == pytest.approx(wanted, rel=1e-3)
+    assert measure_of(Settings(measure_name="full")) == Measure(True, 500_000_000)
+    settings = ("measure=full", *SMALL, "width=2", "data.n_train=6", "data.n_test=5", "batch_size=full", "epochs=0",
+                "model.depths=1")  # fmt: skip
+    from dd.solve import Solved, solve
+    from dd.pack import Pack
+
+    solved = Solved()
+    solve(Pack((run_of(*settings[1:]),)), Settings(device="cpu", measure_name="full"), solved)
+    row = solved.rows[0]
+    assert row["status"] == "ok", row["error"]
+    assert row["hessian_lambda_max"] == pytest.approx(wanted, rel=1e-3)
+    assert row["measure_method"] == "lanczos_top"
+    assert row["ntk_condition"] > 1
+    assert row["ntk_rank"] <= 60
+    assert np.isfinite(row["ntk_condition_init"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("width=7",), "width=7.*must be even and >= 2"),
+        (("data=mnist1d",), "data=.?mnist1d.*needs images: use one of cifar10, digits"),
+        (("model.depths=1-1-1-1-1",), "model.depths.*one to four stages"),
+        (("model.depths=one",), "model.depths.*one to four stages"),
+        (("model.depths=1-1-1-1", "model.patch=4"), "stage 3 would halve a map of one pixel"),
+        (("model.patch=3",), "model.patch=3.*must be 1, 2 or 4"),
+        (("normalization=scale",), "normalization=.?scale.*normalises inside.*batch_norm"),
+        (("init=zero",), "init=.?zero.*pass no gradient"),
+        (("optimizer=min_norm",), "optimizer=.?min_norm"),
+        (("solver=exact",), "solver=.?exact.*trains its features"),
+    ],
+)
+def test_bad_input_is_one_line(overrides: tuple[str, ...], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        run_of("model=rmt", "width=8", *overrides)
+    assert "\n" not in str(caught.value)
