@@ -174,6 +174,11 @@ class RunConfig:
         )  # fmt: skip
 
     @property
+    def trajectory_key(self) -> RunConfig:
+        """The run but for its budget: iterated runs that agree in it go the same way, some farther than others."""
+        return self.replace(steps=0)
+
+    @property
     def linear(self) -> bool:
         """Whether outputs are linear in what is trained, with a fixed design matrix: frozen features, fixed scaling."""
         fixed = not self.component("normalization").batch_dependent

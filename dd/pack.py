@@ -70,7 +70,8 @@ class Pack:
     def seconds(self) -> float:
         """Estimated seconds on one core."""
         shared = {run.feature_key: shared_seconds(run) for run in self.runs}
-        return sum(shared.values()) + sum(estimated_seconds(run, self.measure) for run in self.runs)
+        seconds = sum(shared.values()) + sum(estimated_seconds(run, self.measure) for run in self.runs)
+        return seconds - sum(training_seconds(run) for family in families(self.runs) for run in family[1:])
 
     @property
     def bytes(self) -> int:
@@ -128,6 +129,22 @@ def measuring_seconds(run: RunConfig, measure: Measure | None) -> float:
     return times * LANCZOS_PRODUCTS * 8.0 * run.n_train * count / DECOMPOSITION if measure.full else 0.0
 
 
+def training_seconds(run: RunConfig) -> float:
+    """Cost of a deep network's training, which runs of one trajectory share."""
+    if run.steps is None or run.batch_size is None:
+        return 0.0
+    passes = 3.0 * run.steps * run.batch_size + len(logged_steps(run)) * (run.n_train + run.n_test)
+    return float(run.steps * DEEP_STEP + passes * run.component("model").multiply_adds(run) / DEEP)
+
+
+def families(runs: Iterable[RunConfig]) -> list[list[RunConfig]]:
+    """Deep networks that differ in their budgets alone, trained once: the longest first. Other runs are alone."""
+    found: dict[Hashable, list[RunConfig]] = {}
+    for run in runs:
+        found.setdefault(run.trajectory_key if run.component("model").deep else run, []).append(run)
+    return [sorted(family, key=lambda run: -(run.steps or 0)) for family in found.values()]
+
+
 def estimated_seconds(run: RunConfig, measure: Measure | None = None) -> float:
     """Cost of one run by the model above, without what it shares."""
     n, outputs = run.n_train, run.component("data").outputs
@@ -137,8 +154,7 @@ def estimated_seconds(run: RunConfig, measure: Measure | None = None) -> float:
         return seconds
     samples = n + run.n_test
     if run.component("model").deep:
-        trained = 3.0 * run.steps * run.batch_size + len(logged_steps(run)) * samples
-        return float(seconds + run.steps * DEEP_STEP + trained * run.component("model").multiply_adds(run) / DEEP)
+        return seconds + training_seconds(run)
     if run.solver == "exact":
         return seconds + 2.0 * len(log_steps(run.steps)) * outputs * samples * min(n, run.columns) / PRODUCTS
     if frozen and run.component("optimizer").adaptive:
@@ -222,10 +238,11 @@ def plan(runs: Iterable[RunConfig], limits: Limits = ON_CPU, measure: Measure | 
                 longest = limits.seconds * (4 if members[0].component("model").frozen_features else 1)
                 if filling.runs and len(filling.runs) + len(members) > limits.runs >= len(members):
                     packs.append(filling.close())
-                for run in members:
-                    if not filling.has_room(run) or filling.seconds >= longest:
+                for family in families(members):
+                    if not filling.has_room(family[0]) or filling.seconds >= longest:
                         packs.append(filling.close())
-                    filling.add(run)
+                    for run in family:
+                        filling.add(run, trained=run is family[0])
                 if filling.seconds >= limits.seconds:
                     packs.append(filling.close())
     if filling.runs:
@@ -262,12 +279,12 @@ class _Filling:
             return False
         return estimated_bytes([*self.runs, *runs], self.measure) <= self.limits.bytes
 
-    def add(self, run: RunConfig) -> None:
+    def add(self, run: RunConfig, *, trained: bool) -> None:
         if run.feature_key not in self._shared:
             self._shared.add(run.feature_key)
             self.seconds += shared_seconds(run)
         self.runs.append(run)
-        self.seconds += estimated_seconds(run, self.measure)
+        self.seconds += estimated_seconds(run, self.measure) - (0 if trained else training_seconds(run))
         self._bytes += estimated_bytes([run], self.measure)
 
     def close(self) -> Pack:

@@ -23,12 +23,12 @@ from dd.measure.outcome import outcome
 from dd.measure.smoother import effective_parameters, mode_power
 from dd.measure.spectrum import Spectrum, spectrum
 from dd.network import Inputs, Network, Parameters, common_inputs, weight_dtype
-from dd.pack import Pack, estimated_seconds
+from dd.pack import Pack, estimated_seconds, families
 from dd.predictions import Prediction
 from dd.solvers._solution import CurvePoint, Solution
 from dd.solvers.closed_form import Factors, factorize, factorize_batch, least_squares
 from dd.solvers.exact import Group
-from dd.solvers.train import together, train, trainer_of
+from dd.solvers.train import together, train_families, trainer_of
 
 Row = dict[str, Any]
 
@@ -354,14 +354,16 @@ def train_jobs(jobs: list[Job], context: Context) -> Iterator[Job]:
     """
     yield from (job for job in jobs if job.solution)
     yield from _solve_exactly([job for job in jobs if job.factors], context)
-    groups = _groups([job for job in jobs if job.run.solver != "exact"])
+    leaders, shorter = _leaders([job for job in jobs if job.run.solver != "exact"])
+    groups = _groups(leaders)
     while groups:
         members = groups.pop(0)
+        everybody = [job for leader in members for job in (leader, *shorter[leader.run])]
         start = time.perf_counter()
-        error = _train_group(members)
+        error = _train_group(members, [shorter[leader.run] for leader in members])
         seconds = time.perf_counter() - start
-        estimates = [estimated_seconds(job.run) for job in members]
-        for job, estimate in zip(members, estimates, strict=True):
+        estimates = [estimated_seconds(job.run) for job in everybody]
+        for job, estimate in zip(everybody, estimates, strict=True):
             job.network.release()
             context.seconds[job.run] += seconds * estimate / sum(estimates)
         if error and len(members) > 1:  # memory may be short, or one run to blame: halves get their chance
@@ -369,8 +371,8 @@ def train_jobs(jobs: list[Job], context: Context) -> Iterator[Job]:
             groups = _groups(members[:middle]) + _groups(members[middle:]) + groups
             continue
         if error:
-            context.errors[members[0].run] = error
-        yield from members
+            context.errors |= {job.run: error for job in everybody}
+        yield from everybody
 
 
 def _solve_exactly(jobs: list[Job], context: Context) -> Iterator[Job]:
@@ -394,12 +396,25 @@ def _groups(jobs: list[Job]) -> list[list[Job]]:
     return [[jobs[i] for i in members] for members in together([job.network for job in jobs])]
 
 
-def _train_group(jobs: list[Job]) -> Exception | None:
-    """Train the jobs of one trainer, which is gone when this returns; the error that it raised."""
+def _leaders(jobs: list[Job]) -> tuple[list[Job], dict[RunConfig, list[Job]]]:
+    """Of deep networks that differ in their budgets alone the one with the largest; the others by its run."""
+    by_run = {job.run: job for job in jobs}
+    found = families(by_run)
+    return [by_run[family[0]] for family in found], {f[0]: [by_run[run] for run in f[1:]] for f in found}
+
+
+def _train_group(jobs: list[Job], shorter: list[list[Job]]) -> Exception | None:
+    """Train the jobs of one trainer, which is gone when this returns, and those that stop on their way.
+
+    Returns:
+        The error that it raised.
+    """
     try:
         trainer = trainer_of([job.network for job in jobs], [job.lr for job in jobs])
-        for job, solution in zip(jobs, train(trainer), strict=True):
-            job.solution = solution
+        found = train_families(trainer, [[job.run for job in others] for others in shorter])
+        for job, others, solutions in zip(jobs, shorter, found, strict=True):
+            for member, solution in zip((job, *others), solutions, strict=True):
+                member.solution = solution
     except Exception as error:
         return error.with_traceback(None) if isinstance(error, MemoryError) else error
     return None

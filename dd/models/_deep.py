@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import ClassVar, Protocol
 
 import torch
@@ -16,9 +16,7 @@ from dd.models._base import Model, Tensors
 class Compiled(Protocol):
     """One architecture in compiled code; tensors of one run, contiguous, on the CPU."""
 
-    def gradient(
-        self, theta: Tensor, buffers: Tensors, inputs: Tensor, targets: Tensor, out: Tensor
-    ) -> None:
+    def gradient(self, theta: Tensor, buffers: Tensors, inputs: Tensor, targets: Tensor, out: Tensor) -> None:
         """Gradient of the training loss on a batch, with batch statistics; running ones move in place.
 
         Args:
@@ -87,4 +85,3 @@ class DeepModel(Model):
     ) -> Tensor:
         """See :meth:`Model.features`: by the statistics of ``x``."""
         return self.normalised_features(run, trained, x, {}, training=True)
-

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -274,7 +275,31 @@ def trainer_of(networks: Sequence[Network], lrs: Sequence[float | None]) -> Trai
     return stack_of(networks, lrs)
 
 
-@torch.no_grad()
+@dataclass
+class _Course:
+    """A run on its way.
+
+    Attributes:
+        run: its axes.
+        logged: steps at which it is logged.
+        looks: steps at which it is looked at, those included.
+        curve: logged so far.
+        solution: once it has ended.
+    """
+
+    run: RunConfig
+    logged: frozenset[int]
+    looks: frozenset[int]
+    curve: list[CurvePoint] = field(default_factory=list)
+    solution: Solution | None = None
+
+    @classmethod
+    def of(cls, run: RunConfig, *, curve: bool) -> _Course:
+        """At its start; without ``curve`` the last step alone is logged."""
+        logged = logged_steps(run) if curve else frozenset({run.steps or 0})
+        return cls(run, logged, logged | check_steps(run))
+
+
 def train(trainer: Trainer, *, curve: bool = True) -> list[Solution]:
     """Train runs to the end of their budget, which they share.
 
@@ -286,59 +311,85 @@ def train(trainer: Trainer, *, curve: bool = True) -> list[Solution]:
         One solution a run. A run whose squared parameter norm or loss overflows ends as ``diverged`` with its last
         finite state; a run at ``stop_loss`` ends there. Both leave without disturbing the others.
     """
-    runs = trainer.runs
-    assert runs[0].steps is not None
-    logs = logged_steps(runs[0]) if curve else frozenset({runs[0].steps})
-    solutions: list[Solution | None] = [None] * len(runs)
-    curves: list[list[CurvePoint]] = [[] for _ in runs]
-    index = list(range(len(runs)))
-    limit = torch.finfo(weight_dtype(runs[0])).max ** 0.9
+    return [solutions[0] for solutions in train_families(trainer, [[]] * len(trainer.runs), curve=curve)]
+
+
+@torch.no_grad()
+def train_families(
+    trainer: Trainer, shorter: Sequence[Sequence[RunConfig]], *, curve: bool = True
+) -> list[list[Solution]]:
+    """:func:`train`, and on the way of each run those that differ from it in a smaller budget alone.
+
+    Args:
+        trainer: the runs.
+        shorter: of each run those of its :attr:`RunConfig.trajectory_key` that stop earlier; each ends with the numbers
+            that it would have alone.
+        curve: see :func:`train`.
+
+    Returns:
+        Of each run its solution and then those of its shorter runs.
+    """
+    families = [
+        [_Course.of(run, curve=curve) for run in (first, *others)]
+        for first, others in zip(trainer.runs, shorter, strict=True)
+    ]
+    courses = [course for family in families for course in family]
+    own_looks = families[0][0].looks
+    every_logged = frozenset[int]().union(*{course.logged for course in courses})
+    index = list(range(len(families)))
+    limit = torch.finfo(weight_dtype(trainer.runs[0])).max ** 0.9
     last_finite = 0
 
-    def finish(position: int, status: str, step: int) -> None:
+    def finish(position: int, course: _Course, status: str, step: int) -> None:
         """Take the present state of a run, or its last finite one."""
         diverged = status == "diverged"
         at = last_finite if diverged else step
         got = trainer.state(position, at, saved=diverged)
-        i = index[position]
-        solutions[i] = Solution(got.theta, got.buffers, status, at, got.preconditioner, curves[i])
+        course.solution = Solution(got.theta, got.buffers, status, at, got.preconditioner, course.curve)
 
-    def look(step: int, log: bool) -> None:
-        """Log, and let diverged and finished runs leave."""
+    def look_at(position: int, course: _Course, step: int, norm: float, point: CurvePoint | None) -> None:
+        """Log a run, and end it where it has diverged, is good enough, or has used up a shorter budget."""
+        log, stop_loss = step in course.logged, course.run.stop_loss
+        bad, done = not norm <= limit, False
+        if point is not None and (log or stop_loss is not None):
+            bad |= not (math.isfinite(point.train_loss) and math.isfinite(point.test_loss))
+            done = not bad and stop_loss is not None and point.train_loss <= stop_loss
+            if not bad and (log or done):
+                course.curve.append(point)
+        if bad:
+            finish(position, course, "diverged", step)
+        elif done or (course.run.steps == step and course is not families[index[position]][0]):
+            finish(position, course, "ok", step)
+
+    def look(step: int) -> None:
+        """Look at all runs whose turn it is, and let those go that have ended."""
         nonlocal index, last_finite
-        bad = {i for i, norm in enumerate(trainer.norms()) if not norm <= limit}
-        done: set[int] = set()
-        if log or runs[0].stop_loss is not None:
-            for position, point in enumerate(trainer.evaluate()):
-                run = index[position]
+        norms = trainer.norms()
+        stops = trainer.runs[0].stop_loss is not None
+        points = trainer.evaluate() if step in every_logged or stops else [None] * len(norms)
+        for position, (norm, point) in enumerate(zip(norms, points, strict=True)):
+            if point is not None:
                 point.step = step
-                if not (math.isfinite(point.train_loss) and math.isfinite(point.test_loss)):
-                    bad.add(position)
-                stop_loss = runs[run].stop_loss
-                if position in bad:
-                    continue
-                if stop_loss is not None and point.train_loss <= stop_loss:
-                    done.add(position)
-                if log or position in done:
-                    curves[run].append(point)
-        for position in bad:
-            finish(position, "diverged", step)
-        for position in done:
-            finish(position, "ok", step)
-        if bad or done:
-            trainer.drop(sorted(bad | done))
-            index = [i for position, i in enumerate(index) if position not in bad | done]
+            for course in families[index[position]]:
+                if course.solution is None and step in course.looks:
+                    look_at(position, course, step, norm, point)
+        if step not in own_looks:  # only shorter runs looked: no trace may be left on the others
+            return
+        gone = [position for position, i in enumerate(index) if families[i][0].solution]
+        if gone:
+            trainer.drop(gone)
+            index = [i for position, i in enumerate(index) if position not in gone]
         if index:
             trainer.save()
             last_finite = step
 
-    look(0, log=0 in logs)
+    look(0)
     step = 0
-    for stop in sorted((logs | check_steps(runs[0])) - {0}):
+    for stop in sorted(frozenset[int]().union(*{course.looks for course in courses}) - {0}):
         if index:
             trainer.advance(step, stop)
             step = stop
-            look(step, log=step in logs)
-    for position in range(len(index)):
-        finish(position, "ok", step)
-    return [s for s in solutions if s is not None]
+            look(step)
+    for position, i in enumerate(index):
+        finish(position, families[i][0], "ok", step)
+    return [[course.solution for course in family if course.solution] for family in families]

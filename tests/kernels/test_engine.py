@@ -11,7 +11,8 @@ from dd.config import RunConfig
 from dd.kernels import library as library_module
 from dd.kernels.engine import Engine, stream_key
 from dd.solvers._solution import Solution
-from dd.solvers.train import Stack, log_steps, together, train, trainer_of
+from dd.solvers.logs import log_steps
+from dd.solvers.train import Stack, together, train, trainer_of
 from tests.helpers import networks_of, run_of
 
 SMALL = ("data.n_train=83", "data.n_test=40", "steps=60", "batch_size=20", "lr_unit=absolute", "lr=0.02")

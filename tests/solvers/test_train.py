@@ -18,7 +18,8 @@ from dd.kernels.rules import RULES
 from dd.network import Network
 from dd.registry import get, names
 from dd.solvers.batches import batch_orders
-from dd.solvers.train import Stack, log_steps, stack_of, stacks, train
+from dd.solvers.logs import log_steps
+from dd.solvers.train import Stack, stack_of, stacks, train
 from tests.helpers import network_of, row_of, run_of, solve_rows, trained
 
 DATA = ("data.n_train=60", "data.n_test=40", "dtype=float64", "data.label_noise=0.2", "lr_unit=absolute")

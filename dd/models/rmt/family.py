@@ -16,7 +16,7 @@ from dd.axis import Axis
 from dd.config import OriginOf, RunConfig
 from dd.errors import ConfigError
 from dd.models._base import Tensors, initialization
-from dd.models._deep import Compiled, DeepModel
+from dd.models._deep import DeepModel
 from dd.models.rmt.architecture import Architecture
 from dd.models.rmt.backbone import RMT
 from dd.models.rmt.layers import BatchNorm
@@ -104,7 +104,7 @@ class RMTWidth(DeepModel):
             raise ConfigError(
                 "model.depths",
                 options["depths"],
-                f"{error} (images of {height}x{width}, model.patch={options['patch']}): fewer stages or a smaller patch",
+                f"with model.patch={options['patch']}: {error}",
                 origin("model.depths"),
             ) from None
 
@@ -217,8 +217,8 @@ class RMTWidth(DeepModel):
 
         runs = len(trained["readout"])
         if runs == 1 and len(images) == 1:
-            first = ({k: v[0] for k, v in each.items()} for each in (parameters, memory))
-            return one(*first, images[0])[None]
+            own, statistics = ({k: v[0] for k, v in each.items()} for each in (parameters, memory))
+            return one(own, statistics, images[0])[None]
         shared = len(images) == 1
         return torch.func.vmap(one, in_dims=(0, 0, None if shared else 0))(
             parameters, memory, images[0] if shared else images
@@ -290,5 +290,5 @@ def _shapes(architecture: Architecture) -> dict[str, torch.Size]:
 def _trunk(architecture: Architecture, size: tuple[int, int], device: torch.device, dtype: torch.dtype) -> RMT:
     """The network that turns images into features; its own weights are never used."""
     trunk = RMT(architecture, size=size)
-    trunk.head = nn.Identity()
+    trunk.head = nn.Identity()  # type: ignore[assignment]
     return trunk.to(device, dtype).requires_grad_(False)

@@ -15,11 +15,12 @@ from dd.measure.curvature import largest
 from dd.measure.jacobian import Jacobian
 from dd.models.rmt.backbone import RMT
 from dd.network import Network
-from dd.solve import measure_of
+from dd.pack import Pack, plan
+from dd.solve import Solved, measure_of, solve
 from dd.solvers.batches import batch_orders
 from dd.solvers.ensemble import Ensemble, ensembles
 from dd.solvers.train import Stack, together, train, trainer_of
-from tests.helpers import network_of, row_of, run_of
+from tests.helpers import network_of, row_of, run_of, solve_rows
 
 SMALL = (
     "model=rmt", "width=4", "data.n_train=24", "data.n_test=10", "data.standardize=global", "batch_size=8", "epochs=2",
@@ -195,7 +196,7 @@ def test_bfloat16_stays_near_float32() -> None:
     assert rounded["dtype"] == "bfloat16"
     assert rounded["train_loss"] != exact["train_loss"]
     assert rounded["train_loss"] == pytest.approx(exact["train_loss"], rel=0.02)
-    with pytest.raises(ConfigError, match="dtype='?bfloat16.*float32 or float64"):
+    with pytest.raises(ConfigError, match=r"must be float32 or float64 for model=two_layer"):
         run_of("model=two_layer", "dtype=bfloat16")
 
 
@@ -239,9 +240,6 @@ def test_the_largest_eigenvalue_is_that_of_the_dense_gauss_newton_matrix() -> No
     assert measure_of(Settings(measure_name="full")) == Measure(True, 500_000_000)
     settings = ("measure=full", *SMALL, "width=2", "data.n_train=6", "data.n_test=5", "batch_size=full", "epochs=0",
                 "model.depths=1")  # fmt: skip
-    from dd.solve import Solved, solve
-    from dd.pack import Pack
-
     solved = Solved()
     solve(Pack((run_of(*settings[1:]),)), Settings(device="cpu", measure_name="full"), solved)
     row = solved.rows[0]
@@ -272,3 +270,29 @@ def test_bad_input_is_one_line(overrides: tuple[str, ...], message: str) -> None
     with pytest.raises(ConfigError, match=message) as caught:
         run_of("model=rmt", "width=8", *overrides)
     assert "\n" not in str(caught.value)
+
+
+def test_shorter_budgets_stop_on_the_way_with_the_numbers_of_the_run_alone() -> None:
+    runs = [small(f"epochs={epochs}", f"lr={lr}") for lr in (0.003, 0.01) for epochs in (1, 4, 2)]
+    packs = plan(runs)
+    assert len(packs) == 1
+    assert packs[0].seconds < 0.75 * sum(plan([run])[0].seconds for run in runs)
+    rows = {row["run_id"]: row for row in solve_rows(*runs)}
+    for run in runs:
+        alone = solve_rows(run)[0]
+        mine = rows[run.run_id]
+        assert {k: v for k, v in alone.items() if k != "seconds"} == {k: v for k, v in mine.items() if k != "seconds"}
+        assert mine["steps_done"] == run.steps
+
+
+@pytest.mark.parametrize("steps", [(1, 12, 40), (5, 7, 40)])
+def test_a_diverged_run_of_any_budget_tells_what_it_would_alone(steps: tuple[int, ...]) -> None:
+    runs = [small("epochs=null", f"steps={n}", "normalization=none", "optimizer=sgd", "lr=1e3", "lr_unit=absolute")
+            for n in steps]  # fmt: skip
+    rows = {row["run_id"]: row for row in solve_rows(*runs)}
+    assert rows[runs[-1].run_id]["status"] == "diverged"
+    for run in runs:
+        alone = solve_rows(run)[0]
+        assert {k: v for k, v in alone.items() if k != "seconds"} == {
+            k: v for k, v in rows[run.run_id].items() if k != "seconds"
+        }
