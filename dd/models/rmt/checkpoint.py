@@ -85,10 +85,8 @@ def _state_dict(path: Path, ema: bool) -> dict[str, Tensor]:
         )
         raise ValueError(f"{path}: cannot be read as weights alone ({reason})") from None
     name = "model_ema" if ema else "model"
-    if isinstance(found, Mapping) and not ema and "model" not in found:
-        state = found
-    else:
-        state = found.get(name) if isinstance(found, Mapping) else None
+    bare = isinstance(found, Mapping) and not ema and "model" not in found
+    state = found if bare or not isinstance(found, Mapping) else found.get(name)
     if not isinstance(state, Mapping) or not state or not all(isinstance(v, Tensor) for v in state.values()):
         held = ", ".join(map(str, list(found)[:6])) if isinstance(found, Mapping) else type(found).__name__
         raise ValueError(f"{path}: holds no weights under {name!r} (it holds: {held})")
