@@ -137,7 +137,7 @@ class RMT(nn.Module):
         self.layers = nn.ModuleList(Stage(a, stage, shape) for stage, shape in enumerate(shapes))
         self.proj = nn.Linear(a.dims[-1], a.projection)
         self.norm = outer_norm(a, a.projection)
-        self.head = nn.Linear(a.projection, a.classes)
+        self.head: nn.Module = nn.Linear(a.projection, a.classes)
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)

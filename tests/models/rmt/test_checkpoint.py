@@ -1,0 +1,158 @@
+"""Files of the released code's layout, written here."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from dd.models.rmt.architecture import Architecture
+from dd.models.rmt.backbone import RMT
+from dd.models.rmt.checkpoint import load_checkpoint
+
+SMALL = Architecture(
+    channels=3,
+    classes=5,
+    dims=(8, 16),
+    depths=(1, 2),
+    heads=(2, 2),
+    ratios=(3, 3),
+    stem_strides=(2, 1, 2, 1),
+    decay_ranges=(4, 6),
+    whole=(False, True),
+    projection=32,
+    layer_scale=(None, 1e-6),
+)
+
+
+def drawn(architecture: Architecture = SMALL, seed: int = 1) -> dict[str, Tensor]:
+    torch.manual_seed(seed)
+    return RMT(architecture).state_dict()
+
+
+def released(path: Path, state: dict[str, Tensor], **more: object) -> Path:
+    torch.save({"model": state, "optimizer": {"state": {}}, "epoch": 299, "max_accuracy": 84.1, **more}, path)
+    return path
+
+
+def target(architecture: Architecture = SMALL) -> RMT:
+    torch.manual_seed(0)
+    return RMT(architecture)
+
+
+def holds(model: RMT, state: dict[str, Tensor]) -> bool:
+    own = model.state_dict()
+    return all(torch.equal(own[key], value) for key, value in state.items() if key in own)
+
+
+def test_a_released_file_is_loaded_whole(tmp_path: Path) -> None:
+    state, model = drawn(), target()
+    found = load_checkpoint(model, released(tmp_path / "a.pth", state, args=argparse.Namespace(lr=1e-3, model="S")))
+    assert holds(model, state)
+    assert (found.missing, found.unexpected) == ((), ())
+
+
+def test_the_moving_average_is_loaded_on_request(tmp_path: Path) -> None:
+    state, average, model = drawn(), drawn(seed=2), target()
+    path = released(tmp_path / "a.pth", state, model_ema={f"module.{k}": v for k, v in average.items()})
+    load_checkpoint(model, path, ema=True)
+    assert holds(model, average)
+    with pytest.raises(ValueError, match="holds no weights under 'model_ema'"):
+        load_checkpoint(model, released(tmp_path / "b.pth", state), ema=True)
+
+
+def test_bare_state_dicts_and_prefixes_of_parallel_training_are_loaded(tmp_path: Path) -> None:
+    state, model = drawn(), target()
+    torch.save({f"module.{key}": value for key, value in state.items()}, tmp_path / "a.pth")
+    load_checkpoint(model, tmp_path / "a.pth")
+    assert holds(model, state)
+
+
+def test_recomputable_buffers_may_be_missing(tmp_path: Path) -> None:
+    state = {key: value for key, value in drawn().items() if "Relpos" not in key}
+    model = target()
+    assert load_checkpoint(model, released(tmp_path / "a.pth", state)).missing == ()
+    assert holds(model, state)
+
+
+def test_the_release_of_december_2023_is_recognised(tmp_path: Path) -> None:
+    state = {k: v for k, v in drawn().items() if not k.startswith("proj.") and ".ffn.dwconv." not in k}
+    state["head.weight"] = torch.zeros(5, 16)
+    for key in ("weight", "bias", "running_mean", "running_var"):
+        state[f"norm.{key}"] = torch.zeros(16)
+    model = target()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with pytest.raises(ValueError, match="release of December 2023"):
+        load_checkpoint(model, released(tmp_path / "a.pth", state))
+    assert holds(model, before)
+
+
+def test_the_head_of_token_labelling_is_left_out_with_a_warning(tmp_path: Path) -> None:
+    state, model = drawn(), target()
+    auxiliary = {"aux_head.weight": torch.zeros(5, 32), "aux_head.bias": torch.zeros(5)}
+    with pytest.warns(UserWarning, match="token labelling; its aux_head is left out"):
+        found = load_checkpoint(model, released(tmp_path / "a.pth", {**state, **auxiliary}))
+    assert found.unexpected == ("aux_head.weight", "aux_head.bias")
+    assert holds(model, state)
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"dims": (16, 32)}, r"has dims=\(16, 32\); the model has dims=\(8, 16\)"),
+        ({"depths": (1, 4)}, r"has depths=\(1, 4\); the model has depths=\(1, 2\)"),
+        ({"classes": 7, "depths": (2, 2)}, r"has depths=\(2, 2\), classes=7; the model has depths=\(1, 2\), classes=5"),
+        ({"channels": 1}, "has channels=1; the model has channels=3"),
+        ({"heads": (2, 4)}, r"has heads=\(2, 4\)"),
+        ({"projection": 64}, r"proj.weight has shape \(64, 16\), the model's \(32, 16\)|norm.*|head.*"),
+        ({"decay_ranges": (4, 5)}, "layers.1.Relpos.decay differs from what follows from the model's architecture"),
+    ],
+)
+def test_a_file_of_another_architecture_is_refused_in_one_line(
+    change: dict[str, object], line: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=line) as caught:
+        load_checkpoint(target(), released(tmp_path / "a.pth", drawn(replace(SMALL, **change))))
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_weights_are_refused_unless_asked_for(tmp_path: Path) -> None:
+    state = drawn()
+    lacking = ("head.bias", "norm.running_var")
+    partial = {key: value for key, value in state.items() if key not in lacking}
+    path, model = released(tmp_path / "a.pth", {**partial, "extra": torch.zeros(1)}), target()
+    with pytest.raises(ValueError, match=r"lacks 2 entries, norm\.running_var, head\.bias; strict=False"):
+        load_checkpoint(model, path)
+    found = load_checkpoint(model, path, strict=False)
+    assert (set(found.missing), found.unexpected) == (set(lacking), ("extra",))
+    assert holds(model, partial)
+
+
+class Foreign:
+    """A class that torch.load must not run."""
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ({"model": drawn(), "args": Foreign()}, "cannot be read as weights alone"),
+        ([1, 2], r"holds no weights under 'model' \(it holds: list\)"),
+        ({"state": 3}, r"holds no weights under 'model' \(it holds: state\)"),
+        ({"conv1.weight": torch.zeros(2)}, "holds none of RMT's entries but conv1.weight"),
+    ],
+)
+def test_other_files_are_refused_in_one_line(content: object, line: str, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "a.pth")
+    with pytest.raises(ValueError, match=line) as caught:
+        load_checkpoint(target(), tmp_path / "a.pth")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_torch_did_not_write_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.pth").write_text("no weights")
+    with pytest.raises(ValueError, match="cannot be read as weights alone"):
+        load_checkpoint(target(), tmp_path / "a.pth")
