@@ -11,6 +11,7 @@ int dd_sources(void) { return DD_SOURCES; }
 
 #define NAME(n) n##_f32
 #define REAL float
+#define SINGLE 1
 #define WORD int32_t
 #define SQRT sqrtf
 #define EXP expf
@@ -19,9 +20,23 @@ int dd_sources(void) { return DD_SOURCES; }
 #include "products.h"
 #include "rules.h"
 #include "engine.h"
+#include "rmt_math.h"
+#include "rmt_products.h"
+#include "rmt_layers.h"
+#include "rmt_plan.h"
+#include "rmt.h"
+
+#undef NAME
+#undef REAL
+#undef SINGLE
+#undef WORD
+#undef SQRT
+#undef EXP
+#undef TANH
 
 #define NAME(n) n##_f64
 #define REAL double
+#define SINGLE 0
 #define WORD int64_t
 #define SQRT sqrt
 #define EXP exp
@@ -30,3 +45,8 @@ int dd_sources(void) { return DD_SOURCES; }
 #include "products.h"
 #include "rules.h"
 #include "engine.h"
+#include "rmt_math.h"
+#include "rmt_products.h"
+#include "rmt_layers.h"
+#include "rmt_plan.h"
+#include "rmt.h"

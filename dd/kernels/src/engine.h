@@ -419,10 +419,3 @@ int NAME(dd_evaluate)(const NAME(Data) *data, const NAME(Run) *runs, int64_t cou
 }
 
 int64_t NAME(dd_lanes)(void) { return LANES; }
-
-#undef NAME
-#undef REAL
-#undef WORD
-#undef SQRT
-#undef EXP
-#undef TANH
