@@ -321,7 +321,8 @@ class Network:
             for i, flat in enumerate(theta.flat):
                 own = {k: v[i : i + 1] for k, v in buffers.items()}
                 wanted = targets[i] if targets.ndim == 3 else targets
-                code.gradient(flat, own, inputs[i if len(inputs) > 1 else 0], wanted, out.flat[i])
+                x = inputs[i if len(inputs) > 1 else 0]
+                code.gradient(flat, own, x, wanted, out.flat[i], loss=self.run.loss)
             return
         if not self.fixed_normalization:
             leaf = theta.flat.detach().requires_grad_(True)

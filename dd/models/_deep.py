@@ -16,7 +16,9 @@ from dd.models._base import Model, Tensors
 class Compiled(Protocol):
     """One architecture in compiled code; tensors of one run, contiguous, on the CPU."""
 
-    def gradient(self, theta: Tensor, buffers: Tensors, inputs: Tensor, targets: Tensor, out: Tensor) -> None:
+    def gradient(
+        self, theta: Tensor, buffers: Tensors, inputs: Tensor, targets: Tensor, out: Tensor, *, loss: str
+    ) -> None:
         """Gradient of the training loss on a batch, with batch statistics; running ones move in place.
 
         Args:
@@ -25,6 +27,7 @@ class Compiled(Protocol):
             inputs: prepared inputs, [samples, columns].
             targets: [samples, outputs].
             out: the gradient, [parameters].
+            loss: ``mse`` or ``cross_entropy``.
         """
 
     def features(self, theta: Tensor, buffers: Tensors, inputs: Tensor, *, training: bool) -> Tensor:

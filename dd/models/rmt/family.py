@@ -19,6 +19,7 @@ from dd.models._base import Tensors, initialization
 from dd.models._deep import DeepModel
 from dd.models.rmt.architecture import Architecture
 from dd.models.rmt.backbone import RMT
+from dd.models.rmt.compiled import compiled, suits
 from dd.models.rmt.layers import BatchNorm
 from dd.models.rmt.variants import width_variant
 from dd.streams import stream
@@ -189,6 +190,14 @@ class RMTWidth(DeepModel):
             else:
                 out.append(view.flatten(1) if name in depthwise or view.shape[1] == 1 else view)
         return out
+
+    def compiled(self, run: RunConfig, shapes: Mapping[str, tuple[int, ...]], dtype: torch.dtype) -> Compiled | None:
+        """See :meth:`DeepModel.compiled`."""
+        architecture = self.architecture(run)
+        if not suits(architecture):
+            return None
+        tensors = tuple((name, math.prod(shape)) for name, shape in shapes.items())
+        return compiled(architecture, _image(run)[1:], tensors, dtype)
 
     def normalised_features(
         self,
