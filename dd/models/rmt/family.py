@@ -16,7 +16,7 @@ from dd.axis import Axis
 from dd.config import OriginOf, RunConfig
 from dd.errors import ConfigError
 from dd.models._base import Tensors, initialization
-from dd.models._deep import DeepModel
+from dd.models._deep import Compiled, DeepModel
 from dd.models.rmt.architecture import Architecture
 from dd.models.rmt.backbone import RMT
 from dd.models.rmt.compiled import compiled, suits
