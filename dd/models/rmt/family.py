@@ -299,5 +299,5 @@ def _shapes(architecture: Architecture) -> dict[str, torch.Size]:
 def _trunk(architecture: Architecture, size: tuple[int, int], device: torch.device, dtype: torch.dtype) -> RMT:
     """The network that turns images into features; its own weights are never used."""
     trunk = RMT(architecture, size=size)
-    trunk.head = nn.Identity()  # type: ignore[assignment]
+    trunk.head = nn.Identity()
     return trunk.to(device, dtype).requires_grad_(False)
