@@ -3,9 +3,9 @@
     python benchmarks/rmt.py                          digits, k = 4, 8, 16, 32 (about three minutes)
     python benchmarks/rmt.py --widths 8 --data mnist  other widths, 28x28 images
 
-Each trains the same runs (three seeds, same initial weights, batches and steps, float32, Adam, mean squared error) on one
-core, without evaluation. The loop is what one would write: the backbone as a module, indexed batches, ``torch.optim.Adam``.
-Final training losses are compared before anything is printed. Figures also go to a parquet file.
+Each trains the same runs (three seeds, same initial weights, batches and steps, float32, Adam, mean squared error) on
+one core, without evaluation. The loop is what one would write: the backbone as a module, indexed batches,
+``torch.optim.Adam``. Final training losses are compared before anything is printed. Figures also go to a parquet file.
 """
 
 from __future__ import annotations
