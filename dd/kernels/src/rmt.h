@@ -6,7 +6,7 @@ pass is a sequence of steps, each from one norm to the next. */
 typedef struct {
     const NAME(Plan) *plan;
     const REAL *theta;
-    int64_t samples, blocks, together; /* `together`: blocks that NORMS and, with keep, SAVED hold */
+    int64_t samples, blocks;
     int keep;
     vec *base[KINDS];
     int64_t held[KINDS], first[KINDS];
@@ -412,6 +412,25 @@ static void NAME(pointwise_outer)(const vec *r, const int32_t *rt, const vec *x,
     NAME(outer)(&a);
 }
 
+/* Activation and depthwise convolution of the feed-forward layer. Both are done again on the way back: less work than
+   fetching what was saved from a distant cache. */
+static vec *NAME(hidden_layers)(const NAME(Call) *c, const RmtBlock *b, int64_t stage, int64_t block, int64_t maps) {
+    const NAME(Plan) *p = c->plan;
+    const RmtGrid *g = &p->grid[4 + stage];
+    const int64_t f = p->shape.hidden[stage];
+    const vec *before = IN(b->before);
+    vec *u = IN(p->scratch[stage].u), *slope = IN(p->scratch[stage].slope), *out = IN(p->scratch[stage].w);
+    NAME(clear_border)(u, maps, g->height, g->width, 1, f);
+    for (int64_t t = 0; t < g->tokens * maps; t++) {
+        vec *to = u + g->border[t] * f;
+        for (int64_t k = 0; k < f; k++) to[k] = NAME(gelu)(*before++, slope++);
+    }
+    NAME(Depthwise) a = {.x = u, .maps = maps, .height = g->height, .width = g->width, .channels = f,
+                         .w = c->packed + b->packed[DW_W], .bias = c->packed + b->packed[DW_B], .out = out};
+    NAME(depthwise3)(&a);
+    return out;
+}
+
 /* One block, from its bordered input to bordered `out`. */
 static void NAME(block_forward)(const NAME(Call) *c, const RmtBlock *b, int64_t stage, int64_t block, int64_t maps,
                                 vec *out) {
@@ -422,7 +441,6 @@ static void NAME(block_forward)(const NAME(Call) *c, const RmtBlock *b, int64_t 
     const int64_t height = g->height, width = g->width, e = NAME(head_size)(s, stage);
     const REAL *w = c->packed;
     vec *x = IN(p->scratch[stage].x), *normal = IN(b->normal1), *v_border = IN(p->scratch[stage].v_border);
-    vec *slope = IN(b->slope), *u = IN(b->u);
     NAME(Depthwise) pos = {.x = IN(b->x), .maps = maps, .height = height, .width = width, .channels = ch,
                            .w = w + b->packed[POS_W], .bias = w + b->packed[POS_B], .out = x};
     NAME(depthwise3)(&pos);
@@ -448,17 +466,10 @@ static void NAME(block_forward)(const NAME(Call) *c, const RmtBlock *b, int64_t 
     normal = IN(b->normal2);
     if (s->norm == RMT_NONE) memcpy(normal, x, (size_t)(tokens * ch) * sizeof(vec));
     else NAME(layer_norm)(x, tokens, ch, (REAL)1e-6, normal, IN(b->inverse2));
-    TO(FC1_W, f, ch, normal, slope);
-    NAME(clear_border)(u, maps, height, width, 1, f);
-    for (int64_t t = 0; t < tokens; t++) {
-        vec *to = u + g->border[t] * f, *from = slope + t * f;
-        for (int64_t k = 0; k < f; k++) to[k] = NAME(gelu)(from[k], from + k);
-    }
-    NAME(Depthwise) dw = {.x = u, .maps = maps, .height = height, .width = width, .channels = f,
-                          .w = w + b->packed[DW_W], .bias = w + b->packed[DW_B], .out = IN(b->w)};
-    NAME(depthwise3)(&dw);
+    TO(FC1_W, f, ch, normal, IN(b->before));
+    const vec *hidden = NAME(hidden_layers)(c, b, stage, block, maps);
     NAME(clear_border)(out, maps, height, width, 1, ch);
-    NAME(pointwise)(w + b->packed[FC2_W], w + b->packed[FC2_B], ch, f, 0, IN(b->w), g->dense, tokens, x, g->dense, out,
+    NAME(pointwise)(w + b->packed[FC2_W], w + b->packed[FC2_B], ch, f, 0, hidden, g->dense, tokens, x, g->dense, out,
                     g->border);
 }
 
@@ -481,15 +492,15 @@ static void NAME(block_backward)(const NAME(Call) *c, const RmtBlock *b, int64_t
                           to + b->packed[W + 1])
 #define FROM(W, OUT, IN_, R, ADD, WHERE, TABLE) \
     NAME(pointwise)(w + b->packed[W], 0, OUT, IN_, 1, R, g->dense, tokens, ADD, g->dense, WHERE, TABLE)
-    BACK(FC2_W, ch, f, grad, IN(b->w));
+    BACK(FC2_W, ch, f, grad, NAME(hidden_layers)(c, b, stage, block, maps));
     NAME(clear_border)(hidden, maps, height, width, 1, f);
     FROM(FC2_W, ch, f, grad, 0, hidden, g->border);
     NAME(DepthwiseOuter) dw = {.r = hidden + g->border[0] * f, .r_row = (width + 2) * f, .r_map = g->bordered * f,
-                               .x = IN(b->u), .maps = maps, .height = height, .width = width, .channels = f,
+                               .x = IN(p->scratch[stage].u), .maps = maps, .height = height, .width = width, .channels = f,
                                .sums = c->scratch, .g = to + b->packed[DW_W], .bias = to + b->packed[DW_B]};
     NAME(depthwise_outer3)(&dw);
     NAME(Depthwise) dw_back = {.x = hidden, .maps = maps, .height = height, .width = width, .channels = f,
-                               .w = w + b->dw_back, .times = IN(b->slope), .out = hidden_grad};
+                               .w = w + b->dw_back, .times = IN(p->scratch[stage].slope), .out = hidden_grad};
     NAME(depthwise3)(&dw_back);
     BACK(FC1_W, f, ch, hidden_grad, IN(b->normal2));
     if (s->norm == RMT_NONE) FROM(FC1_W, f, ch, hidden_grad, grad, grad, g->dense);

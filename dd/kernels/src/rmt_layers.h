@@ -107,14 +107,14 @@ static void NAME(depthwise_outer5)(const NAME(DepthwiseOuter) *p) { NAME(depthwi
 
 /* Zeros on the border of maps of [height + 2 border][width + 2 border][channels]. */
 static void NAME(clear_border)(vec *x, int64_t maps, int64_t height, int64_t width, int64_t border, int64_t channels) {
-    const int64_t side = width + 2 * border, tall = height + 2 * border, ends = border * side * channels;
-    for (int64_t m = 0; m < maps; m++, x += side * tall * channels) {
+    const int64_t side = (width + 2 * border) * channels, between = 2 * border * channels;
+    const int64_t ends = border * side + border * channels; /* above the first row and left of it */
+    for (int64_t m = 0; m < maps; m++) {
         memset(x, 0, (size_t)ends * sizeof(vec));
-        memset(x + side * tall * channels - ends, 0, (size_t)ends * sizeof(vec));
-        for (int64_t y = border; y < border + height; y++) {
-            memset(x + y * side * channels, 0, (size_t)(border * channels) * sizeof(vec));
-            memset(x + ((y + 1) * side - border) * channels, 0, (size_t)(border * channels) * sizeof(vec));
-        }
+        x += ends + width * channels;
+        for (int64_t y = 1; y < height; y++, x += side) memset(x, 0, (size_t)between * sizeof(vec));
+        memset(x, 0, (size_t)ends * sizeof(vec));
+        x += ends;
     }
 }
 

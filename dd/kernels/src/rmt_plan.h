@@ -56,7 +56,7 @@ typedef struct {
     int64_t at[BLOCK_TENSORS];     /* parameters */
     int64_t packed[BLOCK_TENSORS]; /* the same, ready for use; norms are folded into the weights behind them */
     int64_t pos_back, lepe_back, dw_back;
-    RmtField x, normal1, inverse1, q, k, v, first, rows, middle, mixed, normal2, inverse2, u, slope, w;
+    RmtField x, normal1, inverse1, q, k, v, first, rows, middle, mixed, normal2, inverse2, before;
 } RmtBlock;
 #endif
 
@@ -65,7 +65,7 @@ typedef struct {
 
 typedef struct {
     RmtShape shape;
-    int64_t steps, maps, block_count, readout;
+    int64_t steps, maps, readout;
     int64_t group[RMT_NORMS]; /* maps of a group in each step */
     RmtGrid grid[RMT_NORMS];
     RmtStep step[RMT_NORMS];
@@ -73,7 +73,7 @@ typedef struct {
     RmtField features;
     /* short-lived, for each stage */
     struct {
-        RmtField x, v_border, grad, hidden, hidden_grad, normal_grad, mixed, mixed_border, q, k, v, middle, weights,
+        RmtField x, v_border, u, slope, w, hidden, hidden_grad, normal_grad, mixed, mixed_border, q, k, v, middle, weights,
             x_grad;
     } scratch[RMT_STAGES];
     REAL *rotary[RMT_STAGES], *whole[RMT_STAGES], *row[RMT_STAGES], *column[RMT_STAGES];
@@ -216,9 +216,7 @@ static void NAME(plan_block)(NAME(Plan) *p, RmtBlock *b, int64_t stage, const Rm
     b->mixed = NAME(field)(p, SAVED, n * c);
     b->normal2 = NAME(field)(p, SAVED, n * c);
     b->inverse2 = NAME(field)(p, SAVED, n);
-    b->u = NAME(field)(p, SAVED, g->bordered * f);
-    b->slope = NAME(field)(p, SAVED, n * f);
-    b->w = NAME(field)(p, SAVED, n * f);
+    b->before = NAME(field)(p, SAVED, n * f);
 }
 
 static void NAME(plan_stage)(NAME(Plan) *p, int64_t stage, const RmtGrid *g) {
@@ -228,7 +226,9 @@ static void NAME(plan_stage)(NAME(Plan) *p, int64_t stage, const RmtGrid *g) {
     const int64_t twice = (g->height + 4) * (g->width + 4);
     p->scratch[stage].x = NAME(field)(p, SHORT, n * c);
     p->scratch[stage].v_border = NAME(field)(p, SHORT, twice * c);
-    p->scratch[stage].grad = NAME(field)(p, SHORT, n * c);
+    p->scratch[stage].u = NAME(field)(p, SHORT, g->bordered * f);
+    p->scratch[stage].slope = NAME(field)(p, SHORT, n * f);
+    p->scratch[stage].w = NAME(field)(p, SHORT, n * f);
     p->scratch[stage].hidden = NAME(field)(p, SHORT, g->bordered * f);
     p->scratch[stage].hidden_grad = NAME(field)(p, SHORT, n * f);
     p->scratch[stage].normal_grad = NAME(field)(p, SHORT, n * c);
@@ -313,7 +313,6 @@ void *NAME(dd_rmt_new)(const RmtShape *shape, const int64_t *offsets, const int6
         largest = c->outputs > largest ? c->outputs : largest;
         largest = c->inputs > largest ? c->inputs : largest;
     }
-    p->block_count = blocks;
     p->readout = *offsets;
     p->features = NAME(field)(p, SAVED, s->projection);
     p->packed_all = p->packed;
