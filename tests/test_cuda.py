@@ -39,3 +39,22 @@ def test_gpu_and_cpu_agree(name: str) -> None:
             if row.get(column) is None or ("condition" in column and row[column] > 1e8):
                 continue
             assert there[run_id][column] == pytest.approx(row[column], rel=1e-8, abs=1e-16), column
+
+
+def test_deep_networks_agree() -> None:
+    """Runs of one architecture are one program on the GPU; float64, a few steps."""
+    line = ("model=rmt", "data.n_train=40", "data.n_test=20", "batch_size=20", "epochs=2", "dtype=float64", "lr=0.003")
+    runs = [
+        run_of(*line, f"width={w}", f"seed={s}", f"data.seed={s}", f"optimizer={o}")
+        for w in (4, 8)
+        for s in range(2)
+        for o in ("adam", "muon")
+    ]
+    here, there = (
+        {row["run_id"]: row for row in solve_rows(*runs, settings=Settings(device=device))}
+        for device in ("cpu", "cuda")
+    )
+    for run_id, row in here.items():
+        assert there[run_id]["status"] == row["status"] == "ok"
+        for column in ("train_loss", "test_loss", "weight_norm", "feature_sigma_max"):
+            assert there[run_id][column] == pytest.approx(row[column], rel=1e-6), column

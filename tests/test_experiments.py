@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import dd
 from dd import experiments
+from tests.data.test_cifar10 import NAMES, archive
 
 SMALL = ("width=20,40", "seed=0", "n_jobs=1")
 
@@ -59,3 +61,25 @@ def test_the_presets_of_rmt_train_and_share_trajectories(tmp_path: Path, monkeyp
     assert set(table["steps_done"]) == {2, 4}
     assert set(table["normalization"]) == {"batch_norm"}
     assert table["feature_condition"].notna().all()
+
+
+def test_the_full_size_presets_of_rmt_train_on_a_small_subset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("dd.data.fashion_mnist.FashionMNIST.content_sha256", None)
+    generator = np.random.default_rng(0)
+    for part, samples in (("train", 40), ("t10k", 20)):
+        images = generator.integers(0, 256, (samples, 28, 28), dtype=np.uint8)
+        labels = (np.arange(samples) % 10).astype(np.uint8)
+        for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
+            header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">i4").tobytes()
+            (tmp_path / f"{part}-{kind}-ubyte").write_bytes(header + array.tobytes())
+    archive(tmp_path / "cifar-10-python.tar.gz", NAMES)
+    small = (
+        "width=2", "seed=0", "lr=0.003", "optimizer=adam", "epochs=1", "data.n_train=40", "data.n_test=20",
+        "batch_size=20", f"data.root={tmp_path}", "n_jobs=1",
+    )  # fmt: skip
+    for name, parameters in (("rmt_width_fashion", 2764), ("rmt_width_cifar10", 14122)):
+        assert experiments.main([name, *small]) == 0
+        table = dd.load(name)
+        assert list(table["status"]) == ["ok"]
+        assert list(table["parameters"]) == [parameters]

@@ -87,9 +87,9 @@ class Ensemble:
         self.theta = torch.cat([network.theta for network in networks])
         device, dtype = self.theta.device, self.theta.dtype
         self.buffers = {k: torch.cat([n.buffers[k] for n in networks]) for k in self.network.buffers}
-        problems = list({id(n.problem): n for n in networks}.values())
-        place = {id(n.problem): i for i, n in enumerate(problems)}
-        self._problem = torch.tensor([place[id(n.problem)] for n in networks], device=device)
+        problems = list({n.run.data_key: n for n in networks}.values())
+        place = {n.run.data_key: i for i, n in enumerate(problems)}
+        self._problem = torch.tensor([place[n.run.data_key] for n in networks], device=device)
         self._inputs = [torch.cat([getattr(n, side).inputs for n in problems]) for side in ("train", "test")]
         self._targets = [torch.stack([getattr(n, side).targets for n in problems]) for side in ("train", "test")]
         for network in networks:
