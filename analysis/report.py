@@ -13,7 +13,7 @@ from matplotlib import pyplot as plt
 from analysis import experiments, page
 from analysis.claim import Verdict
 from analysis.curves import SEEDS, axis_columns
-from analysis.labels import OWN_SETTINGS, axis_text, family_of, levels_text, plain, value_text
+from analysis.labels import OWN_SETTINGS, axis_text, family_of, levels_text, plain, sentence, value_text
 from analysis.scatter import Cell, cells_of, draw_steps, draw_summary
 from analysis.style import SHEET, Drawing, save
 
@@ -125,10 +125,9 @@ class _Images:
 
 def _body(folder: Path, sections: Sequence[Section], findings: Findings) -> Iterator[str]:
     found = {s.name: s for s in sections}
-    listed = {name for part in experiments.PARTS.values() for name in part}
-    others = {name: name for name in found if name not in listed}
-    parts = experiments.PARTS | ({"Other tables": others} if others else {})
-    links = page.anchors([*parts, *listed, *others, "The verdict", "Where the numbers come from"])
+    parts = experiments.parts(found)
+    listed = [name for titles in parts.values() for name in titles]
+    links = page.anchors([*parts, *listed, "The verdict", "Where the numbers come from"])
     images = _Images()
 
     yield page.heading(1, "Double descent: what decides the peak?")
@@ -159,7 +158,7 @@ def _verdict(folder: Path, findings: Findings, images: _Images) -> Iterator[str]
         yield page.paragraph("No verdict yet: the experiments of the study are not there, or hold too few conditions.")
     for verdict in findings.verdicts:
         yield '<div class="verdict">'
-        yield page.heading(3, family_of(verdict.family).capitalize())
+        yield page.heading(3, sentence(family_of(verdict.family)))
         yield page.paragraph(verdict.text)
         if len(verdict.statistics):
             yield page.table(_with_intervals(verdict.statistics, ["value"]),
