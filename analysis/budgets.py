@@ -27,7 +27,7 @@ def draw_budgets(rows: pd.DataFrame, title: str, budget: str, settings: list[str
     """
     columns = [c for c in COLUMNS if rows[c].notna().any()]
     groups = [(v, members) for v, members in split(rows, settings) if (members["status"] == "ok").any()]
-    budgets = sorted(rows[budget].unique())
+    budgets = sorted(rows[budget].unique().tolist())
     tones = colours([{budget: b} for b in budgets])
     size = (0.7 + 1.6 * max(len(groups), 2), 0.9 + 1.45 * len(columns))
     figure, grid = plt.subplots(
@@ -46,7 +46,7 @@ def draw_budgets(rows: pd.DataFrame, title: str, budget: str, settings: list[str
                 seeds = max(seeds, data.seeds)
             ax.set(xscale="log", yscale="log", xlim=(low, high))
             mark_diverged(ax, parts, tones, x)
-            mark_thresholds(ax, thresholds(members, x), named=line is grid[0])
+            mark_thresholds(ax, thresholds(members, x), named=ax in grid[0])
             log_ticks(ax.xaxis, low, high, most=5)
         set_limits(line[0], seen)
         log_ticks(line[0].yaxis, *line[0].get_ylim(), most=6)

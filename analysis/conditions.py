@@ -66,7 +66,8 @@ def conditions(tables: Mapping[str, pd.DataFrame], metric: str = "test_loss") ->
         The columns of :func:`analysis.peaks.table` (``condition`` shortened), and
 
         - ``table``, ``factor`` (what the table varies), ``family`` (:func:`family`), ``noisy``, ``cluster``,
-          ``trained`` (whether the features are), ``outputs``, ``floor`` (:func:`noise_floor`)
+          ``trained`` (whether the features are), ``outputs``, ``floor`` (:func:`noise_floor`; null for other losses
+          than the squared one)
         - ``train_loss``: median at the threshold, at least ``LOSS_FLOOR``; NaN where the widths there are missing
           or most runs diverged
         - ``height``: frozen features: prominence at the threshold; trained ones, whose threshold is known less well:
@@ -91,7 +92,8 @@ def conditions(tables: Mapping[str, pd.DataFrame], metric: str = "test_loss") ->
     every["noisy"] = problem_noise(every)
     every["family"] = [family(*values) for values in every[list(PROBLEM)].itertuples(index=False)]
     every["factor"] = every["table"].map(experiments.factor)
-    every["floor"] = noise_floor(every["label_noise"], every["label_noise_over"], every["outputs"])
+    floor = noise_floor(every["label_noise"], every["label_noise_over"], every["outputs"])
+    every["floor"] = floor.where(every["loss"] == "mse")
     every["train_loss"] = every["train_loss_at_threshold"].clip(lower=LOSS_FLOOR)
     every["condition"] = short_labels(every)
     every["trained"] = every["model"].isin(TRAINED)

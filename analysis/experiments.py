@@ -138,12 +138,13 @@ def factor(name: str) -> str:
 
 
 def command(name: str) -> str | None:
-    """The command that makes the table of a known experiment; None for other tables.
+    """The command that makes the table of a known experiment; None for other tables. Presets of RMT have no scale.
 
     >>> command("iterations"), command("iterations_full")
     ('python -m dd.run -m +experiment=iterations', 'python -m dd.run -m +experiment=iterations scale=full')
     """
-    if not any(name.removesuffix(FULL) in part for part in PARTS.values()):
+    known = name.removesuffix(FULL)
+    if not any(known in part for part in PARTS.values()) or (known in RMT and known != name):
         return None
     scale = " scale=full" if name.endswith(FULL) else ""
-    return f"python -m dd.run -m +experiment={name.removesuffix(FULL)}{scale}"
+    return f"python -m dd.run -m +experiment={known}{scale}"
