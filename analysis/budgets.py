@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
@@ -13,6 +15,9 @@ from analysis.panels import FEW_POINTS, draw_band, mark_diverged, x_limits
 from analysis.style import MARKERS, colours, log_ticks, mark_thresholds, set_limits
 
 COLUMNS = ("test_error", "test_loss", "train_loss")
+
+TITLE = 26
+"""Letters in a line of a panel's title."""
 
 
 def draw_budgets(rows: pd.DataFrame, title: str, budget: str, settings: list[str], x: str = "width") -> Figure:
@@ -30,9 +35,7 @@ def draw_budgets(rows: pd.DataFrame, title: str, budget: str, settings: list[str
     budgets = sorted(rows[budget].unique().tolist())
     tones = colours([{budget: b} for b in budgets])
     size = (0.7 + 1.6 * max(len(groups), 2), 0.9 + 1.45 * len(columns))
-    figure, grid = plt.subplots(
-        len(columns), len(groups), figsize=size, sharex=True, sharey="row", squeeze=False
-    )
+    figure, grid = plt.subplots(len(columns), len(groups), figsize=size, sharex=True, sharey="row", squeeze=False)
     low, high = x_limits(rows[x])
     seeds = 0
     for line, column in zip(grid, columns, strict=True):
@@ -52,7 +55,8 @@ def draw_budgets(rows: pd.DataFrame, title: str, budget: str, settings: list[str
         log_ticks(line[0].yaxis, *line[0].get_ylim(), most=6)
         line[0].set_ylabel(QUANTITIES[column])
     for top, bottom, (values, _) in zip(grid[0], grid[-1], groups, strict=True):
-        top.set_title(legend_of(values), fontsize=7, pad=12 if thresholds(rows, x) else 4)
+        words = textwrap.fill(legend_of(values), TITLE)
+        top.set_title(words, fontsize=7, pad=12 if thresholds(rows, x) else 4)
         bottom.set_xlabel(x_title(rows, x))
     few = rows[x].nunique() <= FEW_POINTS
     handles = [

@@ -23,9 +23,9 @@ PANELS = (
 
 
 def has_conditioning(rows: pd.DataFrame) -> bool:
-    """Whether trained features were measured in full: tangent kernels of frozen ones say what their features say."""
-    known = "ntk_condition" in rows and rows["ntk_condition"].notna().any()
-    return bool(known) and rows["model"].isin(TRAINED).all()
+    """Whether trained features were measured in full: kernel and Hessian of frozen ones say what their features say."""
+    full = rows[(rows["measure"] == "full") & rows["model"].isin(TRAINED)]
+    return bool(full[["ntk_condition", "hessian_lambda_max"]].notna().any(axis=None))
 
 
 def draw_conditioning(rows: pd.DataFrame, title: str, line_axes: list[str], x: str = "width") -> Figure:

@@ -116,9 +116,7 @@ def parts(tables: Collection[str]) -> dict[str, dict[str, str]]:
     found["Other tables"] = {name: name for name in unlisted if not _of_rmt(name)}
     every = {part: PARTS.get(part, {}) | found.get(part, {}) for part in (*PARTS, "Other tables")}
     return {
-        part: titles
-        for part, titles in every.items()
-        if part not in found or any(name in tables for name in titles)
+        part: titles for part, titles in every.items() if part not in found or any(name in tables for name in titles)
     }
 
 

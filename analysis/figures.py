@@ -65,7 +65,8 @@ EFFECTIVE_CAPTION = (
 
 CONDITIONING_CAPTION = (
     "Test loss, condition numbers of the features and of the tangent kernel, and the largest eigenvalue of the Hessian "
-    "(its Gauss-Newton part): medians and 10-90 % bands over seeds. Solid: at the end of training. Dashed: at its start."
+    "(its Gauss-Newton part): medians and 10-90 % bands over seeds. Solid: at the end of training. Dashed: at its "
+    "start."
 )
 
 STEPS_LEVEL = 1e-3

@@ -44,9 +44,10 @@ def _counted(found: pd.DataFrame) -> str:
     if not found["trained"].all():
         return ""
     ends = sorted({f"{at:.3g}" for at in found["threshold_counted"].agg(["min", "max"])}, key=float)
+    width = x_title(found, "width")
     return (
-        f" Features are trained: the threshold is counted (parameters = samples × outputs, at {x_title(found, 'width')} "
-        f"= {' to '.join(ends)}), and the peak is the most prominent one, wherever it lies."
+        f" Features are trained: the threshold is counted (parameters = samples × outputs, at {width} = "
+        f"{' to '.join(ends)}), and the peak is the most prominent one, wherever it lies."
     )
 
 
