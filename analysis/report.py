@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -220,11 +221,13 @@ def _experiment(section: Section, images: _Images) -> Iterator[str]:
 
 def _fixed(rows: pd.DataFrame) -> str:
     """Axes that all runs share, as name and value; what applies to no run is left out."""
+    shared = [axis for axis in axis_columns(rows) if rows[axis].nunique() == 1]
+    names = Counter(axis_text(axis) for axis in shared)
     parts = []
-    for axis in axis_columns(rows):
-        known = rows[axis].dropna()
-        if len(known) and known.nunique() == 1:
-            parts.append(f"{axis_text(axis)} {value_text(known.iloc[0])}")
+    for axis in shared:
+        # normalizations and optimizers both have a momentum
+        name = axis_text(axis) if names[axis_text(axis)] == 1 else axis.replace("_", " ")
+        parts.append(f"{name} {value_text(rows[axis].dropna().iloc[0])}")
     return ", ".join(parts) or "nothing"
 
 

@@ -155,6 +155,14 @@ def test_it_says_what_varies_what_is_fixed_and_the_command(whole: Reader) -> Non
     assert "python -m dd.run -m +experiment=iterations" in whole.text
 
 
+def test_options_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    rows = runs(optimizer_momentum=(0.9,), normalization_momentum=(0.1,), normalization_eps=(1e-5,))
+    page = read(report.write(tmp_path, [report.Section("ridge", rows)], report.Findings()))
+    assert "optimizer momentum 0.9" in page.text
+    assert "normalization momentum 0.1" in page.text
+    assert ", eps 10⁻⁵" in page.text
+
+
 def test_every_caption_says_whose_the_settings_are(whole: Reader) -> None:
     assert whole.text.count("All settings are dd's own.") == len(whole.images)
 
