@@ -15,12 +15,16 @@ from dd.task import command_of, conf_dir
 HELP = """\
 python -m dd.experiments [preset ...] [key=value ...]
 
-Run presets one after the other; without names all of them. Overrides go to each. What the tables have is not computed
-again, so a stopped run goes on by the same command.
-    python -m dd.experiments                            every preset
+Run presets one after the other; without names all but the long ones (those of rmt). Overrides go to each. What the
+tables have is not computed again, so a stopped run goes on by the same command.
+    python -m dd.experiments                            every preset but the long ones
     python -m dd.experiments iterations optimizer       two of them
     python -m dd.experiments claim scale=full           one at the full scale
+    python -m dd.experiments rmt_width_digits           a long one
 """
+
+LONG = "rmt_"
+"""Presets whose names begin so take much longer than the others and run only by name."""
 
 
 def presets() -> list[str]:
@@ -36,7 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if {"-h", "--help"} & set(arguments):
-        print(HELP + "\npresets: " + ", ".join(presets()))
+        short = [name for name in presets() if not name.startswith(LONG)]
+        print(HELP + "\npresets: " + ", ".join(short))
+        print("\nlong ones: " + ", ".join(name for name in presets() if name.startswith(LONG)))
         return 0
     names = [a for a in arguments if "=" not in a]
     overrides = [a for a in arguments if "=" in a]
@@ -48,8 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name in names:
             if name not in presets():
                 raise ConfigError("preset", name, "must be one of " + ", ".join(presets()), "the command line")
-        for i, name in enumerate(names or presets(), 1):
-            print(f"== {name} ({i}/{len(names or presets())}, {time.monotonic() - start:.0f} s)", flush=True)
+        names = names or [name for name in presets() if not name.startswith(LONG)]
+        for i, name in enumerate(names, 1):
+            print(f"== {name} ({i}/{len(names)}, {time.monotonic() - start:.0f} s)", flush=True)
             line = [f"+experiment={name}", *overrides]
             runs, settings = compose_jobs(line)
             failed += run_sweep(runs, settings, command_of(["-m", *line])).failed

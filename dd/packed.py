@@ -59,8 +59,9 @@ class Trained:
         return out
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Outputs for inputs [samples, inputs]: [samples, outputs]."""
+        """Outputs for inputs [samples, inputs], or images [samples, channels, height, width]: [samples, outputs]."""
         network = self._network
+        x = x.flatten(1)
         theta = network.named(self._solution.theta[None])
         buffers = {k: v[None] for k, v in self._solution.buffers.items()}
         inputs = network.inputs_of(x).to(theta.flat.dtype)
@@ -76,7 +77,7 @@ def train(
     """Train an ensemble as one packed program, on one process; nothing is written.
 
     Args:
-        x: inputs, [samples, inputs], tensor or array.
+        x: inputs, [samples, inputs], or images [samples, channels, height, width]; tensor or array.
         y: integer classes [samples], or real targets [samples] or [samples, outputs].
         overrides: what follows ``python -m dd.run -m``, without ``data``: ``"model=two_layer"``, ``"width=8,64,512"``,
             ``"optimizer=sgd,adam"``, ``"lr=0.01,0.1"``, ``"epochs=50"``; every combination is one run.
@@ -97,8 +98,9 @@ def train(
         if key.split(".")[0] == "data":
             raise ConfigError(key, override.partition("=")[2], "dd.train has its data from x and y")
     problem = _problem(x, y, test)
+    image = "x".join(map(str, np.shape(x)[1:])) if np.ndim(x) == 4 else "none"
     own = (
-        "data=tensors", f"data.dim={problem.inputs}", f"data.n_train={len(problem.train_x)}",
+        "data=tensors", f"data.dim={problem.inputs}", f"data.image={image}", f"data.n_train={len(problem.train_x)}",
         f"data.n_test={len(problem.test_x)}", "data.standardize=none",
     )  # fmt: skip
     runs, settings = compose_jobs([*own, *overrides])
@@ -147,9 +149,10 @@ def _problem(x: Any, y: Any, test: tuple[Any, Any] | None) -> Problem:
             raise ConfigError(key, type(inputs).__name__, "inputs and targets must be tensors or arrays") from error
         if a.is_complex() or b.is_complex():
             raise ConfigError(key, str(a.dtype), "inputs and targets must be real")
+        a = a.flatten(1) if a.ndim == 4 else a
         if a.ndim != 2 or a.numel() == 0 or b.ndim not in (1, 2) or b.numel() == 0 or len(a) != len(b):
             shapes = f"{list(a.shape)} and {list(b.shape)}"
-            raise ConfigError(key, shapes, "must be [samples, inputs] and [samples] or [samples, outputs]")
+            raise ConfigError(key, shapes, "must be [samples, inputs] (or 4-D images) and [samples(, outputs)]")
         if not torch.isfinite(a.double()).all() or not torch.isfinite(b.double()).all():
             raise ConfigError(key, "nan or inf", "inputs and targets must be finite")
         if sides and b.is_floating_point() != sides[0][1].is_floating_point():

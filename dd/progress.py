@@ -9,7 +9,10 @@ from types import TracebackType
 from typing import Any
 
 LINES = 10
-"""Off a terminal, about so many lines are printed for a sweep."""
+"""Off a terminal, about so many lines are printed for a sweep ..."""
+
+SILENCE = 60.0
+"""... and one after so many seconds without."""
 
 
 class Progress:
@@ -17,21 +20,23 @@ class Progress:
 
     Args:
         total: runs to do.
+        work: what they cost together, in any unit; the time left goes by it.
     """
 
-    def __init__(self, total: int) -> None:
-        self.total = total
+    def __init__(self, total: int, work: float) -> None:
+        self.total, self.work = total, max(work, 1e-9)
         self.done = self.failed = self.diverged = 0
+        self.worked = 0.0
         self.start = time.perf_counter()
         self._bar: Any = None
         self._next_line = 0.0
+        self._last_line = self.start
 
     def __enter__(self) -> Progress:
         if sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import (
                 BarColumn,
-                MofNCompleteColumn,
                 TextColumn,
                 TimeElapsedColumn,
                 TimeRemainingColumn,
@@ -41,14 +46,14 @@ class Progress:
             self._bar = RichProgress(
                 TextColumn("runs"),
                 BarColumn(),
-                MofNCompleteColumn(),
+                TextColumn("{task.fields[runs]}"),
                 TextColumn("{task.fields[note]}"),
                 TimeElapsedColumn(),
                 TextColumn("left"),
                 TimeRemainingColumn(),
                 console=Console(stderr=True),
             )
-            self._task = self._bar.add_task("runs", total=self.total, note="")
+            self._task = self._bar.add_task("runs", total=self.work, runs=f"0/{self.total}", note="")
             self._bar.start()
         return self
 
@@ -63,22 +68,26 @@ class Progress:
         parts = [f"{n} {what}" for n, what in ((self.failed, "failed"), (self.diverged, "diverged")) if n]
         return ", ".join(parts)
 
-    def forget(self, statuses: Sequence[str]) -> None:
-        """Take runs back that were counted but will be computed again."""
+    def forget(self, statuses: Sequence[str], work: float) -> None:
+        """Take runs back that were counted but will be computed again, each of the same cost."""
         self.done -= len(statuses)
+        self.worked -= work * len(statuses)
         self.failed -= sum(s == "failed" for s in statuses)
         self.diverged -= sum(s == "diverged" for s in statuses)
 
-    def update(self, status: str) -> None:
-        """Count one finished run."""
+    def update(self, status: str, work: float) -> None:
+        """Count one finished run and what it cost."""
         self.done += 1
+        self.worked += work
+        now = time.perf_counter()
         self.failed += status == "failed"
         self.diverged += status == "diverged"
         if self._bar:
-            self._bar.update(self._task, completed=self.done, note=self.note())
-        elif self.done == self.total or self.done >= self._next_line:
-            elapsed = time.perf_counter() - self.start
-            left = elapsed / self.done * (self.total - self.done)
+            runs = f"{self.done}/{self.total}"
+            self._bar.update(self._task, completed=self.worked, runs=runs, note=self.note())
+        elif self.done == self.total or self.done >= self._next_line or now - self._last_line >= SILENCE:
+            elapsed = now - self.start
+            left = 0.0 if self.done == self.total else elapsed * max(self.work / max(self.worked, 1e-9) - 1, 0.0)
             note = f", {self.note()}" if self.note() else ""
             print(
                 f"dd: {self.done}/{self.total} runs{note}, {elapsed:.0f} s, {left:.0f} s left",
@@ -86,3 +95,4 @@ class Progress:
                 flush=True,
             )
             self._next_line = self.done + max(1.0, self.total / LINES)
+            self._last_line = now

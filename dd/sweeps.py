@@ -140,7 +140,7 @@ def _execute(todo: list[RunConfig], settings: Settings, store: Store, many: bool
     n_jobs = worker_count(settings, packs)
     events: Any = execute_inline(packs, settings) if n_jobs == 1 else execute_processes(packs, settings, n_jobs)
     try:
-        with Progress(len(todo)) as progress, closing(events):
+        with Progress(len(todo), sum(pack.seconds for pack in packs)) as progress, closing(events):
             _follow(events, progress, store, many)
     except KeyboardInterrupt:
         # the workers have closed and written what they had finished
@@ -157,14 +157,15 @@ def _follow(events: Iterable[tuple[Pack, Row | WorkerDied]], progress: Progress,
     """Count finished runs; record a run whose process died on it alone."""
     counted: dict[str, list[str]] = {}
     for pack, event in events:
+        work = pack.seconds / len(pack.runs)
         if isinstance(event, WorkerDied):
-            progress.forget(counted.pop(pack.pack_id, []))
+            progress.forget(counted.pop(pack.pack_id, []), work)
             if len(pack.runs) == 1:
                 _record_death(pack, event, store)
-                progress.update("failed")
+                progress.update("failed", work)
         elif many:
             counted.setdefault(pack.pack_id, []).append(event["status"])
-            progress.update(event["status"])
+            progress.update(event["status"], work)
 
 
 def _record_death(pack: Pack, death: WorkerDied, store: Store) -> None:

@@ -39,3 +39,23 @@ def test_an_unknown_preset_is_one_clear_line_before_any_run(
     assert experiments.main(["width_reference", "width=0"]) == 2
     assert "width=0" in capsys.readouterr().err
     assert not (tmp_path / "results").exists()
+
+
+def test_long_presets_run_by_name_alone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(experiments, "presets", lambda: ["rmt_width_digits"])
+    assert experiments.main([]) == 0
+    assert "rmt_width_digits" not in capsys.readouterr().out
+    assert experiments.main(["--help"]) == 0
+    assert "long ones: rmt_width_digits" in capsys.readouterr().out
+
+
+def test_the_presets_of_rmt_train_and_share_trajectories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    small = ("width=2,4", "seed=0", "epochs=1,2", "data.n_train=40", "data.n_test=20", "batch_size=20", "n_jobs=1")
+    assert experiments.main(["rmt_width_digits", *small]) == 0
+    table = dd.load("rmt_width_digits")
+    assert len(table) == 2 * 2 * 2 * 2
+    assert set(table["status"]) == {"ok"}
+    assert set(table["steps_done"]) == {2, 4}
+    assert set(table["normalization"]) == {"batch_norm"}
+    assert table["feature_condition"].notna().all()

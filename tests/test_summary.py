@@ -84,10 +84,23 @@ def test_one_run_in_words() -> None:
 
 
 def test_progress_prints_plain_lines_off_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    with Progress(200) as progress:
+    with Progress(200, 200.0) as progress:
         for i in range(200):
-            progress.update("failed" if i == 3 else "ok")
+            progress.update("failed" if i == 3 else "ok", 1.0)
     lines = capsys.readouterr().err.splitlines()
     assert 9 <= len(lines) <= 12
     assert lines[-1].startswith("dd: 200/200 runs, 1 failed")
     assert all("s left" in line for line in lines)
+
+
+def test_the_time_left_goes_by_the_work_that_is_done(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([0.0, 60.0, 61.0, 200.0])
+    monkeypatch.setattr("dd.progress.time.perf_counter", lambda: next(clock))
+    with Progress(100, 10.0) as progress:
+        progress.update("ok", 6.0)
+        progress.update("ok", 0.0)
+        progress.update("ok", 2.0)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["dd: 1/100 runs, 60 s, 40 s left", "dd: 3/100 runs, 200 s, 50 s left"], "one after a silence"

@@ -11,11 +11,22 @@ from dd.errors import ConfigError
 class Tensors(Dataset):
     """The caller's own samples; the command line cannot reach them."""
 
-    options = (Axis("dim", int, 1, "input dimension", low=1),)
+    options = (
+        Axis("dim", int, 1, "input dimension", low=1),
+        Axis("image", str, "none", "channels x height x width of images, as 3x32x32"),
+    )
 
     def inputs(self, run: RunConfig) -> int:
         """As given."""
         return int(run.group_options("data")["dim"])
+
+    def image(self, run: RunConfig) -> tuple[int, int, int] | None:
+        """See :meth:`Dataset.image`."""
+        shape = run.group_options("data").get("image", "none")
+        if shape == "none":
+            return None
+        channels, height, width = (int(n) for n in shape.split("x"))
+        return channels, height, width
 
     def ensure(self, settings: Settings) -> None:
         """Refuse a sweep: it has no samples.

@@ -406,9 +406,9 @@ static void NAME(pointwise)(const REAL *w, const REAL *bias, int64_t outputs, in
 }
 
 static void NAME(pointwise_outer)(const vec *r, const int32_t *rt, const vec *x, const int32_t *xt, int64_t tokens,
-                                  int64_t outputs, int64_t inputs, REAL *g, REAL *bias) {
+                                  int64_t outputs, int64_t inputs, vec *sums, REAL *g, REAL *bias) {
     NAME(Outer) a = {.r = r, .rt = rt, .ldr = outputs, .x = x, .xt = xt, .ldx = inputs, .rows = 1, .deep = inputs,
-                     .tokens = tokens, .outputs = outputs, .g = g, .bias = bias, .unit = inputs};
+                     .tokens = tokens, .outputs = outputs, .sums = sums, .g = g, .bias = bias, .unit = inputs};
     NAME(outer)(&a);
 }
 
@@ -477,7 +477,8 @@ static void NAME(block_backward)(const NAME(Call) *c, const RmtBlock *b, int64_t
     vec *border = IN(p->scratch[stage].mixed_border), *x_grad = IN(p->scratch[stage].x_grad);
     vec *dq = IN(p->scratch[stage].q), *dk = IN(p->scratch[stage].k), *dv = IN(p->scratch[stage].v);
 #define BACK(W, OUT, IN_, R, X)                                                                                   \
-    NAME(pointwise_outer)(R, g->dense, X, g->dense, tokens, OUT, IN_, to + b->packed[W], to + b->packed[W + 1])
+    NAME(pointwise_outer)(R, g->dense, X, g->dense, tokens, OUT, IN_, c->scratch, to + b->packed[W], \
+                          to + b->packed[W + 1])
 #define FROM(W, OUT, IN_, R, ADD, WHERE, TABLE) \
     NAME(pointwise)(w + b->packed[W], 0, OUT, IN_, 1, R, g->dense, tokens, ADD, g->dense, WHERE, TABLE)
     BACK(FC2_W, ch, f, grad, IN(b->w));
@@ -603,7 +604,7 @@ static void NAME(step_backward)(NAME(Call) *c, int64_t step, int64_t block, int6
     NAME(Outer) weights = {.r = z_grad, .rt = last ? to->dense : to->border, .ldr = t->outputs, .x = in,
                            .xt = last ? g->border : t->window, .ldx = t->inputs, .rows = last ? 1 : 3,
                            .jump = (g->width + 2) * t->inputs, .deep = t->inputs * (last ? 1 : 3), .tokens = tokens,
-                           .outputs = t->outputs, .g = c->grad + t->packed_w, .bias = c->grad + t->packed_b,
+                           .outputs = t->outputs, .sums = c->scratch, .g = c->grad + t->packed_w, .bias = c->grad + t->packed_b,
                            .unit = t->inputs * (last ? 1 : 9)};
     NAME(outer)(&weights);
     if (!step) return;

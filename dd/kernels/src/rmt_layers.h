@@ -11,22 +11,26 @@ typedef struct {
 
 INLINE void NAME(depthwise_tile)(const int size, const int n, const NAME(Depthwise) *p, const vec *x, int64_t at) {
     const int64_t c = p->channels, line = (p->width + size - 1) * c;
-    for (int64_t k = 0; k < c; k++) {
+    const REAL *w = p->w, *const bias = p->bias;
+    const vec *const add = p->add ? p->add + at : 0, *const times = p->times ? p->times + at : 0;
+    vec *const out = p->out + at;
+    for (int64_t k = 0; k < c; k++, w += size * size) {
         vec sum[4];
-        const REAL *w = p->w + k * size * size;
-        for (int i = 0; i < n; i++) {
-            sum[i] = p->bias ? splat(p->bias[k]) : splat(0);
-            if (p->add) sum[i] += p->add[at + i * c + k];
-        }
+        for (int i = 0; i < n; i++) sum[i] = bias ? splat(bias[k]) : splat(0);
+        if (add)
+            for (int i = 0; i < n; i++) sum[i] += add[i * c + k];
         for (int a = 0; a < size; a++) {
-            vec in[8];
-            for (int b = 0; b < n + size - 1; b++) in[b] = x[a * line + b * c + k];
-            for (int b = 0; b < size; b++) {
-                vec weight = splat(w[a * size + b]);
-                for (int i = 0; i < n; i++) sum[i] += weight * in[b + i];
+            vec weight[5];
+            for (int b = 0; b < size; b++) weight[b] = splat(w[a * size + b]);
+            for (int b = 0; b < n + size - 1; b++) {
+                const vec in = x[a * line + b * c + k];
+                for (int i = 0; i < n; i++)
+                    if (b - i >= 0 && b - i < size) sum[i] += weight[b - i] * in;
             }
         }
-        for (int i = 0; i < n; i++) p->out[at + i * c + k] = p->times ? sum[i] * p->times[at + i * c + k] : sum[i];
+        if (times)
+            for (int i = 0; i < n; i++) sum[i] *= times[i * c + k];
+        for (int i = 0; i < n; i++) out[i * c + k] = sum[i];
     }
 }
 
@@ -66,11 +70,13 @@ INLINE void NAME(depthwise_outer_tile)(const int size, const int n, const NAME(D
         for (int i = 0; i < n; i++) bias += left[i] = r[i * c + k];
         sums[count - 1] = bias;
         for (int a = 0; a < size; a++) {
-            vec in[8], sum[5];
+            vec sum[5];
             for (int b = 0; b < size; b++) sum[b] = sums[a * size + b];
-            for (int b = 0; b < n + size - 1; b++) in[b] = x[a * line + b * c + k];
-            for (int i = 0; i < n; i++)
-                for (int b = 0; b < size; b++) sum[b] += left[i] * in[b + i];
+            for (int b = 0; b < n + size - 1; b++) {
+                const vec in = x[a * line + b * c + k];
+                for (int i = 0; i < n; i++)
+                    if (b - i >= 0 && b - i < size) sum[b - i] += left[i] * in;
+            }
             for (int b = 0; b < size; b++) sums[a * size + b] = sum[b];
         }
     }

@@ -318,12 +318,12 @@ void *NAME(dd_rmt_new)(const RmtShape *shape, const int64_t *offsets, const int6
     p->features = NAME(field)(p, SAVED, s->projection);
     p->packed_all = p->packed;
     for (int64_t k = 0; k < p->steps - 1; k++) NAME(plan_convolution)(p, &p->step[k]);
-    p->sums = 2 * (largest + s->classes);
+    p->sums = OUTER_DEEP * largest + 2 * s->classes;
     p->widest = largest;
     for (int64_t k = 0, b = 0; k < s->stages; k++) {
         const int64_t c = s->dims[k], f = s->hidden[k];
-        p->sums = p->sums > 26 * c ? p->sums : 26 * c;
-        p->sums = p->sums > 10 * f ? p->sums : 10 * f;
+        const int64_t most = OUTER_DEEP * (c > f ? c : f); /* more than depthwise kernels have */
+        p->sums = p->sums > most ? p->sums : most;
         for (int64_t j = 0; j < s->depths[k]; j++, b++) {
             p->block[b].pos_back = p->packed_all;
             p->block[b].lepe_back = p->block[b].pos_back + 9 * c;

@@ -18,60 +18,78 @@ typedef struct {
     int64_t ldo, tokens, outputs;
 } NAME(Product);
 
-INLINE void NAME(product_tile)(const int tokens, const int outputs, const NAME(Product) *p, int64_t t, int64_t o) {
-    vec sum[8][4];
-    const vec *x[8];
-    for (int i = 0; i < tokens; i++) {
-        x[i] = p->x + p->xt[t + i] * p->ldx;
-        for (int j = 0; j < outputs; j++) sum[i][j] = p->bias ? splat(p->bias[o + j]) : splat(0);
-    }
-    if (p->add)
-        for (int i = 0; i < tokens; i++)
-            for (int j = 0; j < outputs; j++) sum[i][j] += p->add[p->at[t + i] * p->lda + o + j];
-    const REAL *w = p->w + o * p->unit;
-    const int64_t unit = p->unit, step = p->step, deep = p->deep, jump = p->jump;
-    for (int64_t row = 0; row < p->rows; row++) {
-        for (int64_t q = 0; q < deep; q++, w += step) {
-            vec weight[4];
-            for (int j = 0; j < outputs; j++) weight[j] = splat(w[j * unit]);
-            for (int i = 0; i < tokens; i++) {
-                vec a = x[i][row * jump + q];
-                for (int j = 0; j < outputs; j++) sum[i][j] += a * weight[j];
+/* Tiles of some tokens x outputs, over outputs `from` ... `to` - 1 as far as whole tiles go, and tokens from `t` on.
+   Returns the first token without a tile. */
+INLINE int64_t NAME(product_tiles)(const int tokens, const int outputs, const NAME(Product) *p, int64_t t, int64_t from,
+                                   int64_t to) {
+    const int64_t unit = p->unit, step = p->step, deep = p->deep, jump = p->jump, rows = p->rows, last = p->tokens;
+    const REAL *const weights = p->w, *const bias = p->bias;
+    const vec *const add = p->add;
+    for (; t + tokens <= last; t += tokens) {
+        const vec *x[8], *extra[8];
+        vec *out[8];
+        for (int i = 0; i < tokens; i++) {
+            x[i] = p->x + p->xt[t + i] * p->ldx;
+            out[i] = p->out + p->ot[t + i] * p->ldo;
+            if (add) extra[i] = add + p->at[t + i] * p->lda;
+        }
+        for (int64_t o = from; o + outputs <= to; o += outputs) {
+            vec sum[8][4];
+            for (int j = 0; j < outputs; j++) {
+                const vec start = bias ? splat(bias[o + j]) : splat(0);
+                for (int i = 0; i < tokens; i++) sum[i][j] = add ? start + extra[i][o + j] : start;
             }
+            const REAL *w = weights + o * unit;
+            for (int64_t row = 0; row < rows; row++)
+                for (int64_t q = row * jump; q < row * jump + deep; q++, w += step) {
+                    /* whichever side is smaller stays in registers: sums and operands must fit 16 */
+                    if (tokens < outputs) {
+                        vec a[8];
+                        for (int i = 0; i < tokens; i++) a[i] = x[i][q];
+                        for (int j = 0; j < outputs; j++) {
+                            const vec weight = splat(w[j * unit]);
+                            for (int i = 0; i < tokens; i++) sum[i][j] += a[i] * weight;
+                        }
+                    } else {
+                        vec weight[4];
+                        for (int j = 0; j < outputs; j++) weight[j] = splat(w[j * unit]);
+                        for (int i = 0; i < tokens; i++) {
+                            const vec a = x[i][q];
+                            for (int j = 0; j < outputs; j++) sum[i][j] += a * weight[j];
+                        }
+                    }
+                }
+            for (int i = 0; i < tokens; i++)
+                for (int j = 0; j < outputs; j++) out[i][o + j] = sum[i][j];
         }
     }
-    for (int i = 0; i < tokens; i++)
-        for (int j = 0; j < outputs; j++) p->out[p->ot[t + i] * p->ldo + o + j] = sum[i][j];
+    return t;
 }
 
-/* Tiles hold up to twelve sums: three tokens by four outputs where four divides the outputs, else four by three. */
+/* Tiles hold eight to ten sums, which hide the latency of their additions without spilling: two tokens by four outputs
+   where four divides the outputs, else three by three. */
 static void NAME(product)(const NAME(Product) *p) {
-    int64_t t = 0, o;
-    const int64_t tokens = p->tokens, outputs = p->outputs;
+    const int64_t outputs = p->outputs, thirds = outputs / 3 * 3;
+    int64_t t = 0;
     if (outputs % 4 == 0) {
-        for (; t + 3 <= tokens; t += 3)
-            for (o = 0; o < outputs; o += 4) NAME(product_tile)(3, 4, p, t, o);
-        if (t + 2 == tokens)
-            for (o = 0; o < outputs; o += 4) NAME(product_tile)(2, 4, p, t, o);
-        if (t + 1 == tokens)
-            for (o = 0; o < outputs; o += 4) NAME(product_tile)(1, 4, p, t, o);
+        t = NAME(product_tiles)(2, 4, p, t, 0, outputs);
+        NAME(product_tiles)(1, 4, p, t, 0, outputs);
         return;
     }
-    if (outputs == 1)
-        for (; t + 8 <= tokens; t += 8) NAME(product_tile)(8, 1, p, t, 0);
-    if (outputs == 2)
-        for (; t + 5 <= tokens; t += 5) NAME(product_tile)(5, 2, p, t, 0);
-    for (; t + 4 <= tokens; t += 4) {
-        for (o = 0; o + 3 <= outputs; o += 3) NAME(product_tile)(4, 3, p, t, o);
-        if (outputs - o == 2) NAME(product_tile)(4, 2, p, t, o);
-        if (outputs - o == 1) NAME(product_tile)(4, 1, p, t, o);
+    t = thirds ? NAME(product_tiles)(3, 3, p, 0, 0, outputs) : 0;
+    if (thirds) NAME(product_tiles)(1, 3, p, t, 0, outputs);
+    if (outputs - thirds == 2) {
+        t = NAME(product_tiles)(5, 2, p, 0, thirds, outputs);
+        NAME(product_tiles)(1, 2, p, t, thirds, outputs);
     }
-    for (; t < tokens; t++) {
-        for (o = 0; o + 3 <= outputs; o += 3) NAME(product_tile)(1, 3, p, t, o);
-        if (outputs - o == 2) NAME(product_tile)(1, 2, p, t, o);
-        if (outputs - o == 1) NAME(product_tile)(1, 1, p, t, o);
+    if (outputs - thirds == 1) {
+        t = NAME(product_tiles)(8, 1, p, 0, thirds, outputs);
+        NAME(product_tiles)(1, 1, p, t, thirds, outputs);
     }
 }
+
+#define OUTER_DEEP 32  /* columns at a time */
+#define OUTER_PIECE 512 /* vectors of x that stay in the first-level cache */
 
 /* g[o * unit + row * deep + q] += sum over tokens and lanes of r[rt[t] * ldr + o] x[xt[t] * ldx + row * jump + q] */
 typedef struct {
@@ -81,57 +99,76 @@ typedef struct {
     const vec *x;
     const int32_t *xt;
     int64_t ldx, rows, jump, deep, tokens, outputs;
-    REAL *g, *bias; /* bias[o] += sums of r; null for none */
+    vec *sums; /* scratch, [outputs, OUTER_DEEP] */
+    REAL *g, *bias; /* bias[o] += sums of r */
     int64_t unit;
 } NAME(Outer);
 
-INLINE void NAME(outer_sum)(const int outputs, const int deep, const NAME(Outer) *p, int64_t o, int64_t offset,
-                            REAL *g) {
-    vec sum[4][4];
+INLINE void NAME(outer_part)(const int outputs, const int deep, const NAME(Outer) *p, const vec *r, const vec *x,
+                             int64_t from, int64_t to, vec *sums) {
+    vec sum[3][4];
     for (int i = 0; i < outputs; i++)
-        for (int j = 0; j < deep; j++) sum[i][j] = splat(0);
-    const vec *r = p->r + o, *x = p->x + offset;
-    for (int64_t t = 0; t < p->tokens; t++) {
-        const vec *a = r + p->rt[t] * p->ldr, *b = x + p->xt[t] * p->ldx;
-        vec left[4];
+        for (int j = 0; j < deep; j++) sum[i][j] = from ? sums[i * OUTER_DEEP + j] : splat(0);
+    const int32_t *rt = p->rt, *xt = p->xt;
+    const int64_t ldr = p->ldr, ldx = p->ldx;
+    for (int64_t t = from; t < to; t++) {
+        const vec *a = r + rt[t] * ldr, *b = x + xt[t] * ldx;
+        vec left[3];
         for (int i = 0; i < outputs; i++) left[i] = a[i];
         for (int j = 0; j < deep; j++) {
-            vec right = b[j];
+            const vec right = b[j];
             for (int i = 0; i < outputs; i++) sum[i][j] += left[i] * right;
         }
     }
     for (int i = 0; i < outputs; i++)
-        for (int j = 0; j < deep; j++) g[i * p->unit + j] += total(sum[i][j]);
+        for (int j = 0; j < deep; j++) sums[i * OUTER_DEEP + j] = sum[i][j];
 }
 
-#define OUTER_DEEP(U)                                                                                     \
-    for (; q + 4 <= p->deep; q += 4) NAME(outer_sum)(U, 4, p, o, row * p->jump + q, g + q);               \
-    switch (p->deep - q) {                                                                                \
-    case 3: NAME(outer_sum)(U, 3, p, o, row * p->jump + q, g + q); break;                                 \
-    case 2: NAME(outer_sum)(U, 2, p, o, row * p->jump + q, g + q); break;                                 \
-    case 1: NAME(outer_sum)(U, 1, p, o, row * p->jump + q, g + q); break;                                 \
+#define OUTER_ROW(U)                                                                                  \
+    for (; q + 4 <= deep; q += 4) NAME(outer_part)(U, 4, p, p->r + o, x + q, from, to, sums + q);     \
+    switch (deep - q) {                                                                               \
+    case 3: NAME(outer_part)(U, 3, p, p->r + o, x + q, from, to, sums + q); break;                    \
+    case 2: NAME(outer_part)(U, 2, p, p->r + o, x + q, from, to, sums + q); break;                    \
+    case 1: NAME(outer_part)(U, 1, p, p->r + o, x + q, from, to, sums + q); break;                    \
     }
 
+INLINE void NAME(outer_bias)(const int outputs, const NAME(Outer) *p, int64_t o) {
+    vec sum[8];
+    for (int i = 0; i < outputs; i++) sum[i] = splat(0);
+    for (int64_t t = 0; t < p->tokens; t++)
+        for (int i = 0; i < outputs; i++) sum[i] += p->r[p->rt[t] * p->ldr + o + i];
+    for (int i = 0; i < outputs; i++) p->bias[o + i] += total(sum[i]);
+}
+
 static void NAME(outer)(const NAME(Outer) *p) {
-    for (int64_t o = 0; o < p->outputs;) {
-        const int64_t left = p->outputs - o, take = left >= 3 && left != 4 ? 3 : left == 4 ? 2 : left;
-        for (int64_t row = 0; row < p->rows; row++) {
-            REAL *g = p->g + o * p->unit + row * p->deep;
-            int64_t q = 0;
-            switch (take) {
-            case 3: OUTER_DEEP(3) break;
-            case 2: OUTER_DEEP(2) break;
-            default: OUTER_DEEP(1) break;
+    for (int64_t row = 0; row < p->rows; row++)
+        for (int64_t start = 0; start < p->deep; start += OUTER_DEEP) {
+            const int64_t deep = p->deep - start < OUTER_DEEP ? p->deep - start : OUTER_DEEP;
+            const int64_t piece = OUTER_PIECE / deep;
+            const vec *x = p->x + row * p->jump + start;
+            for (int64_t from = 0; from < p->tokens; from += piece) {
+                const int64_t to = from + piece < p->tokens ? from + piece : p->tokens;
+                for (int64_t o = 0; o < p->outputs;) {
+                    const int64_t left = p->outputs - o, take = left >= 3 && left != 4 ? 3 : left == 4 ? 2 : left;
+                    vec *sums = p->sums + o * OUTER_DEEP;
+                    int64_t q = 0;
+                    switch (take) {
+                    case 3: OUTER_ROW(3) break;
+                    case 2: OUTER_ROW(2) break;
+                    default: OUTER_ROW(1) break;
+                    }
+                    o += take;
+                }
+            }
+            for (int64_t o = 0; o < p->outputs; o++) {
+                REAL *g = p->g + o * p->unit + row * p->deep + start;
+                for (int64_t q = 0; q < deep; q++) g[q] += total(p->sums[o * OUTER_DEEP + q]);
             }
         }
-        o += take;
-    }
-    if (p->bias)
-        for (int64_t o = 0; o < p->outputs; o++) {
-            vec sum = splat(0);
-            for (int64_t t = 0; t < p->tokens; t++) sum += p->r[p->rt[t] * p->ldr + o];
-            p->bias[o] += total(sum);
-        }
+    int64_t o = 0;
+    for (; o + 8 <= p->outputs; o += 8) NAME(outer_bias)(8, p, o);
+    for (; o + 4 <= p->outputs; o += 4) NAME(outer_bias)(4, p, o);
+    for (; o < p->outputs; o++) NAME(outer_bias)(1, p, o);
 }
 
 /* c[i * ci + j] (+)= sum_q a[i * ai + q * aq] b[j * bj + q * bq], all vectors: attention of one line of tokens. */

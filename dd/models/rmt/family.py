@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -110,7 +111,7 @@ class RMTWidth(DeepModel):
             ) from None
 
     def architecture(self, run: RunConfig) -> Architecture:
-        """The run's network, [1000 classes] replaced by the data's outputs."""
+        """The run's network; its classifier is not used, the family has its own read-out."""
         return _architecture(run)
 
     def feature_count(self, run: RunConfig) -> int:
@@ -119,7 +120,7 @@ class RMTWidth(DeepModel):
 
     def parameter_count(self, run: RunConfig) -> int:
         """Exact."""
-        return sum(parameter.numel() for parameter in _empty(self.architecture(run)).parameters())
+        return self.architecture(run).parameters()
 
     def multiply_adds(self, run: RunConfig) -> float:
         """Convolutions, linear layers and attention of one image."""
@@ -140,7 +141,8 @@ class RMTWidth(DeepModel):
 
         Parameters are a quadratic in k, known from three widths.
         """
-        counts = [self.parameter_count(run.replace(width=k)) for k in (2, 4, 6)]
+        widths = (self.architecture(run.replace(width=k)) for k in (2, 4, 6))
+        counts = [replace(architecture, classes=outputs).parameters() for architecture in widths]
         a, b, c = np.polyfit([2, 4, 6], counts, 2)
         c -= run.n_train * outputs
         root = b * b - 4 * a * c
@@ -193,7 +195,7 @@ class RMTWidth(DeepModel):
 
     def compiled(self, run: RunConfig, shapes: Mapping[str, tuple[int, ...]], dtype: torch.dtype) -> Compiled | None:
         """See :meth:`DeepModel.compiled`."""
-        architecture = self.architecture(run)
+        architecture = replace(self.architecture(run), classes=shapes["readout"][0])
         if not suits(architecture):
             return None
         tensors = tuple((name, math.prod(shape)) for name, shape in shapes.items())

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+import dd
 from dd.config import RunConfig, Settings
 from dd.data._problem import load
 from dd.errors import ConfigError
@@ -296,3 +297,17 @@ def test_a_diverged_run_of_any_budget_tells_what_it_would_alone(steps: tuple[int
         assert {k: v for k, v in alone.items() if k != "seconds"} == {
             k: v for k, v in rows[run.run_id].items() if k != "seconds"
         }
+
+
+def test_images_from_python_are_trained_on() -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(30, 3, 16, 16, generator=generator)
+    classes = torch.randint(0, 4, (30,), generator=generator)
+    line = ("model=rmt", "width=4", "optimizer=adam", "lr=0.003", "epochs=30", "batch_size=10", "normalization=none")
+    got = dd.train(images, classes, *line)[0]
+    assert got.run.group_options("data")["image"] == "3x16x16"
+    assert got(images).shape == (30, 4)
+    assert torch.equal(got(images), got(images.flatten(1)))
+    assert got.curve[-1].train_loss < 0.9 * got.curve[0].train_loss
+    with pytest.raises(ConfigError, match="model=rmt needs images"):
+        dd.train(images.flatten(1), classes, *line)
