@@ -252,7 +252,7 @@ def test_initialization_is_a_factor_where_it_varies() -> None:
 
 
 def test_a_cross_entropy_is_not_measured_in_variances_of_the_labels() -> None:
-    squared, entropy = (conditions({"rmt_optimizer": rmt_rows(loss=loss)}) for loss in ("mse", "cross_entropy"))
+    squared, entropy = (conditions({"rmt_batch_size": rmt_rows(loss=loss)}) for loss in ("mse", "cross_entropy"))
     assert (squared["floor"] > 0).all()
     assert entropy["floor"].isna().all()
     assert set(entropy["family"]) == {"RMT width variants on digits, n = 50, cross entropy"}
@@ -273,8 +273,8 @@ def test_a_verdict_on_trained_features_says_where_its_threshold_is() -> None:
 
 
 def test_tables_of_rmt_by_any_name_belong_to_the_study_after_those_with_a_place() -> None:
-    tables = {"rmt_mine": rmt_rows(steps=50, epochs=50.0), "rmt_conditioning": rmt_rows(), "rmt_optimizer": rmt_rows()}
+    tables = {"rmt_mine": rmt_rows(steps=50, epochs=50.0), "rmt_conditioning": rmt_rows(), "rmt_batch_size": rmt_rows()}
     tables["rmt_mine"]["run_id"] += "b"
     found = of_the_study(tables)
-    assert set(found["table"]) == {"rmt_optimizer", "rmt_mine"}
+    assert set(found["table"]) == {"rmt_batch_size", "rmt_mine"}
     assert len(found) == 8

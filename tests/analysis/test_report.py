@@ -177,9 +177,9 @@ def test_experiments_that_are_not_there_are_named_with_their_commands(whole: Rea
 def test_rmt_has_a_part_only_where_one_of_its_tables_is_there(whole: Reader, tmp_path: Path) -> None:
     assert "RMT" not in whole.text
     rows = runs(model=("rmt",))
-    page = read(report.write(tmp_path, [report.Section("rmt_optimizer", rows)], report.Findings()))
+    page = read(report.write(tmp_path, [report.Section("rmt_batch_size", rows)], report.Findings()))
     assert page.text.count(experiments.RMT_PART) == 2, "in the contents and as a heading"
-    assert "E9: optimizer, RMT" in page.text
+    assert "E9: batch size at equal epochs, RMT" in page.text
     assert "model RMT" in page.text
     assert "python -m dd.run -m +experiment=rmt_width_cifar10" in page.text
 
