@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from analysis.curves import FLOOR, thresholds
-from analysis.labels import AXIS_TITLES, QUANTITIES, plain
+from analysis.labels import QUANTITIES, plain, x_title
 from analysis.style import GREY, SEQUENTIAL, log_ticks, mark_thresholds, set_limits
 
 
@@ -81,7 +81,7 @@ def draw_bundle(rows: pd.DataFrame, title: str, curve_axes: list[str], x: str = 
         ax.add_collection(_lines(data, np.flatnonzero(~known), colors=GREY))
         span = (data.x[-1] / data.x[0]) ** 0.04 if len(data.x) > 1 else 2.0
         low, high = data.x[0] / span, data.x[-1] * span
-        ax.set(xscale="log", yscale="log", xlabel=AXIS_TITLES[x], ylabel=QUANTITIES[column], xlim=(low, high))
+        ax.set(xscale="log", yscale="log", xlabel=x_title(rows, x), ylabel=QUANTITIES[column], xlim=(low, high))
         set_limits(ax, [data.values])
         mark_thresholds(ax, thresholds(rows, x), named=True)
         log_ticks(ax.xaxis, low, high)

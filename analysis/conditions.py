@@ -19,11 +19,15 @@ PROBLEM = ("model", "data", "n_train", "loss")
 LOSS_FLOOR = 1e-8
 """Train losses below this count as this much: what is left is rounding."""
 
+TRAINED = ("two_layer", "rmt")
+"""Models whose features are trained: parameters = samples × outputs is a threshold that is known less well."""
+
 FACTORS = (
     "optimizer",
     "steps",
     "step_size",
     "batch_size",
+    "init",
     "init_scale",
     "normalization",
     "standardize",
@@ -62,7 +66,8 @@ def conditions(tables: Mapping[str, pd.DataFrame], metric: str = "test_loss") ->
         The columns of :func:`analysis.peaks.table` (``condition`` shortened), and
 
         - ``table``, ``factor`` (what the table varies), ``family`` (:func:`family`), ``noisy``, ``cluster``,
-          ``trained`` (whether the features are), ``outputs``, ``floor`` (:func:`noise_floor`)
+          ``trained`` (whether the features are), ``outputs``, ``floor`` (:func:`noise_floor`; null for other losses
+          than the squared one)
         - ``train_loss``: median at the threshold, at least ``LOSS_FLOOR``; NaN where the widths there are missing
           or most runs diverged
         - ``height``: frozen features: prominence at the threshold; trained ones, whose threshold is known less well:
@@ -87,10 +92,11 @@ def conditions(tables: Mapping[str, pd.DataFrame], metric: str = "test_loss") ->
     every["noisy"] = problem_noise(every)
     every["family"] = [family(*values) for values in every[list(PROBLEM)].itertuples(index=False)]
     every["factor"] = every["table"].map(experiments.factor)
-    every["floor"] = noise_floor(every["label_noise"], every["label_noise_over"], every["outputs"])
+    floor = noise_floor(every["label_noise"], every["label_noise_over"], every["outputs"])
+    every["floor"] = floor.where(every["loss"] == "mse")
     every["train_loss"] = every["train_loss_at_threshold"].clip(lower=LOSS_FLOOR)
     every["condition"] = short_labels(every)
-    every["trained"] = every["model"] == "two_layer"
+    every["trained"] = every["model"].isin(TRAINED)
     frozen = ~every["trained"]
     every["height"] = every["prominence_at_threshold"].where(frozen, every["prominence"])
     labels = every[[c for c in FEATURES if c in every]].map(str).agg("|".join, axis=1)
@@ -113,6 +119,7 @@ def family(model: str, data: str, n_train: int, loss: str) -> str:
 def of_the_study(tables: Mapping[str, pd.DataFrame], metric: str = "test_loss") -> pd.DataFrame:
     """Conditions of those tables that belong to the study, in the study's order; see :func:`conditions`."""
     order = [name + end for end in ("", experiments.FULL) for name in experiments.STUDY]
+    order += sorted(name for name in tables if experiments.of_the_study(name) and name not in order)
     ours = {name: tables[name] for name in order if name in tables}
     return conditions(ours, metric) if ours else pd.DataFrame()
 

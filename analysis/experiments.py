@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 RANDOM_FEATURES = {
     "width_reference": "E0: exact limits, min-norm and ridge",
     "iterations": "E1: number of steps",
@@ -29,6 +31,16 @@ TWO_LAYER = {
     "two_layer_normalization": "E7: normalisation, two-layer nets",
 }
 
+RMT = {
+    "rmt_width_digits": "E9: width of RMT on digits, optimizers, step sizes and budgets crossed",
+    "rmt_initialization": "E9: initialization, RMT",
+    "rmt_normalization": "E9: normalisation, RMT",
+    "rmt_batch_size": "E9: batch size at equal epochs, RMT",
+    "rmt_conditioning": "E9: conditioning along the width, RMT",
+    "rmt_width_fashion": "E9: width of RMT on Fashion-MNIST",
+    "rmt_width_cifar10": "E9: width of RMT on CIFAR-10",
+}
+
 BESIDE = {
     "main": "The main job: sgd and adam",
     "label_noise": "The min-norm limit with and without label noise",
@@ -53,21 +65,27 @@ NEIGHBOURS = {
     "schaeffer_targets": "Targets replaced by the linear fit, after Schaeffer et al.",
 }
 
+RMT_PART = "The study: RMT, a vision backbone"
+
 PARTS = {
     "The study: random features": RANDOM_FEATURES,
     "The study: two-layer nets": TWO_LAYER,
+    RMT_PART: RMT,
     "Beside the study": BESIDE,
     "Neighbouring studies": NEIGHBOURS,
 }
-"""Parts of the report, each with its experiments in order. A table of another name comes after them."""
+"""Parts of the report, each with its experiments in order."""
 
-STUDY = (*RANDOM_FEATURES, *TWO_LAYER)
+FEW_RUNS = ("rmt_conditioning",)
+"""Experiments of the study that are measured in full at a few runs: no conditions of their own."""
+
+STUDY = (*RANDOM_FEATURES, *TWO_LAYER, *(name for name in RMT if name not in FEW_RUNS))
 """Experiments whose conditions the verdict is about."""
 
 FACTORS = {
     "width_reference": "ridge", "iterations": "steps", "learning_rate": "learning rate", "optimizer": "optimizer",
     "batch_size": "batch size", "normalization": "normalization", "input_scaling": "normalization",
-    "initialization": "initialization", "claim": "crossing", "two_layer": "optimizer",
+    "initialization": "initialization", "claim": "crossing", "two_layer": "optimizer", "width": "crossing",
 }  # fmt: skip
 """What an experiment of the study varies; those that begin alike vary the same."""
 
@@ -76,32 +94,54 @@ FULL = "_full"
 
 
 def of_the_study(name: str) -> bool:
-    """Whether a table belongs to the study, at either scale.
+    """Whether a table belongs to the study, at either scale; all tables of RMT do but those of few runs.
 
-    >>> of_the_study("iterations_full"), of_the_study("ridge")
-    (True, False)
+    >>> of_the_study("iterations_full"), of_the_study("ridge"), of_the_study("rmt_conditioning")
+    (True, False, False)
     """
-    return name.removesuffix(FULL) in STUDY
+    name = name.removesuffix(FULL)
+    return name in STUDY or (_of_rmt(name) and name not in FEW_RUNS)
+
+
+def parts(tables: Collection[str]) -> dict[str, dict[str, str]]:
+    """``PARTS`` for a report on these tables: RMT where one of its tables is there, and what has no place comes last.
+
+    >>> list(parts(["mine"]))[-2:], parts(["rmt_mine"])[RMT_PART]["rmt_mine"]
+    (['Neighbouring studies', 'Other tables'], 'rmt_mine')
+    """
+    listed = {name for part in PARTS.values() for name in part}
+    unlisted = [name for name in tables if name not in listed]
+    found = {RMT_PART: {name: name for name in unlisted if _of_rmt(name)}}
+    found["Other tables"] = {name: name for name in unlisted if not _of_rmt(name)}
+    every = {part: PARTS.get(part, {}) | found.get(part, {}) for part in (*PARTS, "Other tables")}
+    return {
+        part: titles for part, titles in every.items() if part not in found or any(name in tables for name in titles)
+    }
+
+
+def _of_rmt(name: str) -> bool:
+    return name.startswith("rmt_")
 
 
 def factor(name: str) -> str:
     """What a table of the study varies.
 
-    >>> factor("two_layer_batch_size_steps"), factor("learning_rate_absolute_full")
-    ('batch size', 'learning rate')
+    >>> factor("two_layer_batch_size_steps"), factor("learning_rate_absolute_full"), factor("rmt_width_digits")
+    ('batch size', 'learning rate', 'crossing')
     """
     name = name.removesuffix(FULL)
-    short = name if name in FACTORS else name.removeprefix("two_layer_")
+    short = name.removeprefix("two_layer_").removeprefix("rmt_")
     return next((word for known, word in FACTORS.items() if short.startswith(known)), name)
 
 
 def command(name: str) -> str | None:
-    """The command that makes the table of a known experiment; None for other tables.
+    """The command that makes the table of a known experiment; None for other tables. Presets of RMT have no scale.
 
     >>> command("iterations"), command("iterations_full")
     ('python -m dd.run -m +experiment=iterations', 'python -m dd.run -m +experiment=iterations scale=full')
     """
-    if not any(name.removesuffix(FULL) in part for part in PARTS.values()):
+    known = name.removesuffix(FULL)
+    if not any(known in part for part in PARTS.values()) or (known in RMT and known != name):
         return None
     scale = " scale=full" if name.endswith(FULL) else ""
-    return f"python -m dd.run -m +experiment={name.removesuffix(FULL)}{scale}"
+    return f"python -m dd.run -m +experiment={known}{scale}"

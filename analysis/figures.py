@@ -23,11 +23,13 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from analysis import claim, conditions, decomposition, experiments, peaks, report
+from analysis.budgets import draw_budgets
 from analysis.bundle import draw_bundle
+from analysis.conditioning import draw_conditioning, has_conditioning
 from analysis.curves import LINE_AXES, PANEL_AXES, split, varying_axes, x_axis
 from analysis.decomposition import NotCrossed, decompose
 from analysis.effective import draw_effective, has_effective
-from analysis.labels import AXIS_TITLES, OWN_SETTINGS, legend_of, plain, title_of
+from analysis.labels import OWN_SETTINGS, legend_of, plain, title_of, x_title
 from analysis.maps import LEVEL, draw_maps, longest, map_of
 from analysis.panels import draw
 from analysis.peaks import BUDGETS
@@ -41,6 +43,12 @@ MAX_LINES = 8
 CROWD = 24
 """More lines of one set-up than this, or as many set-ups, are drawn as a bundle."""
 
+MAX_COLUMNS = 4
+"""More settings than this are spread over several figures of budgets."""
+
+FEW_BUDGETS = 3
+"""From so many budgets on, a crossing with a few settings has figures whose lines are budgets."""
+
 MAX_MAPS = 6
 """More heat maps of one set-up than this are not drawn."""
 
@@ -53,6 +61,12 @@ FEW_X = 6
 EFFECTIVE_CAPTION = (
     "The same against effective parameters, n times the mean squared norm of the weights that a prediction gives to "
     "the training targets (Curth, Jeffares & van der Schaar 2023): medians over seeds, a point a width."
+)
+
+CONDITIONING_CAPTION = (
+    "Test loss, condition numbers of the features and of the tangent kernel, and the largest eigenvalue of the Hessian "
+    "(its Gauss-Newton part): medians and 10-90 % bands over seeds. Solid: at the end of training. Dashed: at its "
+    "start."
 )
 
 STEPS_LEVEL = 1e-3
@@ -157,12 +171,15 @@ def _figures(rows: pd.DataFrame, layout: Layout, curves: pd.DataFrame) -> Iterat
             {},
             draw_bundle(rows, title, layout.line_axes, layout.x),
             (
-                f"Every curve of this crossing against {AXIS_TITLES[layout.x]}, medians over seeds, coloured by its "
+                f"Every curve of this crossing against {x_title(rows, layout.x)}, medians over seeds, coloured by its "
                 "train loss at the threshold; grey where that is not known."
             ),
         )
+        yield from _budget_figures(rows, title, layout)
         return
     own = [a for a in layout.line_axes if a == "optimizer" or rows[a].nunique(dropna=False) > 1]
+    if len(rows[own].drop_duplicates()) > MAX_LINES:
+        yield from _budget_figures(rows, title, layout)
     for more, part in _within_limit(rows, own):
         if (part["status"] == "ok").any():
             left = [a for a in own if a not in more] or ["optimizer"]
@@ -170,14 +187,39 @@ def _figures(rows: pd.DataFrame, layout: Layout, curves: pd.DataFrame) -> Iterat
             yield more, draw(part, fixed, left, layout.x), _panel_caption(part, layout.x, more)
             if layout.x == "width" and has_effective(part):
                 yield more | {"effective": ""}, draw_effective(part, fixed, left), EFFECTIVE_CAPTION
+            if has_conditioning(part):
+                yield more | {"conditioning": ""}, draw_conditioning(part, fixed, left, layout.x), CONDITIONING_CAPTION
     if layout.x == "width" and "optimizer_penalty" in own and rows["width"].nunique() > 1:
         yield from _penalty_maps(rows, title, [a for a in own if a != "optimizer_penalty"])
     if len(curves) and layout.x == "width":
         yield from _epoch_figures(curves, title, own)
 
 
+def _budget_figures(rows: pd.DataFrame, title: str, layout: Layout) -> Iterator[Piece]:
+    """Lines are budgets, columns all else, where that is a few settings at several budgets."""
+    varying = [a for a in layout.line_axes if rows[a].nunique(dropna=False) > 1]
+    budget = next((a for a in varying if a in BUDGETS), None)
+    settings = [a for a in varying if a != budget]
+    if budget is None or rows[budget].isna().any() or rows[budget].nunique() < FEW_BUDGETS:
+        return
+    if not settings or len(rows[settings].drop_duplicates()) > MAX_LINES:
+        return
+    for more, part in _within_limit(rows, settings, MAX_COLUMNS):
+        if (part["status"] == "ok").any():
+            left = [a for a in settings if a not in more] or settings
+            fixed = f"{title}, {legend_of(more)}" if more else title
+            yield (
+                more | {"budgets": ""},
+                draw_budgets(part, fixed, budget, left, layout.x),
+                (
+                    f"Test error, test loss and train loss against {x_title(part, layout.x)}, a line a budget: medians "
+                    "and 10-90 % bands over seeds. Dotted: where the model can just fit the training set."
+                ),
+            )
+
+
 def _panel_caption(rows: pd.DataFrame, x: str, more: Mapping[str, object]) -> str:
-    text = f"Test error, test loss, train loss and condition number of the features against {AXIS_TITLES[x]}"
+    text = f"Test error, test loss, train loss and condition number of the features against {x_title(rows, x)}"
     text += f" ({legend_of(more)}): " if more else ": "
     text += "medians and 10-90 % bands over seeds. Dotted: where the model can just fit the training set."
     if set(rows["optimizer"]) != {"min_norm"} and rows["min_norm_test_loss"].notna().any():
@@ -237,13 +279,15 @@ def _epoch_figures(curves: pd.DataFrame, title: str, own: list[str]) -> Iterator
         )
 
 
-def _within_limit(rows: pd.DataFrame, axes: list[str]) -> list[tuple[dict[str, object], pd.DataFrame]]:
-    """Split rows, by budgets first, until each figure has at most ``MAX_LINES`` lines."""
+def _within_limit(
+    rows: pd.DataFrame, axes: list[str], most: int = MAX_LINES
+) -> list[tuple[dict[str, object], pd.DataFrame]]:
+    """Split rows, by budgets first, until each figure has at most so many lines."""
     order = sorted(axes, key=lambda axis: axis not in BUDGETS)  # optimizers are compared at equal budgets
     for count in range(len(order) + 1):
         parts = list(split(rows, order[:count]))
         rest = order[count:]
-        if not rest or all(part[rest].drop_duplicates().shape[0] <= MAX_LINES for _, part in parts):
+        if not rest or all(part[rest].drop_duplicates().shape[0] <= most for _, part in parts):
             return parts
     raise AssertionError("unreachable: no axis is left")
 

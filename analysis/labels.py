@@ -26,8 +26,19 @@ AXIS_WORDS = {
 }
 """Names of axes in sentences and legends, where they are not the column's with spaces."""
 
-FAMILIES = {"random_features": "random features", "two_layer": "two-layer nets", "linear": "linear regression"}
+FAMILIES = {
+    "random_features": "random features",
+    "two_layer": "two-layer nets",
+    "linear": "linear regression",
+    "rmt": "RMT width variants",
+}
 """Models in the plural."""
+
+NAMES = {"rmt": "RMT"}
+"""Values that are proper names."""
+
+WIDTHS = {"rmt": "width k"}
+"""What the width is called where it is not a number of features: k, 2 k, 4 k, ... channels."""
 
 QUANTITIES = {
     "test_error": "test error (0-1)",
@@ -35,6 +46,8 @@ QUANTITIES = {
     "train_error": "train error (0-1)",
     "train_loss": "train loss",
     "feature_condition": "condition number of the features",
+    "ntk_condition": "condition number of the tangent kernel",
+    "hessian_lambda_max": "largest eigenvalue of the Hessian",
 }
 
 OWN_SETTINGS = "All settings are dd's own."
@@ -78,7 +91,26 @@ def value_text(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, int | float | np.number):
         return plain(float(value))
-    return str(value).replace("_", " ")
+    return NAMES.get(str(value), str(value).replace("_", " "))
+
+
+def sentence(words: str) -> str:
+    """Words with a capital at their beginning, the others as they are.
+
+    >>> sentence("random features on MNIST")
+    'Random features on MNIST'
+    """
+    return words[:1].upper() + words[1:]
+
+
+def x_title(rows: pd.DataFrame, x: str) -> str:
+    """What stands beside an axis over these rows, which have a column ``model``.
+
+    >>> x_title(pd.DataFrame({"model": ["rmt", "rmt"]}), "width")
+    'width k'
+    """
+    models = rows["model"].unique()
+    return WIDTHS.get(models[0], AXIS_TITLES[x]) if x == "width" and len(models) == 1 else AXIS_TITLES[x]
 
 
 def axis_text(name: str) -> str:

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator
 
 from analysis.curves import FLOOR, thresholds
-from analysis.labels import AXIS_TITLES, QUANTITIES, plain
+from analysis.labels import AXIS_TITLES, QUANTITIES, plain, x_title
 from analysis.style import SEQUENTIAL, log_ticks, mark_thresholds
 
 LEVEL = 1e-3
@@ -33,6 +33,7 @@ class Map:
         values: [lines, columns], median over seeds, NaN where no run is finished.
         train_loss: [lines, columns], median over seeds.
         thresholds: x at which the model can just fit the training set.
+        x_title: what x is.
     """
 
     title: str
@@ -41,6 +42,7 @@ class Map:
     values: np.ndarray
     train_loss: np.ndarray
     thresholds: tuple[float, ...]
+    x_title: str = "width"
 
 
 def map_of(rows: pd.DataFrame, column: str, y: str, title: str = "", x: str = "width") -> Map:
@@ -63,6 +65,7 @@ def map_of(rows: pd.DataFrame, column: str, y: str, title: str = "", x: str = "w
         values.to_numpy(),
         losses.to_numpy(),
         tuple(thresholds(rows, x)),
+        x_title(rows, x),
     )
 
 
@@ -94,7 +97,7 @@ def edges(centres: np.ndarray) -> np.ndarray:
     return np.exp(np.concatenate([ends[:1], middles, ends[1:]]))
 
 
-def draw_maps(maps: Sequence[Map], title: str, column: str, y: str, x: str = "width", level: float = LEVEL) -> Figure:
+def draw_maps(maps: Sequence[Map], title: str, column: str, y: str, level: float = LEVEL) -> Figure:
     """Draw maps side by side with one logarithmic colour scale.
 
     Args:
@@ -102,7 +105,6 @@ def draw_maps(maps: Sequence[Map], title: str, column: str, y: str, x: str = "wi
         title: what all have in common.
         column: the quantity in colour.
         y: axis that goes upwards.
-        x: axis that goes to the right.
         level: train loss whose contour is drawn, in white.
     """
     columns = min(2, len(maps))
@@ -130,7 +132,7 @@ def draw_maps(maps: Sequence[Map], title: str, column: str, y: str, x: str = "wi
         if i % columns == 0:
             ax.set_ylabel(AXIS_TITLES[y])
         if i + columns >= len(maps):
-            ax.set_xlabel(AXIS_TITLES[x])
+            ax.set_xlabel(maps[i].x_title)
             ax.tick_params(labelbottom=True)
     bar = figure.colorbar(ScalarMappable(norm, SEQUENTIAL), ax=axes[: len(maps)], aspect=30, pad=0.02)
     bar.set_label(QUANTITIES[column])

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.curves import FLOOR, Band, band, split, thresholds
-from analysis.labels import AXIS_TITLES, QUANTITIES, legend_of, over_seeds
+from analysis.labels import QUANTITIES, legend_of, over_seeds, x_title
 from analysis.style import GREY, MARKERS, colours, log_ticks, mark_thresholds, set_limits
 from analysis.theory import reference
 
@@ -52,17 +52,17 @@ def draw(rows: pd.DataFrame, title: str, line_axes: list[str], x: str = "width")
     figure, grid = plt.subplots((len(panels) + 1) // 2, 2, figsize=(7.0, height), sharex=True, squeeze=False)
     axes = list(grid.flat)
     theory = reference(rows) if x == "width" else None
-    low, high = _x_limits(rows[x])
+    low, high = x_limits(rows[x])
     seeds = 0
     for ax, (column, limit_column) in zip(axes, panels, strict=False):
         bands = [band(members, column, x) for _, members in groups]
         seeds = max([seeds, *(b.seeds for b in bands)])
         if column == "feature_condition" and len(bands) > 1 and _same(bands):
-            _draw_band(ax, max(bands, key=lambda b: len(b.x)), "black", "o")
+            draw_band(ax, max(bands, key=lambda b: len(b.x)), "black", "o")
             ax.set_title("the same for every line", loc="right", color=GREY, pad=2, fontsize=7)
         else:
             for i, data in enumerate(bands):
-                _draw_band(ax, data, tones[i], MARKERS[i % len(MARKERS)])
+                draw_band(ax, data, tones[i], MARKERS[i % len(MARKERS)])
         seen = [a for b in bands for a in (b.low, b.high)]
         if limit_column is not None and has_limit:
             seen += _draw_limit(ax, groups, tones, limit_column, column, x)
@@ -71,14 +71,14 @@ def draw(rows: pd.DataFrame, title: str, line_axes: list[str], x: str = "width")
             seen.append(theory.value)
         ax.set(xscale="log", yscale="log", ylabel=QUANTITIES[column], xlim=(low, high))
         set_limits(ax, seen)
-        _mark_diverged(ax, groups, tones, x)
+        mark_diverged(ax, groups, tones, x)
         mark_thresholds(ax, thresholds(rows, x), named=ax is axes[0])
         log_ticks(ax.yaxis, *ax.get_ylim())
         log_ticks(ax.xaxis, low, high)
     for ax in axes[len(panels) :]:
         ax.remove()
     for ax in axes[max(0, len(panels) - 2) : len(panels)]:
-        ax.set_xlabel(AXIS_TITLES[x])
+        ax.set_xlabel(x_title(rows, x))
         ax.tick_params(labelbottom=True)
     few = rows[x].nunique() <= FEW_POINTS
     handles = [
@@ -98,7 +98,7 @@ def draw(rows: pd.DataFrame, title: str, line_axes: list[str], x: str = "width")
     return figure
 
 
-def _x_limits(values: pd.Series) -> tuple[float, float]:
+def x_limits(values: pd.Series) -> tuple[float, float]:
     """Limits of a logarithmic x axis; a single value gets an octave on both sides."""
     known = values[values > 0]
     low, high = float(known.min()), float(known.max())
@@ -106,7 +106,8 @@ def _x_limits(values: pd.Series) -> tuple[float, float]:
     return low / span, high * span
 
 
-def _draw_band(ax: Axes, data: Band, colour: Any, marker: str) -> None:
+def draw_band(ax: Axes, data: Band, colour: Any, marker: str) -> None:
+    """A line of medians, with markers where there are few points, and its band where there are several seeds."""
     few = len(data.x) <= FEW_POINTS
     ax.plot(data.x, np.maximum(data.median, FLOOR), color=colour, marker=marker if few else None, mew=0, zorder=3)
     if data.seeds > 1:
@@ -144,7 +145,8 @@ def _draw_limit(
     return [] if panel == "train_loss" else seen
 
 
-def _mark_diverged(ax: Axes, groups: Sequence[Group], tones: list[Any], x: str) -> None:
+def mark_diverged(ax: Axes, groups: Sequence[Group], tones: list[Any], x: str) -> None:
+    """Crosses at the upper edge where runs of a line diverged."""
     for i, (_, members) in enumerate(groups):
         at = members.loc[members["status"] == "diverged", x].unique()
         if len(at):

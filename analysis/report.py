@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from matplotlib import pyplot as plt
 from analysis import experiments, page
 from analysis.claim import Verdict
 from analysis.curves import SEEDS, axis_columns
-from analysis.labels import OWN_SETTINGS, axis_text, family_of, levels_text, plain, value_text
+from analysis.labels import OWN_SETTINGS, axis_text, family_of, levels_text, plain, sentence, value_text
 from analysis.scatter import Cell, cells_of, draw_steps, draw_summary
 from analysis.style import SHEET, Drawing, save
 
@@ -125,10 +126,9 @@ class _Images:
 
 def _body(folder: Path, sections: Sequence[Section], findings: Findings) -> Iterator[str]:
     found = {s.name: s for s in sections}
-    listed = {name for part in experiments.PARTS.values() for name in part}
-    others = {name: name for name in found if name not in listed}
-    parts = experiments.PARTS | ({"Other tables": others} if others else {})
-    links = page.anchors([*parts, *listed, *others, "The verdict", "Where the numbers come from"])
+    parts = experiments.parts(found)
+    listed = [name for titles in parts.values() for name in titles]
+    links = page.anchors([*parts, *listed, "The verdict", "Where the numbers come from"])
     images = _Images()
 
     yield page.heading(1, "Double descent: what decides the peak?")
@@ -159,7 +159,7 @@ def _verdict(folder: Path, findings: Findings, images: _Images) -> Iterator[str]
         yield page.paragraph("No verdict yet: the experiments of the study are not there, or hold too few conditions.")
     for verdict in findings.verdicts:
         yield '<div class="verdict">'
-        yield page.heading(3, family_of(verdict.family).capitalize())
+        yield page.heading(3, sentence(family_of(verdict.family)))
         yield page.paragraph(verdict.text)
         if len(verdict.statistics):
             yield page.table(_with_intervals(verdict.statistics, ["value"]),
@@ -221,11 +221,13 @@ def _experiment(section: Section, images: _Images) -> Iterator[str]:
 
 def _fixed(rows: pd.DataFrame) -> str:
     """Axes that all runs share, as name and value; what applies to no run is left out."""
+    shared = [axis for axis in axis_columns(rows) if rows[axis].nunique() == 1]
+    names = Counter(axis_text(axis) for axis in shared)
     parts = []
-    for axis in axis_columns(rows):
-        known = rows[axis].dropna()
-        if len(known) and known.nunique() == 1:
-            parts.append(f"{axis_text(axis)} {value_text(known.iloc[0])}")
+    for axis in shared:
+        # normalizations and optimizers both have a momentum
+        name = axis_text(axis) if names[axis_text(axis)] == 1 else axis.replace("_", " ")
+        parts.append(f"{name} {value_text(rows[axis].dropna().iloc[0])}")
     return ", ".join(parts) or "nothing"
 
 

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from analysis.conditions import TRAINED
 from analysis.curves import FLOOR, SEEDS, axis_columns
 from analysis.labels import family_of, plain, value_text
 from analysis.style import GREY, MARKERS, OKABE_ITO, log_ticks
@@ -208,8 +209,9 @@ def steps_needed(rows: pd.DataFrame, curves: pd.DataFrame, level: float, nearnes
 
     Returns:
         One row a run that gets there: ``run_id``, ``optimizer``, ``steps`` (interpolated in log-log between logged
-        steps), ``hessian`` (its condition number: ``hessian_condition``, else the square of ``feature_condition``) and
-        ``preconditioned`` (the same as the optimizer sees it; null where there is no such number).
+        steps), ``hessian`` (its condition number: ``hessian_condition``, else, of frozen features, the square of
+        ``feature_condition``) and ``preconditioned`` (the same as the optimizer sees it); null where there is no such
+        number, and runs without either are left out.
     """
     names = ["run_id", "optimizer", "steps", "hessian", "preconditioned"]
     near = (np.log(rows["width"] / rows["interpolation_width"]).abs() <= nearness) & (rows["status"] == "ok")
@@ -228,10 +230,12 @@ def steps_needed(rows: pd.DataFrame, curves: pd.DataFrame, level: float, nearnes
     reached = pd.DataFrame({"run_id": owner[first], "steps": needed})
     found = good.rename(columns={"steps": "budget"}).merge(reached, on="run_id").sort_values("steps", kind="stable")
     hessian = found["hessian_condition"].where(found["hessian_condition"].notna(), found["feature_condition"] ** 2)
+    hessian = hessian.where(found["hessian_condition"].notna() | ~found["model"].isin(TRAINED))
     # a column without any number is one of objects
     found = found.assign(hessian=hessian.astype(float), preconditioned=found["preconditioned_condition"].astype(float))
     set_up = [c for c in (*axis_columns(found), *SEEDS) if c not in ("lr", "lr_unit", "steps")]
-    return found.drop_duplicates(set_up)[names].reset_index(drop=True)
+    found = found.drop_duplicates(set_up)[names].dropna(subset=["hessian", "preconditioned"], how="all")
+    return found.reset_index(drop=True)
 
 
 def draw_steps(needed: pd.DataFrame, level: float) -> Figure:

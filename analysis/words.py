@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.association import Estimate
+from analysis.labels import x_title
 
 STRONG = 0.8
 """Where the interval of a share lies above this, "if" ("only if") holds; where below, it fails."""
@@ -26,7 +27,7 @@ SIDES = ("low loss, no peak", "high loss, peak")
 
 
 def counts(found: pd.DataFrame, peaked: int, dropped: int) -> str:
-    """How many conditions there are, with a peak and without."""
+    """How many conditions there are, with a peak and without; with trained features also what counts as which."""
     decisions = found["decision"].value_counts()
     lost = f" {dropped} more have no train loss at the threshold (diverged, or no widths there)." if dropped else ""
     clusters = found["cluster"].nunique()
@@ -34,7 +35,19 @@ def counts(found: pd.DataFrame, peaked: int, dropped: int) -> str:
     return (
         f"{len(found)} conditions{shared}: {peaked} rise above their surroundings by 22 % and count as having a peak; "
         f"the test decides {decisions.get('peak', 0)} peak, {decisions.get('no peak', 0)} no peak, "
-        f"{decisions.get('undecided', 0)} undecided.{lost}"
+        f"{decisions.get('undecided', 0)} undecided.{lost}{_counted(found)}"
+    )
+
+
+def _counted(found: pd.DataFrame) -> str:
+    """Where the threshold of trained features was put, and which peak was taken; nothing for frozen ones."""
+    if not found["trained"].all():
+        return ""
+    ends = sorted({f"{at:.3g}" for at in found["threshold_counted"].agg(["min", "max"])}, key=float)
+    width = x_title(found, "width")
+    return (
+        f" Features are trained: the threshold is counted (parameters = samples × outputs, at {width} = "
+        f"{' to '.join(ends)}), and the peak is the most prominent one, wherever it lies."
     )
 
 
@@ -44,7 +57,8 @@ def verdict(rows: Mapping[str, Estimate], level: float, floor: float) -> str:
     Args:
         rows: statistics by name.
         level: log10 of the train loss that best separates peak from no peak.
-        floor: variance of the label noise in units of the train loss; 0 without noise.
+        floor: variance of the label noise in units of the train loss; 0 without noise, NaN for other losses than the
+            squared one.
     """
     said = [f"{_tells(rows[AUC])} (AUC {rows[AUC]}); its rank correlation with the peak's height is {rows[RANK]}."]
     if not rows[AUC].low > 0.5:

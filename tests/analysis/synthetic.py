@@ -19,7 +19,8 @@ FIXED = {
     "batch_size": 50, "steps": 100, "stop_loss": np.nan, "loss": "mse", "solver": "exact",
     "dtype": "float64", "optimizer_penalty": np.nan, "outputs": 10, "min_norm_train_loss": 1e-28,
     "min_norm_test_loss": 2.0, "min_norm_test_error": 0.5, "interpolation_width": THRESHOLD,
-    "hessian_condition": np.nan, "preconditioned_condition": np.nan, "git_commit": "0123456789abcdef",
+    "hessian_condition": np.nan, "preconditioned_condition": np.nan, "hessian_lambda_max": np.nan,
+    "ntk_condition": np.nan, "ntk_condition_init": np.nan, "measure": "basic", "git_commit": "0123456789abcdef",
     "device": "cpu", "seconds": 1.0, "finished_at": pd.Timestamp("2026-01-02", tz="UTC"),
 }  # fmt: skip
 

@@ -11,7 +11,8 @@ from scipy import stats
 
 from analysis import claim
 from analysis.association import Estimate
-from analysis.conditions import conditions, noise_floor
+from analysis.conditions import conditions, noise_floor, of_the_study
+from tests.analysis.synthetic import runs
 
 LEVEL = -2.5
 
@@ -30,7 +31,8 @@ def planted(height, seed: int = 0, count: int = 160) -> pd.DataFrame:
             "prominence": heights, "prominence_at_threshold": heights, "trained": False,
             "decision": np.where(heights > 0.2, "peak", "no peak"), "step_size": "1 sharpness",
             "optimizer": optimizer, "steps": rng.choice([100, 1000], count), "batch_size": 200,
-            "init_scale": 1.0, "normalization": "none", "standardize": "global", "model_activation": "tanh",
+            "init": "default", "init_scale": 1.0, "normalization": "none", "standardize": "global",
+            "model_activation": "tanh",
             "feature_condition": np.exp(rng.standard_normal(count)), "preconditioned_condition": np.nan,
             "metric": "test_loss", "test_loss_at_threshold": 10 ** (-x) * 1e-4,
         }
@@ -216,5 +218,63 @@ def test_of_a_run_in_two_tables_the_finished_one_counts() -> None:
     assert found.loc[100, "table"] == "learning_rate"
 
 
-def claim_of(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    return conditions(tables)
+def rmt_rows(**columns: object) -> pd.DataFrame:
+    """Four conditions at widths 2 to 32 whose test loss peaks at width 6, below the counted threshold."""
+    rows = runs((2, 4, 6, 8, 10, 16, 32), optimizer=("adam", "muon"), init=("default", "fan_in"))
+    bump = np.exp(-(np.log(rows["width"] / 6) ** 2) / 0.002)
+    return rows.assign(
+        **{"model": "rmt", "label_noise": 0.2, "interpolation_width": 8.9, "feature_condition_init": 1.0,
+           "feature_rank": rows["width"], "test_loss": (1 + 0.01 * rows["seed"]) * np.exp(bump) / rows["width"]}
+        | columns
+    )  # fmt: skip
+
+
+def test_the_height_of_a_trained_backbone_is_that_of_its_most_prominent_peak() -> None:
+    found = conditions({"rmt_width_digits": rmt_rows()})
+    assert found["condition"].tolist() == ["adam", "adam, fan in", "muon", "muon, fan in"]
+    assert set(found["family"]) == {"RMT width variants on digits, n = 50"}
+    assert found["trained"].all()
+    assert (found["location"] == 6).all()
+    assert found["height"].tolist() == pytest.approx([1 + np.log(4 / 6)] * 4)
+    assert found["cluster"].nunique() == 4
+    assert set(found["factor"]) == {"crossing"}
+
+
+def test_initialization_is_a_factor_where_it_varies() -> None:
+    heights = {"default": 0.0, "fan_in": 1.0}
+    found = planted(by_loss).assign(init=np.tile(list(heights), 80))
+    found["height"] += found["init"].map(heights)
+    (verdict,) = claim.verdicts(found, resamples=20)
+    assert verdict.factors.iloc[0]["factor"] == "init"
+    assert verdict.factors.iloc[0]["explained"] > 0.5
+    (constant,) = claim.verdicts(planted(by_loss), resamples=20)
+    assert "init" not in set(constant.factors["factor"])
+
+
+def test_a_cross_entropy_is_not_measured_in_variances_of_the_labels() -> None:
+    squared, entropy = (conditions({"rmt_batch_size": rmt_rows(loss=loss)}) for loss in ("mse", "cross_entropy"))
+    assert (squared["floor"] > 0).all()
+    assert entropy["floor"].isna().all()
+    assert set(entropy["family"]) == {"RMT width variants on digits, n = 50, cross entropy"}
+    (verdict,) = claim.verdicts(planted(by_loss).assign(floor=np.nan), resamples=20)
+    assert "variance" not in verdict.text
+    assert "as likely as not at a train loss of" in verdict.text
+
+
+def test_a_verdict_on_trained_features_says_where_its_threshold_is() -> None:
+    found = planted(by_loss).assign(trained=True, model="rmt", threshold_counted=8.9)
+    (verdict,) = claim.verdicts(found, resamples=20)
+    assert "(parameters = samples × outputs, at width k = 8.9)" in verdict.text
+    found.loc[0, "threshold_counted"] = 9.25
+    (verdict,) = claim.verdicts(found.assign(model="two_layer"), resamples=20)
+    assert "at width = 8.9 to 9.25)" in verdict.text
+    (frozen,) = claim.verdicts(planted(by_loss), resamples=20)
+    assert "counted" not in frozen.text
+
+
+def test_tables_of_rmt_by_any_name_belong_to_the_study_after_those_with_a_place() -> None:
+    tables = {"rmt_mine": rmt_rows(steps=50, epochs=50.0), "rmt_conditioning": rmt_rows(), "rmt_batch_size": rmt_rows()}
+    tables["rmt_mine"]["run_id"] += "b"
+    found = of_the_study(tables)
+    assert set(found["table"]) == {"rmt_batch_size", "rmt_mine"}
+    assert len(found) == 8

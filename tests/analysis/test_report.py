@@ -155,15 +155,41 @@ def test_it_says_what_varies_what_is_fixed_and_the_command(whole: Reader) -> Non
     assert "python -m dd.run -m +experiment=iterations" in whole.text
 
 
+def test_options_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    rows = runs(optimizer_momentum=(0.9,), normalization_momentum=(0.1,), normalization_eps=(1e-5,))
+    page = read(report.write(tmp_path, [report.Section("ridge", rows)], report.Findings()))
+    assert "optimizer momentum 0.9" in page.text
+    assert "normalization momentum 0.1" in page.text
+    assert ", eps 10⁻⁵" in page.text
+
+
 def test_every_caption_says_whose_the_settings_are(whole: Reader) -> None:
     assert whole.text.count("All settings are dd's own.") == len(whole.images)
 
 
 def test_experiments_that_are_not_there_are_named_with_their_commands(whole: Reader) -> None:
-    for part in experiments.PARTS.values():
-        for name in part:
+    for part, titles in experiments.PARTS.items():
+        for name in titles if part != experiments.RMT_PART else ():
             assert f"python -m dd.run -m +experiment={name}\n" in whole.text + "\n"
     assert "experiment=" + ODD not in whole.text
+
+
+def test_rmt_has_a_part_only_where_one_of_its_tables_is_there(whole: Reader, tmp_path: Path) -> None:
+    assert "RMT" not in whole.text
+    rows = runs(model=("rmt",))
+    page = read(report.write(tmp_path, [report.Section("rmt_batch_size", rows)], report.Findings()))
+    assert page.text.count(experiments.RMT_PART) == 2, "in the contents and as a heading"
+    assert "E9: batch size at equal epochs, RMT" in page.text
+    assert "model RMT" in page.text
+    assert "python -m dd.run -m +experiment=rmt_width_cifar10" in page.text
+
+
+def test_a_verdict_begins_with_a_capital_and_keeps_names(tmp_path: Path) -> None:
+    empty = pd.DataFrame()
+    found = [Found(f"{name} on digits, n = 5", "No.", empty, empty, empty) for name in ("RMT", "random features")]
+    page = read(report.write(tmp_path, [], report.Findings(found)))  # type: ignore[arg-type]
+    assert "RMT on digits, n = 5" in page.text
+    assert "Random features on digits" in page.text
 
 
 def test_it_says_where_the_numbers_come_from(whole: Reader) -> None:

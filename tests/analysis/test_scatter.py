@@ -122,6 +122,16 @@ def test_of_several_step_sizes_the_fastest_counts_and_runs_that_never_get_there_
     assert steps_needed(rows, long.iloc[:0], 1e-3).empty
 
 
+def test_the_squared_condition_number_of_trained_features_is_nobodys_hessian() -> None:
+    rows = runs(seeds=1, steps=(10**6,))
+    long = logged(rows, (1, 10**6), lambda s, r: 1 / s)
+    assert len(steps_needed(rows, long, 1e-3)) == 1
+    for model in ("two_layer", "rmt"):
+        assert steps_needed(rows.assign(model=model), long, 1e-3).empty
+        known = steps_needed(rows.assign(model=model, hessian_condition=7.0), long, 1e-3)
+        assert known["hessian"].tolist() == [7.0]
+
+
 def test_steps_are_drawn_against_both_condition_numbers() -> None:
     needed = pd.DataFrame(
         {
