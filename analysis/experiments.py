@@ -36,6 +36,7 @@ RMT = {
     "rmt_initialization": "E9: initialization, RMT",
     "rmt_normalization": "E9: normalisation, RMT",
     "rmt_batch_size": "E9: batch size at equal epochs, RMT",
+    "rmt_optimizer": "E9: sgd and momentum, RMT",
     "rmt_conditioning": "E9: conditioning along the width, RMT",
     "rmt_width_fashion": "E9: width of RMT on Fashion-MNIST",
     "rmt_width_cifar10": "E9: width of RMT on CIFAR-10",
