@@ -87,7 +87,7 @@ class CompiledRMT:
         )[0]  # fmt: skip
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=4)
 def compiled(
     architecture: Architecture, size: tuple[int, int], tensors: tuple[tuple[str, int], ...], dtype: torch.dtype
 ) -> CompiledRMT:

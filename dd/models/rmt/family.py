@@ -299,7 +299,10 @@ def _shapes(architecture: Architecture) -> dict[str, torch.Size]:
 
 @lru_cache(maxsize=64)
 def _trunk(architecture: Architecture, size: tuple[int, int], device: torch.device, dtype: torch.dtype) -> RMT:
-    """The network that turns images into features; its own weights are never used."""
-    trunk = RMT(architecture, size=size)
+    """The network that turns images into features; its own weights are never used.
+
+    Attention is written out: fused kernels take no heads as narrow as these, and derivatives of every kind are needed.
+    """
+    trunk = RMT(architecture, size=size).write_out_attention()
     trunk.head = nn.Identity()
     return trunk.to(device, dtype).requires_grad_(False)
