@@ -281,7 +281,10 @@ class Network:
         """:meth:`outputs` in evaluation, for measurements alone; arguments as :meth:`seen`."""
         if self.deep is None:
             return self.outputs(theta, inputs, buffers)
-        return _read_out(self.seen(theta, inputs, buffers), theta.named["readout"])
+        if self._code(theta.flat):
+            return _read_out(self.seen(theta, inputs, buffers), theta.named["readout"])
+        with torch.no_grad():
+            return torch.cat([self.outputs(theta, piece, buffers) for piece in inputs.split(PIECE, dim=1)], dim=1)
 
     def statistics(self, flat: Tensor) -> Tensors:
         """Running statistics that a deep network would have if the whole training set were its batch for ever.

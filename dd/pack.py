@@ -241,7 +241,8 @@ def plan(runs: Iterable[RunConfig], limits: Limits = ON_CPU, measure: Measure | 
                 if filling.runs and len(filling.runs) + len(members) > limits.runs >= len(members):
                     packs.append(filling.close())
                 for family in families(members):
-                    if not filling.has_room(family[0]) or filling.seconds >= longest:
+                    full = len(filling.runs) + len(family) > limits.runs
+                    if filling.runs and (full or not filling.has_room(family[0]) or filling.seconds >= longest):
                         packs.append(filling.close())
                     for run in family:
                         filling.add(run, trained=run is family[0])

@@ -61,11 +61,14 @@ class Trained:
     def __call__(self, x: Tensor) -> Tensor:
         """Outputs for inputs [samples, inputs], or images [samples, channels, height, width]: [samples, outputs]."""
         network = self._network
+        image = self.run.group_options("data").get("image", "none")
+        if x.ndim == 4 and _image(x) != image:
+            raise ConfigError("x", _image(x), f"the net was trained on images of {image}")
         x = x.flatten(1)
         theta = network.named(self._solution.theta[None])
         buffers = {k: v[None] for k, v in self._solution.buffers.items()}
         inputs = network.inputs_of(x).to(theta.flat.dtype)
-        return network.outputs(theta, inputs, buffers)[0]
+        return network.predict(theta, inputs, buffers)[0]
 
 
 def train(
@@ -98,9 +101,8 @@ def train(
         if key.split(".")[0] == "data":
             raise ConfigError(key, override.partition("=")[2], "dd.train has its data from x and y")
     problem = _problem(x, y, test)
-    image = "x".join(map(str, np.shape(x)[1:])) if np.ndim(x) == 4 else "none"
     own = (
-        "data=tensors", f"data.dim={problem.inputs}", f"data.image={image}", f"data.n_train={len(problem.train_x)}",
+        "data=tensors", f"data.dim={problem.inputs}", f"data.image={_image(x)}", f"data.n_train={len(problem.train_x)}",
         f"data.n_test={len(problem.test_x)}", "data.standardize=none",
     )  # fmt: skip
     runs, settings = compose_jobs([*own, *overrides])
@@ -125,6 +127,11 @@ def train(
                     raise RuntimeError(f"a run failed: {failure}") from failure
                 solved[job.run.run_id] = _trained(job)
     return [solved[run.run_id] for run in distinct]
+
+
+def _image(x: Any) -> str:
+    """Shape of images as the option ``data.image`` has it."""
+    return "x".join(map(str, np.shape(x)[1:])) if np.ndim(x) == 4 else "none"
 
 
 def _trained(job: Job) -> Trained:
@@ -169,6 +176,8 @@ def _problem(x: Any, y: Any, test: tuple[Any, Any] | None) -> Problem:
     else:
         sides = [(a, b.double().reshape(len(b), -1)) for a, b in sides]
     (train_x, train_y), (test_x, test_y) = sides[0], sides[-1]
+    if test is not None and "none" not in (_image(test[0]), _image(x)) and _image(test[0]) != _image(x):
+        raise ConfigError("test", _image(test[0]), f"must be images of {_image(x)}, as x")
     if train_x.shape[1] != test_x.shape[1] or train_y.shape[1] != test_y.shape[1]:
         raise ConfigError("test", list(test_x.shape), "must have as many inputs and outputs as x and y")
     digest = _digest([train_x, train_y])

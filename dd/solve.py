@@ -18,7 +18,15 @@ from dd.config import RunConfig, Settings, core_axes
 from dd.data._problem import Problem, load
 from dd.errors import ConfigError
 from dd.measure import hessian
-from dd.measure.conditioning import Measure, State, final_columns, guarded, ntk_columns, spectrum_columns
+from dd.measure.conditioning import (
+    Measure,
+    State,
+    feature_samples,
+    final_columns,
+    guarded,
+    ntk_columns,
+    spectrum_columns,
+)
 from dd.measure.outcome import outcome
 from dd.measure.smoother import effective_parameters, mode_power
 from dd.measure.spectrum import Spectrum, spectrum
@@ -63,12 +71,15 @@ def reproducible(device: torch.device) -> Iterator[None]:
     if device.type != "cpu":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
+    convolutions = torch.backends.cudnn.allow_tf32  # a switch of their own
+    torch.backends.cudnn.allow_tf32 = False
     try:
         yield
     finally:
         torch.set_num_threads(threads)
         torch.set_flush_denormal(flushed)
         torch.set_float32_matmul_precision(precision)
+        torch.backends.cudnn.allow_tf32 = convolutions
         if device.type != "cpu":
             torch.use_deterministic_algorithms(deterministic)
 
@@ -370,8 +381,15 @@ def train_jobs(jobs: list[Job], context: Context) -> Iterator[Job]:
             middle = len(members) // 2
             groups = _groups(members[:middle]) + _groups(members[middle:]) + groups
             continue
+        if error and len(everybody) > 1:  # the budgets before the error may have gone well
+            context.errors[members[0].run] = error
+            rest, stopping = _leaders(shorter[members[0].run])
+            shorter |= stopping
+            groups = _groups(rest) + groups
+            yield members[0]
+            continue
         if error:
-            context.errors |= {job.run: error for job in everybody}
+            context.errors[members[0].run] = error
         yield from everybody
 
 
@@ -510,8 +528,8 @@ def _feature_spectrum(network: Network, theta: torch.Tensor, buffers: Mapping[st
     """Spectrum of the matrix that the last layer sees, on the training set (batch statistics: of all of it)."""
     exact = {k: v.double().clone() for k, v in buffers.items()}
     training = network.normalization.batch_dependent
-    design = network.seen(_exact(network, theta), network.exact_train.inputs, exact, training=training)[0]
-    return guarded(lambda: spectrum(design))
+    inputs = network.exact_train.inputs[:, : feature_samples(network.run)]
+    return guarded(lambda: spectrum(network.seen(_exact(network, theta), inputs, exact, training=training)[0]))
 
 
 def _gradient_norm(network: Network, theta: Parameters, loss: Callable[[torch.Tensor], torch.Tensor]) -> float:

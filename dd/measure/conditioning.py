@@ -29,6 +29,9 @@ CHEAP_WORK = 5e11
 NTK_SAMPLES = 100
 """The tangent kernel of a deep network is taken on so many training samples, the first ones."""
 
+PASS_BYTES = 8 << 30
+"""Memory of a forward pass in float64 over samples that batch statistics tie together."""
+
 HESSIAN_COLUMNS = (
     "hessian_condition", "hessian_lambda_max", "hessian_lambda_min", "hessian_trace", "hessian_rank",
     "hessian_effective_rank", "preconditioned_condition", "jacobi_condition",
@@ -98,6 +101,17 @@ class State:
 def ntk_samples(run: RunConfig) -> int:
     """Training samples on which the tangent kernel of a run is taken."""
     return min(run.n_train, NTK_SAMPLES) if run.component("model").deep else run.n_train
+
+
+def feature_samples(run: RunConfig) -> int:
+    """Training samples whose features are decomposed: all, of deep networks as many as fit.
+
+    Batch statistics tie the samples of a forward pass together, which then holds maps of all of them.
+    """
+    model = run.component("model")
+    if not model.deep or not run.component("normalization").batch_dependent:
+        return run.n_train
+    return min(run.n_train, max(int(PASS_BYTES // model.map_bytes(run)), 1))
 
 
 def guarded(measure: Callable[[], Found]) -> Found | None:

@@ -172,6 +172,10 @@ class Model(Component):
         """What training keeps of one sample between the forward and the backward pass, for plans."""
         return 4.0 * run.width
 
+    def map_bytes(self, run: RunConfig) -> float:
+        """What a forward pass in float64 holds of one sample at once."""
+        return 8.0 * run.width
+
     @abstractmethod
     def interpolation_width(self, run: RunConfig, inputs: int, outputs: int) -> float:
         """Width at which the model can just fit the training set, the peak's expected place."""

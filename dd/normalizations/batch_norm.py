@@ -36,7 +36,9 @@ class BatchNorm(Normalization):
     )
 
     def check(self, run: RunConfig, origin: OriginOf) -> None:
-        """A batch of one sample has no variance."""
+        """A batch of one sample has no variance, but in a deep network, whose maps have many pixels."""
+        if run.component("model").deep:
+            return
         if run.batch_size is not None and (run.batch_size == 1 or run.n_train % run.batch_size == 1):
             raise ConfigError(
                 "batch_size",

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dd import losses
 from dd.config import RunConfig
-from dd.network import PIECE, Network
+from dd.network import Network
 from dd.optim._base import State, UpdateRule
 from dd.solvers._solution import CurvePoint, Snapshot
 from dd.solvers.batches import Orders
@@ -35,6 +35,12 @@ def _kind(run: RunConfig) -> tuple[str, str]:
     return run.optimizer, str([v for v in run.group_options("optimizer").values() if not isinstance(v, float)])
 
 
+def _bytes(run: RunConfig) -> float:
+    """Activations of one sample."""
+    size: float = run.component("model").activation_bytes(run)
+    return size * (2 if run.dtype == "float64" else 1)
+
+
 def ensembles(networks: Sequence[Network]) -> list[list[int]]:
     """Positions of the runs of each ensemble, those with the same optimizer side by side; all :func:`suits`."""
     groups: dict[Hashable, list[int]] = {}
@@ -42,7 +48,8 @@ def ensembles(networks: Sequence[Network]) -> list[list[int]]:
         run = network.run
         key = (
             run.model, run.width, tuple(run.group_options("model").items()), run.normalization,
-            tuple(run.group_options("normalization").items()), run.data, run.n_train, run.n_test, run.batch_size,
+            tuple(run.group_options("normalization").items()), run.data, run.targets, run.n_train, run.n_test,
+            run.batch_size,
             run.steps, run.stop_loss is None, run.loss, run.dtype,
         )  # fmt: skip
         groups.setdefault(key, []).append(i)
@@ -50,7 +57,7 @@ def ensembles(networks: Sequence[Network]) -> list[list[int]]:
     for members in groups.values():
         run = networks[members[0]].run
         assert run.batch_size is not None
-        at_once = max(int(MEMORY // (run.component("model").activation_bytes(run) * run.batch_size)), 1)
+        at_once = max(int(MEMORY // (_bytes(run) * run.batch_size)), 1)
         ordered = sorted(members, key=lambda i: _kind(networks[i].run))
         out += [ordered[start : start + at_once] for start in range(0, len(ordered), at_once)]
     return out
@@ -154,7 +161,7 @@ class Ensemble:
             samples = inputs.shape[1]
             loss = torch.zeros(len(self.theta), dtype=torch.float64, device=inputs.device)
             wrong = torch.zeros_like(loss)
-            piece = max(PIECE * 64 // len(self.theta), 1)
+            piece = max(int(MEMORY // (_bytes(self.runs[0]) * len(self.theta))), 1)
             for start in range(0, samples, piece):
                 part = slice(start, start + piece)
                 wanted = targets[self._problem, part]

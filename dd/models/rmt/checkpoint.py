@@ -84,6 +84,10 @@ def _state_dict(path: Path, ema: bool) -> dict[str, Tensor]:
             (line.strip() for line in str(error).splitlines() if "Unsupported" in line), "not a file of torch"
         )
         raise ValueError(f"{path}: cannot be read as weights alone ({reason})") from None
+    except FileNotFoundError:
+        raise
+    except (EOFError, OSError, RuntimeError) as error:
+        raise ValueError(f"{path}: is damaged or not a file of torch ({type(error).__name__})") from None
     name = "model_ema" if ema else "model"
     bare = isinstance(found, Mapping) and not ema and "model" not in found
     state = found if bare or not isinstance(found, Mapping) else found.get(name)

@@ -68,6 +68,9 @@ class RMTWidth(DeepModel):
         options = dict(run.options)
         for key, value in (("model.depths", chosen[1]), ("model.patch", chosen[2])):
             options[key] = value if options[key] == "auto" else options[key]
+        given = options["model.depths"].split("-")
+        if all(part.isascii() and part.isdecimal() for part in given):
+            options["model.depths"] = "-".join(str(int(part)) for part in given)
         return run.replace(options=tuple(sorted(options.items())))
 
     def check(self, run: RunConfig, origin: OriginOf) -> None:
@@ -79,10 +82,10 @@ class RMTWidth(DeepModel):
                 "model=rmt normalises inside, on every level: use batch_norm (as released), layer_norm or none",
                 origin("normalization"),
             )
-        if run.init == "zero":
-            raise ConfigError(
-                "init", "zero", "linear layers of zeros pass no gradient: model=rmt would never move", origin("init")
-            )
+        for key, value in (("init", run.init), ("init.scale", run.init_scale)):
+            if value in ("zero", 0):
+                text = "linear layers of zeros pass no gradient: of model=rmt only the last biases would move"
+                raise ConfigError(key, value, text, origin(key))
         if run.width % 2 or run.width < 2:
             raise ConfigError(
                 "width", run.width, "must be even and >= 2 for model=rmt (half of it are the stem's channels)",
@@ -90,7 +93,7 @@ class RMTWidth(DeepModel):
             )  # fmt: skip
         options = run.group_options("model")
         depths = options["depths"].split("-")
-        if not 1 <= len(depths) <= 4 or not all(d.isdecimal() and int(d) > 0 for d in depths):
+        if not 1 <= len(depths) <= 4 or not all(d.isascii() and d.isdecimal() and int(d) > 0 for d in depths):
             raise ConfigError(
                 "model.depths",
                 options["depths"],
@@ -101,7 +104,7 @@ class RMTWidth(DeepModel):
             raise ConfigError("model.patch", 3, "must be 1, 2 or 4", origin("model.patch"))
         _, height, width = _image(run, origin)
         try:
-            self.architecture(run).stage_sizes(height, width)
+            last = self.architecture(run).stage_sizes(height, width)[-1]
         except ValueError as error:
             raise ConfigError(
                 "model.depths",
@@ -109,6 +112,10 @@ class RMTWidth(DeepModel):
                 f"with model.patch={options['patch']}: {error}",
                 origin("model.depths"),
             ) from None
+        lonely = run.batch_size == 1 or run.n_train % (run.batch_size or 1) == 1
+        if run.normalization == "batch_norm" and lonely and math.prod(last) == 1:
+            text = "batch_norm has no variance of one sample whose last map is one pixel: every batch needs two"
+            raise ConfigError("batch_size", run.batch_size, text, origin("batch_size"))
 
     def architecture(self, run: RunConfig) -> Architecture:
         """The run's network; its classifier is not used, the family has its own read-out."""
@@ -136,6 +143,13 @@ class RMTWidth(DeepModel):
                 for size, dim, depth in zip(sizes, architecture.dims, architecture.depths, strict=True))  # fmt: skip
         return 4.0 * (sum(maps) + 9 * height * width * architecture.dims[0])
 
+    def map_bytes(self, run: RunConfig) -> float:
+        """Four times the largest map, inside a feed-forward layer."""
+        architecture = self.architecture(run)
+        _, height, width = _image(run)
+        sizes = architecture.stage_sizes(height, width)
+        return 4 * 8.0 * max(math.prod(size) * n for size, n in zip(sizes, architecture.hidden, strict=True))
+
     def interpolation_width(self, run: RunConfig, inputs: int, outputs: int) -> float:
         """Width at which the trained parameters number samples times outputs.
 
@@ -150,7 +164,8 @@ class RMTWidth(DeepModel):
 
     def build(self, run: RunConfig, device: torch.device, dtype: torch.dtype) -> None:
         """The module that all forward passes call."""
-        _trunk(self.architecture(run), _image(run)[1:], device, dtype)
+        own = torch.empty(0, device=device).device  # cuda is cuda:0
+        _trunk(self.architecture(run), _image(run)[1:], own, dtype)
 
     def buffers(self, run: RunConfig, inputs: int) -> Tensors:
         """Running means 0 and variances 1."""
@@ -174,7 +189,7 @@ class RMTWidth(DeepModel):
                 drawn[f"{name}.weight"], drawn[f"{name}.bias"] = np.ones((1, size)), np.zeros((1, size))
                 continue
             linear, fan_in = weight.ndim == 2, math.prod(weight.shape[1:])
-            law, scale = (scheme, run.init_scale or 0.0) if linear else (conv, 1.0)
+            law, scale = (scheme, 1.0 if run.init_scale is None else run.init_scale) if linear else (conv, 1.0)
             generators = (stream(run.seed, f"init.{name}{end}") for end in ("", ".bias"))
             drawn[f"{name}.weight"] = law.weight(next(generators), size, fan_in, fan_in, size) * scale
             drawn[f"{name}.bias"] = law.bias(next(generators), size, fan_in)[None] * scale
