@@ -211,6 +211,9 @@ SHAPES = {
     "layer, no affine": family(4, norm="layer", norm_affine=False),
     "batch, no affine": family(4, norm_affine=False, norm_eps=1e-2, norm_momentum=0.3),
     "none": family(4, norm="none"),
+    "one stage": family(4, stages=1, depths=(1,)),
+    "a last map of one pixel": family(4, size=4, stages=3),
+    "one row": family(4, height=1, width=8),
     "odd sizes": family(
         6, hidden=(7, 5), projection=9, classes=3, heads=(3, 1), log_decay=((-0.1, -0.2, -0.3), (-0.4,))
     ),

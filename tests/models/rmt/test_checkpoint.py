@@ -152,6 +152,18 @@ def test_other_files_are_refused_in_one_line(content: object, line: str, tmp_pat
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("kept", [0, 0.5])
+def test_a_damaged_file_is_refused_in_one_line(kept: float, tmp_path: Path) -> None:
+    torch.save({"model": target().state_dict()}, tmp_path / "a.pth")
+    content = (tmp_path / "a.pth").read_bytes()
+    (tmp_path / "a.pth").write_bytes(content[: int(kept * len(content))])
+    with pytest.raises(ValueError, match=r"a\.pth: (is damaged|cannot be read)") as caught:
+        load_checkpoint(target(), tmp_path / "a.pth")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(FileNotFoundError):
+        load_checkpoint(target(), tmp_path / "b.pth")
+
+
 def test_a_file_that_torch_did_not_write_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.pth").write_text("no weights")
     with pytest.raises(ValueError, match="cannot be read as weights alone"):

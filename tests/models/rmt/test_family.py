@@ -263,6 +263,8 @@ def test_the_largest_eigenvalue_is_that_of_the_dense_gauss_newton_matrix() -> No
         (("model.patch=3",), "model.patch=3.*must be 1, 2 or 4"),
         (("normalization=scale",), "normalization=.?scale.*normalises inside.*batch_norm"),
         (("init=zero",), "init=.?zero.*pass no gradient"),
+        (("init.scale=0",), r"init\.scale=0.*pass no gradient"),
+        (("model.depths=1-1-1-1", "batch_size=1"), "batch_size=1.*no variance of one sample"),
         (("optimizer=min_norm",), "optimizer=.?min_norm"),
         (("solver=exact",), "solver=.?exact.*trains its features"),
     ],
@@ -311,3 +313,51 @@ def test_images_from_python_are_trained_on() -> None:
     assert got.curve[-1].train_loss < 0.9 * got.curve[0].train_loss
     with pytest.raises(ConfigError, match="model=rmt needs images"):
         dd.train(images.flatten(1), classes, *line)
+
+
+def test_depths_have_one_spelling() -> None:
+    assert small("model.depths=02-1").run_id == small("model.depths=2-1").run_id
+
+
+def test_a_run_that_fails_late_leaves_the_shorter_budgets_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    step = Stack._step
+
+    def failing(self: Stack, inputs: torch.Tensor, targets: torch.Tensor, number: int) -> None:
+        if number > 4:
+            raise RuntimeError("too far")
+        step(self, inputs, targets, number)
+
+    monkeypatch.setattr(Stack, "_step", failing)
+    rows = {row["epochs"]: row for row in solve_rows(*(small(f"epochs={n}") for n in (1, 2)))}
+    assert rows[1]["status"] == "ok"
+    assert rows[1]["steps_done"] == 3
+    assert rows[2]["status"] == "failed"
+    assert "too far" in rows[2]["error"]
+
+
+def test_stop_loss_ends_every_budget_where_it_would_end_alone() -> None:
+    line = ("data.n_train=40", "batch_size=10", "stop_loss=0.088", "normalization=layer_norm", "lr=0.01")
+    runs = [small(*line, f"epochs={n}") for n in (1, 3, 12)]
+    rows = {row["run_id"]: row for row in solve_rows(*runs)}
+    alone = [solve_rows(run)[0] for run in runs]
+    for row in alone:
+        assert {k: v for k, v in row.items() if k != "seconds"} == {
+            k: v for k, v in rows[row["run_id"]].items() if k != "seconds"
+        }
+    assert [row["steps_done"] for row in alone] == [4, 12, 16], "the longest alone gets there, and stops"
+
+
+def test_a_batch_of_one_image_has_a_variance() -> None:
+    row = row_of(*SMALL, "batch_size=1", "data.n_train=5", "epochs=1")
+    assert row["status"] == "ok"
+    assert np.isfinite(row["train_loss"])
+
+
+def test_images_of_another_shape_are_refused() -> None:
+    images, classes = torch.randn(10, 3, 8, 16), torch.arange(10) % 2
+    line = ("model=rmt", "width=2", "optimizer=adam", "epochs=1", "batch_size=5")
+    with pytest.raises(ConfigError, match=r"test=3x16x8.*must be images of 3x8x16"):
+        dd.train(images, classes, *line, test=(images.mT, classes))
+    net = dd.train(images, classes, *line)[0]
+    with pytest.raises(ConfigError, match=r"x=3x16x8.*trained on images of 3x8x16"):
+        net(images.mT)

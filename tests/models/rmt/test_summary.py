@@ -45,7 +45,9 @@ def test_the_width_family_costs_what_the_table_says(
     for k, text in table.items():
         a = width_variant(k, channels=channels, height=side, width=side, classes=10, depths=depths, patch=patch)
         digits = len(text.partition(".")[2])
-        assert f"{count(a, side, side).macs / 1e6:.{digits}f}" == text, k
+        macs = count(a, side, side).macs
+        assert f"{macs / 1e6:.{digits}f}" == text, k
+        assert a.multiply_adds(side, side) == macs, "the closed form"
 
 
 def test_the_command_prints_a_line_of_the_width_family(capsys: pytest.CaptureFixture[str]) -> None:
