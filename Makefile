@@ -50,6 +50,7 @@ bench: setup  ## dd beside a plain torch loop and JAX, one pinned core (half an 
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/packed.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/scaling.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/exact.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/rmt.py
 
 lint: setup  ## ruff (style, docstrings, format) and mypy
 	$(BIN)/ruff check .
