@@ -97,7 +97,8 @@ def draw_summary(
         key = figure.add_subplot(grid[2 * families.index(cell[0]) + 1, noises.index(cell[1])])
         key.axis("off")
         _name(ax, key, rings[cell], _within(conditions, cell))
-    figure.legend(handles=_legend(conditions, looks, half, violators), loc="outside lower center", ncols=4)
+    handles = _legend(conditions, looks, half, violators)
+    figure.legend(handles=handles, loc="outside lower center", ncols=4 if len(noises) > 1 else 2)
     return figure
 
 
