@@ -99,7 +99,7 @@ def test_every_axis_changes_the_id() -> None:
         (("model.activation=swish",), "model.activation", "relu, tanh, erf, fourier"),
         (("seed=-1",), "seed", ">= 0"),
         (("stop_loss=-1",), "stop_loss", ">= 0"),
-        (("dtype=bfloat16",), "dtype", "float32, float64"),
+        (("dtype=float16",), "dtype", "float32, float64"),
     ],
 )
 def test_bad_values_name_key_and_range(overrides: tuple[str, ...], key: str, allowed: str) -> None:
