@@ -20,6 +20,7 @@ from dd.network import Network
 from dd.optim._base import State, UpdateRule
 from dd.solvers._solution import CurvePoint, Snapshot
 from dd.solvers.batches import Orders
+from dd.solvers.grid import kind
 
 MEMORY = 12 << 30
 """Bytes of activations that one step of an ensemble may keep, about."""
@@ -28,11 +29,6 @@ MEMORY = 12 << 30
 def suits(run: RunConfig) -> bool:
     """Whether an ensemble can take a run: a deep network and a rule that packs."""
     return bool(run.component("model").deep) and isinstance(run.component("optimizer"), UpdateRule)
-
-
-def _kind(run: RunConfig) -> tuple[str, str]:
-    """Runs of one kind are updated by one call: optimizer, and its options that are no numbers of each run's own."""
-    return run.optimizer, str([v for v in run.group_options("optimizer").values() if not isinstance(v, float)])
 
 
 def _bytes(run: RunConfig) -> float:
@@ -58,7 +54,7 @@ def ensembles(networks: Sequence[Network]) -> list[list[int]]:
         run = networks[members[0]].run
         assert run.batch_size is not None
         at_once = max(int(MEMORY // (_bytes(run) * run.batch_size)), 1)
-        ordered = sorted(members, key=lambda i: _kind(networks[i].run))
+        ordered = sorted(members, key=lambda i: kind(networks[i].run))
         out += [ordered[start : start + at_once] for start in range(0, len(ordered), at_once)]
     return out
 
@@ -108,7 +104,7 @@ class Ensemble:
         self._parts: list[_Part] = []
         start = 0
         for stop in range(1, len(networks) + 1):
-            if stop == len(networks) or _kind(self.runs[stop]) != _kind(self.runs[start]):
+            if stop == len(networks) or kind(self.runs[stop]) != kind(self.runs[start]):
                 rows = slice(start, stop)
                 self._parts.append(_Part(self.network, self.runs[rows], rates[rows], rows, self.theta))
                 start = stop

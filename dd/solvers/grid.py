@@ -50,7 +50,7 @@ def grids(networks: Sequence[Network]) -> list[list[int]]:
         rows: dict[Hashable, list[list[int]]] = {}
         for members in seeds.values():
             for bucket in _buckets(networks, members):
-                same = tuple((networks[i].run.width, _kind(networks[i].run)) for i in bucket)
+                same = tuple((networks[i].run.width, kind(networks[i].run)) for i in bucket)
                 rows.setdefault(same, []).append(bucket)
         out += [[i for row in grid for i in row] for grid in rows.values()]
     return out
@@ -66,10 +66,10 @@ def _buckets(networks: Sequence[Network], members: list[int]) -> list[list[int]]
             out.append([])
             widest = width
         out[-1].append(i)
-    return [sorted(bucket, key=lambda i: (_kind(networks[i].run), -networks[i].run.width)) for bucket in out]
+    return [sorted(bucket, key=lambda i: (kind(networks[i].run), -networks[i].run.width)) for bucket in out]
 
 
-def _kind(run: RunConfig) -> tuple[str, str]:
+def kind(run: RunConfig) -> tuple[str, str]:
     """Runs of one kind are updated by one call: optimizer, and its options that are no numbers of each run's own."""
     return run.optimizer, str([v for v in run.group_options("optimizer").values() if not isinstance(v, float)])
 
@@ -132,7 +132,7 @@ class Grid:
             self._copy(network, network.theta, self.theta[divmod(i, columns)], out=False)
         lr = torch.tensor(lrs, dtype=self.dtype, device=self.device).view(rows, columns)
         self._optimizers = []
-        names = [_kind(run) for run in self.runs[:columns]]
+        names = [kind(run) for run in self.runs[:columns]]
         for name in dict.fromkeys(names):
             at = [c for c in range(columns) if names[c] == name]
             part = slice(at[0], at[-1] + 1)
