@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from analysis.conditions import TRAINED
 from analysis.curves import band, split, thresholds
 from analysis.labels import QUANTITIES, legend_of, over_seeds, x_title
-from analysis.panels import draw_band, x_limits
+from analysis.panels import draw_band, label_bottom, x_limits
 from analysis.style import GREY, MARKERS, colours, log_ticks, mark_thresholds, set_limits
 
 PANELS = (
@@ -61,11 +61,7 @@ def draw_conditioning(rows: pd.DataFrame, title: str, line_axes: list[str], x: s
         mark_thresholds(ax, thresholds(rows, x), named=ax is axes[0])
         log_ticks(ax.yaxis, *ax.get_ylim())
         log_ticks(ax.xaxis, low, high)
-    for ax in axes[len(panels) :]:
-        ax.remove()
-    for ax in axes[max(0, len(panels) - 2) : len(panels)]:
-        ax.set_xlabel(x_title(rows, x))
-        ax.tick_params(labelbottom=True)
+    label_bottom(axes, len(panels), x_title(rows, x))
     handles = [
         Line2D([], [], color=tones[i], marker=MARKERS[i % len(MARKERS)], label=legend_of(values))
         for i, (values, _) in enumerate(groups)

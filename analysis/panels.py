@@ -75,11 +75,7 @@ def draw(rows: pd.DataFrame, title: str, line_axes: list[str], x: str = "width")
         mark_thresholds(ax, thresholds(rows, x), named=ax is axes[0])
         log_ticks(ax.yaxis, *ax.get_ylim())
         log_ticks(ax.xaxis, low, high)
-    for ax in axes[len(panels) :]:
-        ax.remove()
-    for ax in axes[max(0, len(panels) - 2) : len(panels)]:
-        ax.set_xlabel(x_title(rows, x))
-        ax.tick_params(labelbottom=True)
+    label_bottom(axes, len(panels), x_title(rows, x))
     few = rows[x].nunique() <= FEW_POINTS
     handles = [
         Line2D([], [], color=tones[i], marker=MARKERS[i % len(MARKERS)] if few else None, label=legend_of(values))
@@ -104,6 +100,15 @@ def x_limits(values: pd.Series) -> tuple[float, float]:
     low, high = float(known.min()), float(known.max())
     span = (high / low) ** 0.04 if high > low else 2.0
     return low / span, high * span
+
+
+def label_bottom(axes: Sequence[Axes], used: int, label: str) -> None:
+    """Remove the panels of a grid of two columns that are not used, and name the x axis below the lowest ones."""
+    for ax in axes[used:]:
+        ax.remove()
+    for ax in axes[max(0, used - 2) : used]:
+        ax.set_xlabel(label)
+        ax.tick_params(labelbottom=True)
 
 
 def draw_band(ax: Axes, data: Band, colour: Any, marker: str) -> None:

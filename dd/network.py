@@ -153,6 +153,7 @@ class Network:
             k: v.to(dtype).expand(len(runs), -1, -1).clone() for k, v in self._fixed_buffers.items()
         }
         self._kept: dict[str, Samples] = {}
+        self._compiled: dict[torch.dtype, Compiled | None] = {}
 
     @property
     def exact_train(self) -> Samples:
@@ -190,6 +191,7 @@ class Network:
     def release(self) -> None:
         """Let go of the copies of the data that this stack has made; they are made again when asked for."""
         self._kept.clear()
+        self._compiled.clear()  # it holds the memory that it works in
 
     def inputs_of(self, x: Tensor) -> Tensor:
         """Inputs of :meth:`outputs` for new samples [samples, inputs], float64."""
@@ -308,7 +310,9 @@ class Network:
         """Compiled code for parameters like ``flat``."""
         if self.deep is None or flat.device.type != "cpu" or self.run.dtype == "bfloat16":
             return None
-        return self.deep.compiled(self.run, self.shapes, flat.dtype)
+        if flat.dtype not in self._compiled:
+            self._compiled[flat.dtype] = self.deep.compiled(self.run, self.shapes, flat.dtype)
+        return self._compiled[flat.dtype]
 
     def loss(self, theta: Parameters, inputs: Tensor, targets: Tensor, buffers: Tensors) -> Tensor:
         """Training loss of each run on a batch, [runs]; differentiable."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -39,7 +39,6 @@ class DeepModel(Model):
 
     frozen_features = False
     deep = True
-    normalizations: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def build(self, run: RunConfig, device: torch.device, dtype: torch.dtype) -> None:

@@ -47,7 +47,6 @@ class RMTWidth(DeepModel):
     """
 
     default_init = "fixed"
-    normalizations = tuple(NORMS)
     options = (
         Axis("depths", str, "auto", "blocks of each stage, as 1-1 or 2-2-2-2; auto: by the images' size"),
         Axis("patch", int, "auto", "total stride of the stem: 1, 2 or 4", low=1, high=4, words=("auto",)),
