@@ -15,6 +15,7 @@ from functools import cached_property
 
 from dd.config import RunConfig
 from dd.kernels.rules import RULES
+from dd.kernels.span import steps_in_span
 from dd.measure.conditioning import CHEAP_PARAMETERS, COPIES, Measure, ntk_samples
 from dd.solvers.logs import log_steps, logged_steps
 
@@ -164,6 +165,9 @@ def estimated_seconds(run: RunConfig, measure: Measure | None = None) -> float:
     compiled = run.optimizer in RULES and (run.normalization == "none" or frozen)
     logged = 30 * 2.0 * parameters(run) * samples
     flops = 4.0 * parameters(run) * run.batch_size
+    if steps_in_span(run):
+        logged += 30 * 2.0 * run.width * _columns(run) * n
+        flops += 2.0 * run.width * (n - 2 * _columns(run)) * run.batch_size
     if run.solver == "dual":
         logged = 30 * 2.0 * outputs * n * samples + 2.0 * n * samples * run.columns
         flops = 2.0 * outputs * n * run.batch_size
@@ -190,7 +194,9 @@ def estimated_bytes(runs: Sequence[RunConfig], measure: Measure | None = None) -
     for run in runs:
         key = run.inputs_key if run.normalization == "none" else (run.inputs_key, run.width, run.normalization)
         widest[key] = max(widest.get(key, 0), (run.n_train + run.n_test) * _columns(run) * 24)
-        own += parameters(run) * (8 if run.dtype == "float64" else 4) * 6
+        own += (
+            (parameters(run) + steps_in_span(run) * run.width * run.n_train) * (8 if run.dtype == "float64" else 4) * 6
+        )
         if run.solver == "exact" and run.steps is not None:
             factors[run.feature_key] = 8 * min(run.n_train, run.columns) * (run.n_train + run.columns)
         elif run.solver == "dual":

@@ -20,14 +20,14 @@ from dd.solvers._solution import CurvePoint, Snapshot
 from dd.solvers.batches import Orders
 from dd.solvers.kernel import Kernels
 
-_PADDING = 16
+PADDING = 16
 """Columns of the data are padded to a multiple of this, the widest vector's lanes."""
 
 CALL_OPERATIONS = 3e10
 """Floating-point operations of one call, about: half a second."""
 
 
-class _Data(ctypes.Structure):
+class Data(ctypes.Structure):
     """``Data`` of ``src/engine.h``."""
 
     _fields_ = (
@@ -38,7 +38,7 @@ class _Data(ctypes.Structure):
     )
 
 
-class _Run(ctypes.Structure):
+class Run(ctypes.Structure):
     """``Run`` of ``src/engine.h``."""
 
     _fields_ = (
@@ -92,37 +92,37 @@ class _Side:
         if ones:
             inputs = inputs[:, :-1]
         columns = inputs.shape[1]
-        self.x = torch.zeros(len(inputs), math.ceil(columns / _PADDING) * _PADDING, dtype=inputs.dtype)
+        self.x = torch.zeros(len(inputs), padded(columns, PADDING), dtype=inputs.dtype)
         self.x[:, :columns] = inputs
         if not torch.isfinite(self.x).all():  # zero weights of a narrow run would meet a wide run's infinities
             raise ValueError(f"inputs or features are not finite in {inputs.dtype}".replace("torch.", ""))
         self.y = samples.targets.to(inputs.dtype).contiguous()
         self.classes = None if samples.classes is None else samples.classes.contiguous()
-        self.data = _Data(
+        self.data = Data(
             len(inputs), columns, self.y.shape[1], batch, self.x.data_ptr(), self.x.shape[1], self.y.data_ptr()
         )
 
 
-def _padded(n: int, lanes: int) -> int:
+def padded(n: int, lanes: int) -> int:
+    """The next multiple of ``lanes``."""
     return math.ceil(n / lanes) * lanes
 
 
-class _Layout:
+class Layout:
     """Where the parameters of one run lie in its part of the engine's memory: rows are padded to whole vectors."""
 
     def __init__(self, network: Network, columns: int, lanes: int) -> None:
-        def padded(n: int) -> int:
-            return _padded(n, lanes)
-
         self.width, self.bias = network.run.width, network.bias
         run, outputs = network.run, network.problem.outputs
         self.matrices: list[tuple[int, int, int]] = []  # rows, columns in the flat parameters, columns in memory
         if not network.linear:
-            self.matrices.append((run.width, columns, padded(columns)))
+            self.matrices.append((run.width, columns, padded(columns, lanes)))
+        self.hidden_size = sum(rows * ld for rows, _, ld in self.matrices)
         self.bias_apart = network.linear and network.bias
         width = run.width + int(network.bias)
-        self.matrices.append((outputs, width, padded(run.width if self.bias_apart else width)))
-        self.size = sum(rows * ld for rows, _, ld in self.matrices) + (padded(outputs) if self.bias_apart else 0)
+        self.matrices.append((outputs, width, padded(run.width if self.bias_apart else width, lanes)))
+        rows, _, ld = self.matrices[-1]
+        self.size = self.hidden_size + rows * ld + (padded(outputs, lanes) if self.bias_apart else 0)
 
     def copy(self, flat: Tensor, memory: Tensor, *, out: bool) -> None:
         """Copy between flat parameters, [parameters], and memory, [size]; ``out`` of the memory, or into it."""
@@ -142,7 +142,7 @@ class _Layout:
                     y.copy_(x)
 
 
-class _DualLayout:
+class DualLayout:
     """The same of a run in function space: coefficients of the training samples, and the share left of the start."""
 
     bias = False
@@ -151,7 +151,7 @@ class _DualLayout:
         self.network, self.kernels = network, kernels
         self.width = len(kernels.train)
         self.outputs = network.problem.outputs
-        self.ld = _padded(self.width, lanes)
+        self.ld = padded(self.width, lanes)
         self.size = self.outputs * self.ld + lanes
         self.starts = [side.to(network.dtype).contiguous() for side in kernels.initial_outputs(network)]
 
@@ -173,6 +173,9 @@ class Engine:
         lrs: absolute step size of each run.
     """
 
+    _states = 2
+    """State tensors that there is room for."""
+
     def __init__(self, networks: Sequence[Network], lrs: Sequence[float]) -> None:
         self.networks = list(networks)
         self.runs = [network.run for network in networks]
@@ -189,12 +192,12 @@ class Engine:
         self._sides = [_Side(side, run.batch_size, ones=ones) for side in samples]
         self._orders = Orders(run)
         columns = self._sides[0].data.columns
-        self._layouts: list[_Layout | _DualLayout] = [
-            _Layout(n, columns, lanes) if kernels is None else _DualLayout(n, kernels, lanes) for n in self.networks
+        self._layouts: list[Layout | DualLayout] = [
+            Layout(n, columns, lanes) if kernels is None else DualLayout(n, kernels, lanes) for n in self.networks
         ]
         self._starts = np.cumsum([0] + [layout.size for layout in self._layouts]).tolist()
-        # parameters and up to two state tensors of all runs, one after the other
-        self._memory = torch.zeros(3, self._starts[-1], dtype=widest.dtype)
+        # parameters and state tensors of all runs, one after the other
+        self._memory = torch.zeros(1 + self._states, self._starts[-1], dtype=widest.dtype)
         self._saved = self._memory[0]
         self._structs = [[self._struct(i, lr, side) for i, lr in enumerate(lrs)] for side in range(2)]
         self._index = list(range(len(self.networks)))
@@ -222,35 +225,39 @@ class Engine:
         """Parameters (k = 0) or state tensor k of run i, [padded parameters]."""
         return self._memory[k, self._starts[i] : self._starts[i + 1]]
 
-    def _struct(self, i: int, lr: float, side: int) -> _Run:
+    def _struct(self, i: int, lr: float, side: int) -> Run:
         """Run i as it meets training (side 0) or test samples (1)."""
         network, layout = self.networks[i], self._layouts[i]
         run = network.run
         rule = RULES[run.optimizer]
-        pointers = [self._part(k, i).data_ptr() if k <= len(rule.state) else None for k in range(3)]
+        here = min(len(rule.state), self._states)
+        pointers = [self._part(k, i).data_ptr() if k <= here else None for k in range(3)]
         tanh = not network.linear and run.group_options("model")["activation"] == "tanh"
-        start = layout.starts[side].data_ptr() if isinstance(layout, _DualLayout) else None
+        start = layout.starts[side].data_ptr() if isinstance(layout, DualLayout) else None
         values = (ctypes.c_double * 8)(*hyper(run, lr))
-        return _Run(
+        return Run(
             layout.width, layout.bias, not network.linear, tanh, run.loss == "cross_entropy", rule.number, *pointers,
             start, values,
         )  # fmt: skip
 
     def _refresh(self) -> None:
         """Arrays of the runs still training, for both sides."""
-        self._arrays = [(_Run * len(self._index))(*(structs[i] for i in self._index)) for structs in self._structs]
+        self._arrays = [(Run * len(self._index))(*(structs[i] for i in self._index)) for structs in self._structs]
 
     def advance(self, first: int, last: int) -> None:
         """Take steps ``first`` + 1 ... ``last`` of every run."""
-        data = self._sides[0].data
-        operations = 6 * data.batch * sum(self._layouts[i].size for i in self._index)
+        self._steps(self._sides[0].data, self._arrays[0], sum(self._layouts[i].size for i in self._index), first, last)
+
+    def _steps(self, data: Data, runs: ctypes.Array[Run], parameters: int, first: int, last: int) -> None:
+        """Take steps of runs with so many ``parameters`` on ``data``."""
+        operations = 6 * data.batch * parameters
         # Ctrl-C and a stopped worker wait for the end of a call
         at_once = max(int(CALL_OPERATIONS / operations), 1)
         for start in range(first, last, at_once):
             stop = min(start + at_once, last)
             orders = self._orders.between(start, stop)
             failed = self._advance(
-                ctypes.byref(data), self._arrays[0], ctypes.c_int64(len(self._index)),
+                ctypes.byref(data), runs, ctypes.c_int64(len(runs)),
                 orders.ctypes.data_as(ctypes.c_void_p), ctypes.c_int64(start), ctypes.c_int64(stop),
             )  # fmt: skip
             if failed:

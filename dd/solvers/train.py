@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dd.config import RunConfig
-from dd.kernels import engine
+from dd.kernels import engine, span
 from dd.measure.outcome import outcome
 from dd.measure.spectrum import spectrum
 from dd.models._base import Tensors
@@ -236,7 +236,7 @@ def together(networks: Sequence[Network]) -> list[list[int]]:
     for i, network in enumerate(networks):
         key: Hashable = i
         if engine.suits(network.run, network):
-            key = engine.stream_key(network.run, network)
+            key = (engine.stream_key(network.run, network), span.steps_in_span(network.run))
         elif network.run.solver == "dual":
             key = i if on_cpu else ("dual", network.run.optimizer, engine.stream_key(network.run, network))
         elif not on_cpu:
@@ -265,7 +265,8 @@ def trainer_of(networks: Sequence[Network], lrs: Sequence[float | None]) -> Trai
     """Trainer of the runs of one group of :func:`together`; ``lrs`` are absolute step sizes, None without one."""
     first = networks[0]
     if engine.suits(first.run, first):
-        return engine.Engine(networks, [lr or 0.0 for lr in lrs])
+        kind = span.SpanEngine if span.steps_in_span(first.run) else engine.Engine
+        return kind(networks, [lr or 0.0 for lr in lrs])
     if first.run.solver == "dual":
         return kernel_stack_of(networks, lrs)
     if first.theta.device.type != "cpu" and grid.suits(first.run, first):

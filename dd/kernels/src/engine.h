@@ -13,7 +13,11 @@ typedef struct {
 
    With `start`, a linear model steps in function space: x is the kernel matrix of these samples and the training samples,
    theta has the training samples' coefficients [outputs, padded(width)] and, LANES further numbers, the share that is left
-   of the initial weights, whose outputs `start` holds, [samples, outputs]. */
+   of the initial weights, whose outputs `start` holds, [samples, outputs].
+
+   With `start`, a two-layer net's hidden weights are base + coefficients X: x is the Gram matrix of the training samples,
+   theta has their coefficients [width, padded(samples)] in place of the hidden weights, and `start` holds what the base
+   gives on them, [width, padded(samples)]. */
 typedef struct {
     int64_t width, bias, two_layer, tanh, cross_entropy, rule;
     REAL *theta, *first, *second;
@@ -54,16 +58,18 @@ static void NAME(release)(void *p) {
 
 static int64_t NAME(blocks)(int64_t vectors) { return (vectors + BLOCK - 1) / BLOCK; }
 
-/* Transpose rows into a panel, samples beyond `size` are zeros. */
+/* Transpose rows, padded to whole vectors, into a panel; samples beyond `size` are zeros. */
 static void NAME(fill_panel)(const REAL *const *rows, int64_t size, int64_t columns, int64_t vectors, REAL *panel) {
     const int64_t lanes = BLOCK * LANES, jump = columns * lanes;
-    for (int64_t block = 0; block < NAME(blocks)(vectors); block++) {
-        REAL *base = panel + block * jump;
-        int64_t from = block * lanes, here = size - from < lanes ? size - from : lanes;
-        for (int64_t q = 0; q < columns; q++, base += lanes) {
-            int64_t i = 0;
-            for (; i < here; i++) base[i] = rows[from + i][q];
-            for (; i < lanes; i++) base[i] = 0;
+    for (int64_t v = 0; v < vectors; v++) {
+        REAL *base = panel + v / BLOCK * jump + v % BLOCK * LANES;
+        for (int64_t q = 0; q < columns; q += LANES) {
+            vec square[16];
+            for (int64_t i = 0; i < LANES; i++)
+                square[i] = v * LANES + i < size ? load(rows[v * LANES + i] + q) : splat(0);
+            transpose(square);
+            for (int64_t k = 0; k < LANES; k++)
+                if (q + k < columns) store(base + (q + k) * lanes, square[k]);
         }
     }
 }
@@ -107,7 +113,7 @@ static void NAME(loss_gradient)(int cross_entropy, REAL *out, const REAL *target
 /* Hidden activations [width (+ 1), vectors * LANES] of a panel; padded samples stay 0.
    Two samples beyond whole vectors, say, cost less by rows than a vector that is mostly padding. */
 static void NAME(hidden_layer)(const NAME(Run) *run, int64_t columns, const REAL *panel, const REAL *const *rows,
-                               int64_t size, int64_t vectors, REAL *hidden) {
+                               const int64_t *order, int64_t size, int64_t vectors, REAL *hidden) {
     const int64_t lanes = vectors * LANES, block = BLOCK * LANES, ldx = padded(columns);
     const int64_t whole = size / LANES, left = size % LANES, by_rows = left && whole && left * 3 <= LANES;
     NAME(panel_product)(run->theta, ldx, run->width, panel, block, columns * block, columns, by_rows ? whole : vectors,
@@ -117,6 +123,9 @@ static void NAME(hidden_layer)(const NAME(Run) *run, int64_t columns, const REAL
         NAME(row_product)(rows + whole * LANES, left, run->theta, ldx, run->width, ldx, hidden + whole * LANES, 1,
                           lanes);
     }
+    if (run->start)
+        for (int64_t j = 0; j < run->width; j++)
+            for (int64_t i = 0; i < size; i++) hidden[j * lanes + i] += run->start[j * ldx + order[i]];
     if (run->tanh) {
         for (int64_t k = 0; k < run->width * lanes; k++) hidden[k] = TANH(hidden[k]);
     } else {
@@ -184,6 +193,18 @@ static void NAME(descend)(const NAME(Step) *step, const REAL *r, int64_t unit_st
     }
 }
 
+/* The same for coefficients of the training samples, whose gradient has entries for the batch's samples only. */
+static void NAME(descend_coefficients)(const NAME(Step) *step, const NAME(Run) *run, const NAME(Batch) *b, int64_t ld,
+                                       const REAL *back, REAL *grad) {
+    const int64_t lanes = b->vectors * LANES;
+    memset(grad, 0, (size_t)ld * sizeof(REAL));
+    for (int64_t j = 0; j < run->width; j++) {
+        for (int64_t i = 0; i < b->size; i++) grad[b->order[i]] = back[j * lanes + i];
+        NAME(update)(step, run->theta + j * ld, run->first ? run->first + j * ld : 0, 0, grad, ld);
+        for (int64_t i = 0; i < b->size; i++) grad[b->order[i]] = 0;
+    }
+}
+
 static void NAME(step_two_layer)(const NAME(Data) *data, const NAME(Run) *run, const NAME(Batch) *b,
                                  NAME(Scratch) *s, int64_t number) {
     const NAME(Step) step = NAME(at_step)((int)run->rule, run->hyper, number);
@@ -191,7 +212,7 @@ static void NAME(step_two_layer)(const NAME(Data) *data, const NAME(Run) *run, c
     const int64_t columns = width + run->bias, ldx = padded(data->columns), ldr = padded(columns);
     const int64_t split = width * ldx;
     REAL *readout = run->theta + split;
-    NAME(hidden_layer)(run, data->columns, b->panel, b->rows, b->size, b->vectors, s->hidden);
+    NAME(hidden_layer)(run, data->columns, b->panel, b->rows, b->order, b->size, b->vectors, s->hidden);
     NAME(panel_product)(readout, ldr, outputs, s->hidden, lanes, block, columns, b->vectors, s->out, lanes);
     NAME(loss_gradient)((int)run->cross_entropy, s->out, b->targets, outputs * lanes, b->size, outputs, 1, lanes);
     NAME(panel_product_transposed)(readout, ldr, width, s->out, lanes, block, outputs, b->vectors, s->back, lanes);
@@ -206,8 +227,11 @@ static void NAME(step_two_layer)(const NAME(Data) *data, const NAME(Run) *run, c
     NAME(row_product)(s->hidden_rows, columns, s->out, lanes, outputs, lanes, s->grad, 1, ldr);
     NAME(update)(&step, readout, run->first ? run->first + split : 0, run->second ? run->second + split : 0, s->grad,
                  outputs * ldr);
-    NAME(descend)(&step, s->back, lanes, 1, width, b->rows, b->size, data->columns, run->theta, run->first, run->second,
-                  s->grad);
+    if (run->start)
+        NAME(descend_coefficients)(&step, run, b, ldx, s->back, s->grad);
+    else
+        NAME(descend)(&step, s->back, lanes, 1, width, b->rows, b->size, data->columns, run->theta, run->first,
+                      run->second, s->grad);
 }
 
 static void NAME(step_linear)(const NAME(Data) *data, const NAME(Run) *run, const NAME(Batch) *b, NAME(Scratch) *s,
@@ -255,7 +279,7 @@ static int NAME(new_scratch)(const NAME(Data) *data, const NAME(Run) *runs, int6
     for (int64_t k = 0; k < count; k++) width = runs[k].width > width ? runs[k].width : width;
     int64_t hidden = runs[0].two_layer ? (width + 1) * lanes : 1, columns = runs[0].two_layer ? data->columns : width;
     int64_t units = runs[0].two_layer ? width : data->outputs;
-    int64_t grad = data->outputs * padded(width + 1) + (samples > SAMPLES_AT_A_TIME ? units * padded(columns) : 0);
+    int64_t grad = data->outputs * padded(width + 1) + (samples > SAMPLES_AT_A_TIME ? units : 1) * padded(columns);
     s->hidden = NAME(aligned)(hidden);
     s->back = NAME(aligned)(hidden);
     s->out = NAME(aligned)(data->outputs * lanes);
@@ -365,7 +389,7 @@ int NAME(dd_evaluate)(const NAME(Data) *data, const NAME(Run) *runs, int64_t cou
             const int64_t si = two_layer ? 1 : outputs, sc = two_layer ? lanes : 1;
             if (two_layer) {
                 const int64_t columns = run->width + run->bias;
-                NAME(hidden_layer)(run, data->columns, panel, rows, size, vectors, s.hidden);
+                NAME(hidden_layer)(run, data->columns, panel, rows, NULL, size, vectors, s.hidden);
                 NAME(panel_product)(run->theta + run->width * padded(data->columns), padded(columns), outputs,
                                     s.hidden, lanes, BLOCK * LANES, columns, vectors, s.out, lanes);
             } else {
@@ -416,6 +440,40 @@ int NAME(dd_evaluate)(const NAME(Data) *data, const NAME(Run) *runs, int64_t cou
     NAME(release)(panel);
     NAME(free_scratch)(&s);
     return !ok;
+}
+
+/* Hidden weights base + coefficients X of each run into `weights`, [width, padded(columns)]. `data` has the training
+   samples; `base` and `weights` one pointer a run. Returns 0, or 1 where memory is short. */
+int NAME(dd_unfold)(const NAME(Data) *data, const NAME(Run) *runs, int64_t count, const REAL *const *base,
+                    REAL *const *weights) {
+    const int64_t n = data->samples, ld = padded(n), ldx = padded(data->columns);
+    const double hyper[8] = {-1};
+    const NAME(Step) add = NAME(at_step)(SGD, hyper, 1);
+    int64_t width = 0;
+    for (int64_t k = 0; k < count; k++) width = runs[k].width > width ? runs[k].width : width;
+    const REAL **rows = malloc((size_t)n * sizeof(REAL *));
+    REAL *grad = NAME(aligned)(n > SAMPLES_AT_A_TIME ? width * ldx : 1);
+    const int ok = rows && grad;
+    for (int64_t i = 0; ok && i < n; i++) rows[i] = data->x + i * data->ldx;
+    for (int64_t k = 0; ok && k < count; k++) {
+        memcpy(weights[k], base[k], (size_t)(runs[k].width * ldx) * sizeof(REAL));
+        NAME(descend)(&add, runs[k].theta, ld, 1, runs[k].width, rows, n, data->columns, weights[k], NULL, NULL, grad);
+    }
+    free((void *)rows);
+    NAME(release)(grad);
+    return !ok;
+}
+
+/* What hidden weights give on the samples of `data`, [width, padded(samples)]. */
+void NAME(dd_preactivations)(const NAME(Data) *data, int64_t width, const REAL *weights, REAL *out) {
+    const int64_t ldx = padded(data->columns);
+    const REAL *rows[EVALUATE_AT_A_TIME];
+    for (int64_t from = 0; from < data->samples; from += EVALUATE_AT_A_TIME) {
+        int64_t size = 0;
+        for (; size < EVALUATE_AT_A_TIME && from + size < data->samples; size++)
+            rows[size] = data->x + (from + size) * data->ldx;
+        NAME(row_product)(rows, size, weights, ldx, width, ldx, out + from, 1, padded(data->samples));
+    }
 }
 
 int64_t NAME(dd_lanes)(void) { return LANES; }
