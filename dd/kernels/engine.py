@@ -87,20 +87,27 @@ def stream_key(run: RunConfig, network: Network) -> Hashable:
 class _Side:
     """Training or test samples as the engine reads them; keeps the memory alive."""
 
-    def __init__(self, samples: Samples, batch: int, *, ones: bool) -> None:
-        inputs = samples.inputs[0]
-        if ones:
-            inputs = inputs[:, :-1]
+    def __init__(self, inputs: Tensor, targets: Tensor, classes: Tensor | None, batch: int) -> None:
         columns = inputs.shape[1]
         self.x = torch.zeros(len(inputs), padded(columns, PADDING), dtype=inputs.dtype)
         self.x[:, :columns] = inputs
         if not torch.isfinite(self.x).all():  # zero weights of a narrow run would meet a wide run's infinities
             raise ValueError(f"inputs or features are not finite in {inputs.dtype}".replace("torch.", ""))
-        self.y = samples.targets.to(inputs.dtype).contiguous()
-        self.classes = None if samples.classes is None else samples.classes.contiguous()
+        self.y = targets.to(inputs.dtype).contiguous()
+        self.classes = None if classes is None else classes.contiguous()
         self.data = Data(
             len(inputs), columns, self.y.shape[1], batch, self.x.data_ptr(), self.x.shape[1], self.y.data_ptr()
         )
+
+    @classmethod
+    def of(cls, samples: Samples, batch: int, *, ones: bool) -> _Side:
+        """Inputs of samples, without their column of ones if ``ones``."""
+        inputs = samples.inputs[0]
+        return cls(inputs[:, :-1] if ones else inputs, samples.targets, samples.classes, batch)
+
+    def with_inputs(self, inputs: Tensor) -> _Side:
+        """The same samples, [samples, other columns]."""
+        return _Side(inputs.to(self.x.dtype), self.y, self.classes, self.data.batch)
 
 
 def padded(n: int, lanes: int) -> int:
@@ -189,7 +196,7 @@ class Engine:
         lanes = getattr(functions, "dd_lanes" + suffix)()
         kernels = Kernels(widest) if run.solver == "dual" else None
         samples = (widest.train, widest.test) if kernels is None else kernels.samples(widest)
-        self._sides = [_Side(side, run.batch_size, ones=ones) for side in samples]
+        self._sides = [_Side.of(side, run.batch_size, ones=ones) for side in samples]
         self._orders = Orders(run)
         columns = self._sides[0].data.columns
         self._layouts: list[Layout | DualLayout] = [

@@ -23,17 +23,20 @@ import torch
 from torch import Tensor
 
 from dd.config import RunConfig
-from dd.kernels.engine import PADDING, Data, Engine, Layout, Run, padded
+from dd.kernels.engine import Engine, Layout, Run, padded
 from dd.kernels.library import library
 from dd.kernels.rules import RULES
 from dd.network import Network
-from dd.solvers.logs import logged_steps
+from dd.solvers._solution import CurvePoint, Snapshot
 
 EPOCHS = 32
 """Between two times at which coefficients are added to the weights."""
 
 UPDATE, GATHER = 10, 40
 """Multiply-adds that are worth the update of one number, and putting one sample's gradient where it belongs; about."""
+
+SHARING = 8
+"""Runs among which the cost of products of samples is counted as shared."""
 
 
 def steps_in_span(run: RunConfig) -> bool:
@@ -48,93 +51,124 @@ def steps_in_span(run: RunConfig) -> bool:
         return False
     n, inputs = run.n_train, run.component("data").inputs(run) + 1
     step = run.batch_size * (2 * inputs - n - 2 * inputs / EPOCHS - GATHER) + UPDATE * (inputs - n)
-    # weights at every logged step, the Gram matrix in float64
-    once = n * inputs * (1 + len(logged_steps(run))) + 4 * n * n * inputs / run.width
+    # what the start gives on all samples, and their products with the training samples, which others often share
+    once = (n + run.n_test) * inputs * (1 + n / (SHARING * run.width))
     return step * run.steps > once
 
 
 class SpanEngine(Engine):
     """See :class:`dd.kernels.engine.Engine`; of two-layer nets without weight decay.
 
-    Its memory holds the weights as they were looked at last. Between two looks ``_span`` holds coefficients with the
-    read-out, and their velocities; ``_base`` the weights when coefficients were zero, and ``_given`` what these give on
-    the training samples, [width, padded samples].
+    Its memory holds the weights as they were when coefficients were zero. Beside it ``_span`` holds coefficients and
+    read-out, and their velocities; ``_given`` what the weights in memory give on training and test samples, [width,
+    padded samples] each, the latter from when it was last asked for (``_fresh``).
     """
 
     _states = 0
 
     def __init__(self, networks: Sequence[Network], lrs: Sequence[float]) -> None:
         super().__init__(networks, lrs)
-        side, dtype, n = self._sides[0], self._memory.dtype, self.runs[0].n_train
+        dtype, n = self._memory.dtype, self.runs[0].n_train
         suffix = "_f32" if dtype == torch.float32 else "_f64"
         functions: Any = library()
         self._unfold = getattr(functions, "dd_unfold" + suffix)
         self._preactivations = getattr(functions, "dd_preactivations" + suffix)
         lanes = getattr(functions, "dd_lanes" + suffix)()
         self._interval = EPOCHS * self._orders.per_epoch
-        self._gram = torch.zeros(n, padded(n, PADDING), dtype=dtype)
-        exact = side.x.double()
-        self._gram[:, :n] = exact @ exact.T
-        shape = (n, n, side.data.outputs, side.data.batch)
-        self._gram_data = Data(*shape, self._gram.data_ptr(), self._gram.shape[1], side.y.data_ptr())
+        # what the inputs were is what the products with the training samples are now
+        self._inputs, exact = self._sides, self._sides[0].x.double()
+        products = exact @ exact.T, self._sides[1].x @ self._sides[0].x.T
+        self._sides = [side.with_inputs(x) for side, x in zip(self._inputs, products, strict=True)]
         self._span_layouts = [Layout(network, n, lanes) for network in networks]
         sizes = [layout.size for layout in self._span_layouts]
         self._span = list(zip(*(row.split(sizes) for row in torch.zeros(2, sum(sizes), dtype=dtype)), strict=True))
-        self._given = [torch.zeros(run.width, padded(n, lanes), dtype=dtype) for run in self.runs]
-        self._span_structs = [self._span_struct(i) for i in range(len(networks))]
-        self._base = torch.empty_like(self._memory[0])
+        self._given = [
+            [torch.zeros(run.width, padded(len(side.x), lanes), dtype=dtype) for run in self.runs]
+            for side in self._sides
+        ]
+        self._structs = [[self._span_struct(i, side) for i in range(len(networks))] for side in range(2)]
         for i in self._index:
-            span, whole = self._readout(i)
-            span.copy_(whole)
+            self._readout(i, self._span[i][0]).copy_(self._part(0, i)[self._hidden_size(i) :])
+        self._refresh()
         self._rebase()
+        self.save()
 
-    def _span_struct(self, i: int) -> Run:
-        """Run i as it steps."""
-        struct = Run.from_buffer_copy(self._structs[0][i])
+    def _span_struct(self, i: int, side: int) -> Run:
+        """Run i as it meets training (side 0) or test samples (1)."""
+        struct = Run.from_buffer_copy(self._structs[side][i])
         theta, velocity = self._span[i]
-        struct.theta, struct.start = theta.data_ptr(), self._given[i].data_ptr()
+        struct.theta, struct.start = theta.data_ptr(), self._given[side][i].data_ptr()
         struct.first = velocity.data_ptr() if RULES[self.runs[i].optimizer].state else None
         return struct
 
-    def _readout(self, i: int) -> tuple[Tensor, Tensor]:
-        """Read-out of run i as it steps, and as it was looked at last."""
-        span, whole = self._span_layouts[i], self._layouts[i]
-        assert isinstance(whole, Layout)
-        return self._span[i][0][span.hidden_size :], self._part(0, i)[whole.hidden_size :]
+    def _hidden_size(self, i: int) -> int:
+        """Where the read-out of run i begins in its memory."""
+        layout = self._layouts[i]
+        assert isinstance(layout, Layout)
+        return layout.hidden_size
+
+    def _readout(self, i: int, span: Tensor) -> Tensor:
+        """Read-out of run i among its coefficients and read-out."""
+        return span[self._span_layouts[i].hidden_size :]
 
     def advance(self, first: int, last: int) -> None:
         """See :meth:`Trainer.advance`."""
-        runs = (Run * len(self._index))(*(self._span_structs[i] for i in self._index))
         parameters = sum(self._span_layouts[i].size for i in self._index)
         while first < last:
             stop = min(last, (first // self._interval + 1) * self._interval)
-            self._steps(self._gram_data, runs, parameters, first, stop)
+            self._steps(self._sides[0].data, self._arrays[0], parameters, first, stop)
             first = stop
-            ends = stop % self._interval == 0
-            if ends or stop == last:
-                self._write_weights(runs)
-            if ends:
+            if stop % self._interval == 0:
+                for i in self._index:
+                    self._add(i, self._structs[0][i], self._part(0, i))
+                    self._span[i][0][: self._span_layouts[i].hidden_size].zero_()
                 self._rebase()
 
-    def _write_weights(self, runs: ctypes.Array[Run]) -> None:
-        """Base and coefficients to weights."""
-        pointers = ctypes.c_void_p * len(runs)
-        size = self._base.element_size()
-        base = pointers(*(self._base.data_ptr() + size * self._starts[i] for i in self._index))
-        weights = pointers(*(self._part(0, i).data_ptr() for i in self._index))
-        if self._unfold(ctypes.byref(self._sides[0].data), runs, ctypes.c_int64(len(runs)), base, weights):
-            raise MemoryError("no memory for the weights of a pack")
-        for i in self._index:
-            span, whole = self._readout(i)
-            whole.copy_(span)
+    def _add(self, i: int, struct: Run, weights: Tensor) -> None:
+        """Add the coefficients of run i to its weights, [padded parameters]."""
+        pointer = ctypes.c_void_p(weights.data_ptr())
+        if self._unfold(ctypes.byref(self._inputs[0].data), ctypes.byref(struct), pointer):
+            raise MemoryError("no memory for the weights of a run")
 
     def _rebase(self) -> None:
-        """Go on from the present weights with coefficients of zero; their velocities stay."""
+        """Start from the weights in memory."""
+        self._give(0)
+        self._fresh = False
+
+    def _give(self, side: int) -> None:
+        """What the weights in memory give on training (side 0) or test samples (1)."""
         for i in self._index:
-            self._span[i][0][: self._span_layouts[i].hidden_size].zero_()
-            base = self._base[self._starts[i] : self._starts[i + 1]]
-            base.copy_(self._part(0, i))
             self._preactivations(
-                ctypes.byref(self._sides[0].data), ctypes.c_int64(self.runs[i].width),
-                ctypes.c_void_p(base.data_ptr()), ctypes.c_void_p(self._given[i].data_ptr()),
+                ctypes.byref(self._inputs[side].data), ctypes.c_int64(self.runs[i].width),
+                ctypes.c_void_p(self._part(0, i).data_ptr()), ctypes.c_void_p(self._given[side][i].data_ptr()),
             )  # fmt: skip
+
+    def norms(self) -> list[float]:
+        """See :meth:`Trainer.norms`; of what is held."""
+        weights = zip(self._index, super().norms(), strict=True)
+        return [norm + float(self._span[i][0].double().square().sum()) for i, norm in weights]
+
+    def evaluate(self) -> list[CurvePoint]:
+        """See :meth:`Trainer.evaluate`."""
+        if not self._fresh:
+            self._give(1)
+            self._fresh = True
+        return super().evaluate()
+
+    def save(self) -> None:
+        """See :meth:`Trainer.save`."""
+        super().save()
+        self._saved_span = [theta.clone() for theta, _ in self._span]
+
+    def state(self, position: int, step: int, *, saved: bool) -> Snapshot:
+        """See :meth:`Trainer.state`."""
+        i = self._index[position]
+        span = self._saved_span[i] if saved else self._span[i][0]
+        weights = (self._saved if saved else self._memory[0])[self._starts[i] : self._starts[i + 1]].clone()
+        struct = Run.from_buffer_copy(self._structs[0][i])
+        struct.theta = span.data_ptr()
+        self._add(i, struct, weights)
+        weights[self._hidden_size(i) :] = self._readout(i, span)
+        theta = torch.empty_like(self.networks[i].theta[0])
+        self._layouts[i].copy(theta, weights, out=True)
+        return Snapshot(theta, {}, None)

@@ -15,9 +15,9 @@ typedef struct {
    theta has the training samples' coefficients [outputs, padded(width)] and, LANES further numbers, the share that is left
    of the initial weights, whose outputs `start` holds, [samples, outputs].
 
-   With `start`, a two-layer net's hidden weights are base + coefficients X: x is the Gram matrix of the training samples,
-   theta has their coefficients [width, padded(samples)] in place of the hidden weights, and `start` holds what the base
-   gives on them, [width, padded(samples)]. */
+   With `start`, a two-layer net's hidden weights are base + coefficients X, with X the training inputs: x are the inner
+   products of these samples with the training samples, theta has the latters' coefficients [width, padded(columns)] in
+   place of the hidden weights, and `start` holds what the base gives on these samples, [width, padded(samples)]. */
 typedef struct {
     int64_t width, bias, two_layer, tanh, cross_entropy, rule;
     REAL *theta, *first, *second;
@@ -112,9 +112,11 @@ static void NAME(loss_gradient)(int cross_entropy, REAL *out, const REAL *target
 
 /* Hidden activations [width (+ 1), vectors * LANES] of a panel; padded samples stay 0.
    Two samples beyond whole vectors, say, cost less by rows than a vector that is mostly padding. */
-static void NAME(hidden_layer)(const NAME(Run) *run, int64_t columns, const REAL *panel, const REAL *const *rows,
-                               const int64_t *order, int64_t size, int64_t vectors, REAL *hidden) {
-    const int64_t lanes = vectors * LANES, block = BLOCK * LANES, ldx = padded(columns);
+static void NAME(hidden_layer)(const NAME(Data) *data, const NAME(Run) *run, const REAL *panel,
+                               const REAL *const *rows, const int64_t *order,
+                               int64_t size, int64_t vectors, REAL *hidden) {
+    const int64_t columns = data->columns, ldx = padded(columns), stride = padded(data->samples);
+    const int64_t lanes = vectors * LANES, block = BLOCK * LANES;
     const int64_t whole = size / LANES, left = size % LANES, by_rows = left && whole && left * 3 <= LANES;
     NAME(panel_product)(run->theta, ldx, run->width, panel, block, columns * block, columns, by_rows ? whole : vectors,
                         hidden, lanes);
@@ -125,7 +127,7 @@ static void NAME(hidden_layer)(const NAME(Run) *run, int64_t columns, const REAL
     }
     if (run->start)
         for (int64_t j = 0; j < run->width; j++)
-            for (int64_t i = 0; i < size; i++) hidden[j * lanes + i] += run->start[j * ldx + order[i]];
+            for (int64_t i = 0; i < size; i++) hidden[j * lanes + i] += run->start[j * stride + order[i]];
     if (run->tanh) {
         for (int64_t k = 0; k < run->width * lanes; k++) hidden[k] = TANH(hidden[k]);
     } else {
@@ -212,7 +214,7 @@ static void NAME(step_two_layer)(const NAME(Data) *data, const NAME(Run) *run, c
     const int64_t columns = width + run->bias, ldx = padded(data->columns), ldr = padded(columns);
     const int64_t split = width * ldx;
     REAL *readout = run->theta + split;
-    NAME(hidden_layer)(run, data->columns, b->panel, b->rows, b->order, b->size, b->vectors, s->hidden);
+    NAME(hidden_layer)(data, run, b->panel, b->rows, b->order, b->size, b->vectors, s->hidden);
     NAME(panel_product)(readout, ldr, outputs, s->hidden, lanes, block, columns, b->vectors, s->out, lanes);
     NAME(loss_gradient)((int)run->cross_entropy, s->out, b->targets, outputs * lanes, b->size, outputs, 1, lanes);
     NAME(panel_product_transposed)(readout, ldr, width, s->out, lanes, block, outputs, b->vectors, s->back, lanes);
@@ -375,6 +377,7 @@ int NAME(dd_evaluate)(const NAME(Data) *data, const NAME(Run) *runs, int64_t cou
     int64_t size = data->samples < EVALUATE_AT_A_TIME ? data->samples : EVALUATE_AT_A_TIME;
     NAME(Scratch) s;
     const REAL **rows = malloc((size_t)size * sizeof(REAL *));
+    int64_t order[EVALUATE_AT_A_TIME];
     const int64_t most = padded(size) / LANES;
     REAL *panel = NAME(aligned)(two_layer ? NAME(blocks)(most) * BLOCK * LANES * data->columns : 1);
     int ok = NAME(new_scratch)(data, runs, count, size, &s) && rows && panel;
@@ -382,14 +385,17 @@ int NAME(dd_evaluate)(const NAME(Data) *data, const NAME(Run) *runs, int64_t cou
     for (int64_t from = 0; ok && from < data->samples; from += size) {
         if (data->samples - from < size) size = data->samples - from;
         const int64_t vectors = padded(size) / LANES, lanes = vectors * LANES;
-        for (int64_t i = 0; i < size; i++) rows[i] = data->x + (from + i) * data->ldx;
+        for (int64_t i = 0; i < size; i++) {
+            order[i] = from + i;
+            rows[i] = data->x + order[i] * data->ldx;
+        }
         if (two_layer) NAME(fill_panel)(rows, size, data->columns, vectors, panel);
         for (int64_t k = 0; k < count; k++) {
             const NAME(Run) *run = runs + k;
             const int64_t si = two_layer ? 1 : outputs, sc = two_layer ? lanes : 1;
             if (two_layer) {
                 const int64_t columns = run->width + run->bias;
-                NAME(hidden_layer)(run, data->columns, panel, rows, NULL, size, vectors, s.hidden);
+                NAME(hidden_layer)(data, run, panel, rows, order, size, vectors, s.hidden);
                 NAME(panel_product)(run->theta + run->width * padded(data->columns), padded(columns), outputs,
                                     s.hidden, lanes, BLOCK * LANES, columns, vectors, s.out, lanes);
             } else {
@@ -442,23 +448,18 @@ int NAME(dd_evaluate)(const NAME(Data) *data, const NAME(Run) *runs, int64_t cou
     return !ok;
 }
 
-/* Hidden weights base + coefficients X of each run into `weights`, [width, padded(columns)]. `data` has the training
-   samples; `base` and `weights` one pointer a run. Returns 0, or 1 where memory is short. */
-int NAME(dd_unfold)(const NAME(Data) *data, const NAME(Run) *runs, int64_t count, const REAL *const *base,
-                    REAL *const *weights) {
-    const int64_t n = data->samples, ld = padded(n), ldx = padded(data->columns);
+/* Add coefficients X of a run to hidden weights, [width, padded(columns)]. `data` has the training samples.
+   Returns 0, or 1 where memory is short. */
+int NAME(dd_unfold)(const NAME(Data) *data, const NAME(Run) *run, REAL *weights) {
+    const int64_t n = data->samples, ldx = padded(data->columns);
     const double hyper[8] = {-1};
     const NAME(Step) add = NAME(at_step)(SGD, hyper, 1);
-    int64_t width = 0;
-    for (int64_t k = 0; k < count; k++) width = runs[k].width > width ? runs[k].width : width;
     const REAL **rows = malloc((size_t)n * sizeof(REAL *));
-    REAL *grad = NAME(aligned)(n > SAMPLES_AT_A_TIME ? width * ldx : 1);
+    REAL *grad = NAME(aligned)(n > SAMPLES_AT_A_TIME ? run->width * ldx : 1);
     const int ok = rows && grad;
     for (int64_t i = 0; ok && i < n; i++) rows[i] = data->x + i * data->ldx;
-    for (int64_t k = 0; ok && k < count; k++) {
-        memcpy(weights[k], base[k], (size_t)(runs[k].width * ldx) * sizeof(REAL));
-        NAME(descend)(&add, runs[k].theta, ld, 1, runs[k].width, rows, n, data->columns, weights[k], NULL, NULL, grad);
-    }
+    if (ok)
+        NAME(descend)(&add, run->theta, padded(n), 1, run->width, rows, n, data->columns, weights, NULL, NULL, grad);
     free((void *)rows);
     NAME(release)(grad);
     return !ok;
