@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 RESULTS := results
 FIGURES := figures
 
-.PHONY: help setup engine sweep experiments rmt figures test next-hydra bench lint format clean
+.PHONY: help setup engine sweep experiments rmt figures reproduce test next-hydra bench lint format clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -36,6 +36,9 @@ rmt: setup  ## the presets of the vision backbone on digits (an hour on two core
 
 figures: setup  ## draw every table in results/
 	@$(BIN)/python -m analysis.figures --results $(RESULTS) --out $(FIGURES)
+
+reproduce: setup  ## whether the same runs give the same numbers here, bit for bit, and those that come with dd (10 s)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m dd.reproduce
 
 test: setup lint  ## lint, then all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2

@@ -1,0 +1,113 @@
+"""The reproducibility check finds what it is for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from dd import reproduce
+from dd.api import compose_runs
+
+FEW = (("width=5,20", "optimizer=sgd,min_norm", "epochs=2"), ("width=4", "model=two_layer", "epochs=2"))
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A smaller sweep with numbers of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(reproduce, "SWEEPS", FEW)
+    monkeypatch.setattr(reproduce, "REFERENCE", tmp_path / "reference.csv")
+    assert reproduce.main(["--write"]) == 0
+    return tmp_path
+
+
+def test_this_machine_gives_the_numbers_that_come_with_dd(capsys: pytest.CaptureFixture[str]) -> None:
+    assert reproduce.main([]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.endswith(": the same")
+    assert second.endswith(": the same")
+
+
+def test_a_changed_number_is_told(few: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (few / "reference.csv").read_text()
+    line = text.splitlines()[1].split(",")
+    (few / "reference.csv").write_text(text.replace(line[2], repr(float(line[2]) * 1.00001), 1))
+    capsys.readouterr()
+    assert reproduce.main([]) == 1
+    out = capsys.readouterr().out
+    assert "1 values differ" in out
+    assert f"{line[1]}: train_loss" in out
+
+
+def test_one_bit_between_the_arrangements_is_told(
+    few: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    honest = reproduce.compute
+
+    def touched(runs, settings):  # type: ignore[no-untyped-def]
+        honest(runs, settings)
+        if settings.n_jobs == "1":
+            part = sorted(Path(settings.results_dir, "reproduce", "runs").glob("*.parquet"))[0]
+            table = pq.read_table(part)
+            column = table["weight_norm"].to_numpy().copy()
+            column[0] *= 1 + 2.3e-16
+            at = table.schema.get_field_index("weight_norm")
+            pq.write_table(table.set_column(at, "weight_norm", pa.array(column)), part)
+
+    monkeypatch.setattr(reproduce, "compute", touched)
+    capsys.readouterr()
+    assert reproduce.main([]) == 1
+    assert "weight_norm" in capsys.readouterr().out
+
+
+def test_a_run_is_read_back_from_its_row() -> None:
+    from dd.solve import axes_row
+
+    lines = (("optimizer=adam", "model.activation=erf"), ("optimizer=min_norm",), ("model=rmt", "optimizer=muon"))
+    for line in lines:
+        run = compose_runs(*line)[0]
+        assert reproduce.run_of(axes_row(run)) == run
+
+
+def test_runs_of_a_table_are_computed_again(few: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import dd
+
+    dd.sweep("name=mine", "width=3,9,30", "optimizer=sgd,adam", "epochs=2", "data.n_train=50", "measure=full")
+    dd.sweep("name=mine", "width=4", "epochs=2", "data.n_train=50")
+    capsys.readouterr()
+    assert reproduce.main(["table=mine", "runs=7"]) == 0
+    assert "7 of 7 runs" in capsys.readouterr().out
+    part = sorted((few / "results/mine/runs").glob("*.parquet"))[0]
+    table = pq.read_table(part)
+    at = table.schema.get_field_index("test_loss")
+    pq.write_table(table.set_column(at, "test_loss", pa.array([0.5] * len(table))), part)
+    assert reproduce.main(["table=mine", "runs=100"]) == 1
+    assert "test_loss 0.5 and" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "start", "end"),
+    [
+        (["runs=3"], "dd: runs=3", "needs table=<name>"),
+        (["table=none_such"], "dd: table=none_such", "results/none_such/runs has no finished run"),
+        (["table=x", "runs=0"], "dd: runs=0", "must be an integer >= 1"),
+        (["device=mars"], "dd: device=mars", "must be one of auto, cpu, cuda"),
+    ],
+)
+def test_bad_input_is_one_line(
+    arguments: list[str],
+    start: str,
+    end: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert reproduce.main(arguments) == 2
+    error = capsys.readouterr().err.strip()
+    assert error.startswith(start)
+    assert error.endswith(end)
+    assert len(error.splitlines()) == 1
