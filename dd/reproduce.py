@@ -22,8 +22,8 @@ HELP = """\
 python -m dd.reproduce [key=value ...]
 
 Run a small sweep of every kind of run twice, in two processes at once and one by one in another order after a stop, and
-compare all rows and curves bit for bit (on a GPU to 1e-6). Then compare its float64 runs with the numbers that come with
-dd, to 1e-6.
+compare all rows and curves bit for bit (on a GPU to 1e-6); then compare its float64 runs with the numbers that come
+with dd, to 1e-6.
     python -m dd.reproduce                              this installation
     python -m dd.reproduce device=cuda                  the same on a GPU
     python -m dd.reproduce table=default                runs of results/default, computed again
