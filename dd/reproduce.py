@@ -115,9 +115,13 @@ def check_arrangements(
         The differences, and the rows of the first.
     """
     found = []
+    backwards = runs[::-1]
     # at once in two processes; the other way round, after a stop, one by one
-    arrangements = ([runs], [list(reversed(runs))[::2], list(reversed(runs))])
-    for n_jobs, sweeps in zip(("2", "1"), arrangements, strict=True):
+    arrangements: tuple[tuple[str, tuple[Sequence[RunConfig], ...]], ...] = (
+        ("2", (runs,)),
+        ("1", (backwards[::2], backwards)),
+    )
+    for n_jobs, sweeps in arrangements:
         with tempfile.TemporaryDirectory() as folder:
             own = replace(settings, results_dir=folder, name="reproduce", n_jobs=n_jobs)
             for part in sweeps:
