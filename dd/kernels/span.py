@@ -56,8 +56,14 @@ def steps_in_span(run: RunConfig) -> bool:
     return step * run.steps > once
 
 
+def products_fit(network: Network) -> bool:
+    """Whether products of samples, and sums of many of them, stay within the numbers of training."""
+    largest = max(float(side.inputs[0].double().square().sum(dim=1).max()) for side in (network.train, network.test))
+    return largest < torch.finfo(network.dtype).max ** 0.5
+
+
 class SpanEngine(Engine):
-    """See :class:`dd.kernels.engine.Engine`; of two-layer nets without weight decay.
+    """See :class:`dd.kernels.engine.Engine`; of two-layer nets without weight decay for which :func:`products_fit`.
 
     Its memory holds the weights as they were when coefficients were zero. Beside it ``_span`` holds coefficients and
     read-out, and their velocities; ``_given`` what the weights in memory give on training and test samples, [width,

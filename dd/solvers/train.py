@@ -265,8 +265,8 @@ def trainer_of(networks: Sequence[Network], lrs: Sequence[float | None]) -> Trai
     """Trainer of the runs of one group of :func:`together`; ``lrs`` are absolute step sizes, None without one."""
     first = networks[0]
     if engine.suits(first.run, first):
-        kind = span.SpanEngine if span.steps_in_span(first.run) else engine.Engine
-        return kind(networks, [lr or 0.0 for lr in lrs])
+        in_span = span.steps_in_span(first.run) and span.products_fit(first)
+        return (span.SpanEngine if in_span else engine.Engine)(networks, [lr or 0.0 for lr in lrs])
     if first.run.solver == "dual":
         return kernel_stack_of(networks, lrs)
     if first.theta.device.type != "cpu" and grid.suits(first.run, first):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+import dd
 from dd.config import RunConfig
 from dd.kernels.engine import Engine
 from dd.kernels.span import EPOCHS, SpanEngine, steps_in_span
@@ -139,3 +140,9 @@ def test_a_state_is_a_copy() -> None:
     engine.advance(10, 120)
     assert torch.equal(engine.state(0, 10, saved=True).theta, before.theta)
     assert not torch.equal(engine.state(0, 120, saved=False).theta, before.theta)
+
+
+def test_inputs_whose_products_overflow_go_the_ordinary_way() -> None:
+    x, y = torch.randn(20, 200, generator=torch.Generator().manual_seed(0)), torch.zeros(20, 1)
+    line = ("model=two_layer", "width=8", "optimizer=sgd", "epochs=100", "batch_size=5", "lr=1e-42", "lr_unit=absolute")
+    assert dd.train(1e19 * x, y, *line)[0].status == "ok"
