@@ -5,8 +5,13 @@ reads a table; ``dd.train(x, y, "model=two_layer", "width=8,64")`` trains an ens
 the package is light; torch is loaded by the modules that compute.
 """
 
+import os
+
 from dd.api import load as load
 from dd.api import sweep as sweep
 from dd.api import train as train
 
 __version__ = "0.1.0"
+
+# deterministic products on a GPU need it, and torch reads it once, before its first product
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

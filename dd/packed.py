@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +17,8 @@ from dd.config import RunConfig
 from dd.data._problem import Problem
 from dd.errors import ConfigError
 from dd.network import Network
-from dd.pack import ON_CPU, ON_GPU, plan
-from dd.solve import Context, Job, check_device, device_of, prepare, reproducible, run_axes, train_jobs
+from dd.pack import plan
+from dd.solve import Context, Job, check_device, device_of, limits_of, prepare, reproducible, run_axes, train_jobs
 from dd.solvers._solution import CurvePoint, Solution
 
 WITHOUT_MEANING = ("plan_only", "n_jobs", "name", "force", "results_dir", "measure")
@@ -67,8 +68,11 @@ class Trained:
         x = x.flatten(1)
         theta = network.named(self._solution.theta[None])
         buffers = {k: v[None] for k, v in self._solution.buffers.items()}
-        inputs = network.inputs_of(x).to(theta.flat.dtype)
-        return network.predict(theta, inputs, buffers)[0]
+        device = theta.flat.device
+        # a GPU's products are shorter than float32 unless told otherwise
+        with nullcontext() if device.type == "cpu" else reproducible(device):
+            inputs = network.inputs_of(x).to(theta.flat.dtype)
+            return network.predict(theta, inputs, buffers)[0]
 
 
 def train(
@@ -116,7 +120,7 @@ def train(
     device = device_of(settings)
     solved: dict[str, Trained] = {}
     with reproducible(device):
-        for pack in plan(distinct, ON_CPU if device.type == "cpu" else ON_GPU):
+        for pack in plan(distinct, limits_of(settings)):
             context = Context(settings, pack.runs, problem)
             try:
                 jobs = [prepare(run, context) for run in pack.runs]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
@@ -31,7 +30,7 @@ from dd.measure.outcome import outcome
 from dd.measure.smoother import effective_parameters, mode_power
 from dd.measure.spectrum import Spectrum, spectrum
 from dd.network import Inputs, Network, Parameters, common_inputs, weight_dtype
-from dd.pack import Pack, estimated_seconds, families
+from dd.pack import ON_CPU, ON_GPU, Limits, Pack, estimated_seconds, families
 from dd.predictions import Prediction
 from dd.solvers._solution import CurvePoint, Solution
 from dd.solvers.closed_form import Factors, factorize, factorize_batch, least_squares
@@ -58,19 +57,23 @@ def reproducible(device: torch.device) -> Iterator[None]:
     """Fix what changes bits behind one's back, and put it back afterwards.
 
     One thread (results of a matrix product depend on the thread count), denormals flushed (dead units' momentum
-    would double the cost of a long run), no TF32; on a GPU deterministic kernels (on a CPU all that are used are, and
-    asking for them costs a second of imports).
+    would double the cost of a long run), no TF32; on a GPU deterministic kernels, chosen without timing them (on a CPU
+    all that are used are, and asking for them costs a second of imports). Deterministic kernels would have fresh memory
+    filled at every allocation, against those who read it: nothing here does.
     """
     threads = torch.get_num_threads()
     precision = torch.get_float32_matmul_precision()
     flushed = bool(torch.tensor(1e-39) * 1.0 == 0)  # torch tells in no other way
     deterministic = torch.are_deterministic_algorithms_enabled()
+    memory: Any = torch.utils.deterministic  # a module whose class has the switch
+    fills, timed = memory.fill_uninitialized_memory, torch.backends.cudnn.benchmark
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     torch.set_float32_matmul_precision("highest")
     if device.type != "cpu":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
+        memory.fill_uninitialized_memory = False
+        torch.backends.cudnn.benchmark = False
     convolutions = torch.backends.cudnn.allow_tf32  # a switch of their own
     torch.backends.cudnn.allow_tf32 = False
     try:
@@ -82,6 +85,8 @@ def reproducible(device: torch.device) -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = convolutions
         if device.type != "cpu":
             torch.use_deterministic_algorithms(deterministic)
+            memory.fill_uninitialized_memory = fills
+            torch.backends.cudnn.benchmark = timed
 
 
 def device_of(settings: Settings) -> torch.device:
@@ -90,6 +95,16 @@ def device_of(settings: Settings) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
+
+
+def limits_of(settings: Settings) -> Limits:
+    """How large packs may be on the device: on a GPU at most half of the memory that is free, a share a process."""
+    device = device_of(settings)
+    if device.type == "cpu":
+        return ON_CPU
+    free, _ = torch.cuda.mem_get_info(device)
+    processes = 1 if settings.n_jobs == "auto" else int(settings.n_jobs)
+    return replace(ON_GPU, bytes=min(ON_GPU.bytes, free // (2 * processes)))
 
 
 def measure_of(settings: Settings) -> Measure:
@@ -150,7 +165,7 @@ def solve(pack: Pack, settings: Settings, solved: Solved, on_run: Callable[[Row]
                     continue
                 except Exception as error:
                     context.forget()
-                    context.errors[run] = error
+                    context.errors[run] = _without_memory(error)
             report(run, None)
         for job in train_jobs(jobs, context):
             report(job.run, job)
@@ -404,7 +419,7 @@ def _solve_exactly(jobs: list[Job], context: Context) -> Iterator[Job]:
                     group = group or Group(job.network, job.factors)
                     job.solution = group.solve(job.network, job.lr)
                 except Exception as error:
-                    context.errors[job.run] = error
+                    context.errors[job.run] = _without_memory(error)
                 job.factors = None
                 job.network.release()
             yield job
@@ -434,8 +449,14 @@ def _train_group(jobs: list[Job], shorter: list[list[Job]]) -> Exception | None:
             for member, solution in zip((job, *others), solutions, strict=True):
                 member.solution = solution
     except Exception as error:
-        return error.with_traceback(None) if isinstance(error, MemoryError) else error
+        return _without_memory(error)
     return None
+
+
+def _without_memory(error: Exception) -> Exception:
+    """The error; where memory was short, without the frames that hold what was allocated before."""
+    short = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return error.with_traceback(None) if short else error
 
 
 def predict(job: Job) -> Prediction:

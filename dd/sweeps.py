@@ -13,12 +13,12 @@ from dd.config import RunConfig, Settings
 from dd.data._problem import load
 from dd.executor import WorkerDied, execute_inline, execute_processes
 from dd.kernels.library import library
-from dd.pack import ON_CPU, ON_GPU, Limits, Pack, plan
+from dd.pack import Pack, plan
 from dd.pack import describe as plan_table
 from dd.processes import cores
 from dd.progress import Progress
 from dd.results import Store, rows_of
-from dd.solve import Row, check_device, device_of, failed_row, measure_of, run_axes
+from dd.solve import Row, check_device, device_of, failed_row, limits_of, measure_of, run_axes
 from dd.summary import describe, summary
 
 
@@ -101,7 +101,7 @@ def run_sweep(runs: Sequence[RunConfig], settings: Settings, command: str = "") 
     elif skipped:
         _say(f"already in {store.runs}; force=true computes it again")
     if settings.plan_only:
-        print(plan_table(plan(todo, _limits(settings), measure_of(settings))))
+        print(plan_table(plan(todo, limits_of(settings), measure_of(settings))))
         return Outcome()
     if todo:
         _execute(todo, settings, store, many, command)
@@ -124,10 +124,6 @@ def _as_rich(settings: Settings, store: Store, run_ids: set[str]) -> Settings:
     return replace(settings, **changed)
 
 
-def _limits(settings: Settings) -> Limits:
-    return ON_CPU if device_of(settings).type == "cpu" else ON_GPU
-
-
 def _say(text: str) -> None:
     print(f"dd: {text}", file=sys.stderr, flush=True)
 
@@ -136,7 +132,7 @@ def _execute(todo: list[RunConfig], settings: Settings, store: Store, many: bool
     start = datetime.now(UTC)
     if library() is None:
         _say("no compiled engine for this machine: training in PyTorch's operations; pip install -e . compiles one")
-    packs = plan(todo, _limits(settings), measure_of(settings))
+    packs = plan(todo, limits_of(settings), measure_of(settings))
     n_jobs = worker_count(settings, packs)
     events: Any = execute_inline(packs, settings) if n_jobs == 1 else execute_processes(packs, settings, n_jobs)
     try:

@@ -1,60 +1,426 @@
-"""On a GPU the same rows as on a CPU; left out where there is none."""
+"""On a GPU the same numbers as on a CPU, and no work of the host in every step.
+
+Each test runs on the emulated device (:mod:`tests.emulated_cuda`), and on a real one where there is one.
+"""
 
 from __future__ import annotations
 
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
 import pytest
 import torch
+from torch import Tensor
 
-from dd.config import Settings
+import dd
+from dd.api import compose_runs
+from dd.config import RunConfig, Settings
+from dd.environment import environment
+from dd.measure import curvature
+from dd.measure.curvature import Curvature, lanczos
+from dd.measure.jacobian import Jacobian
+from dd.models.rmt.family import _trunk
+from dd.pack import ON_GPU, Pack, plan
+from dd.solve import Context, device_of, limits_of, reproducible
+from dd.solvers._solution import Solution
+from dd.solvers.randomness import GlobalRandom
+from dd.solvers.train import Trainer, together, train, trainer_of
+from dd.sweeps import worker_count
+from tests.emulated_cuda import MEMORY, REAL, Emulation, Mode, emulated_cuda
 from tests.helpers import run_of, solve_rows
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+real = pytest.param("real", marks=pytest.mark.skipif(not REAL, reason="no CUDA device"))
 
-BASE = ("data.n_train=80", "data.n_test=60", "model.activation=tanh")
-RUNS = {
-    "closed forms": ("optimizer=min_norm",),
-    "exact dynamics": ("optimizer=momentum", "batch_size=full", "steps=100000"),
-    "conjugate gradients": ("optimizer=conjugate_gradient", "steps=10"),
-    "function space": ("optimizer=sgd", "solver=dual", "epochs=20"),
-    "iteration": ("optimizer=adam", "epochs=5", "dtype=float64"),
-    "a net": ("model=two_layer", "optimizer=momentum", "epochs=5", "dtype=float64"),
+
+def _forget_devices() -> None:
+    """What is kept for a process's life is of one device only."""
+    _trunk.cache_clear()
+    environment.cache_clear()
+
+
+@pytest.fixture(params=["emulated", real])
+def cuda(request: pytest.FixtureRequest) -> Iterator[Emulation | None]:
+    """A CUDA device; None for a real one."""
+    _forget_devices()
+    if request.param == "real":
+        yield None
+    else:
+        with emulated_cuda() as emulation:
+            yield emulation
+    _forget_devices()
+
+
+@pytest.fixture
+def emulated() -> Iterator[Emulation]:
+    """The emulated device alone, for what only it can tell."""
+    _forget_devices()
+    with emulated_cuda() as emulation:
+        yield emulation
+    _forget_devices()
+
+
+BASE = ("data.n_train=50", "data.n_test=30", "lr_unit=absolute", "lr=0.01", "dtype=float64", "steps=8")
+PACKED = ("sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop", "adagrad", "lion", "signsgd")
+
+
+def trainers(runs: list[RunConfig], device: str) -> list[tuple[list[RunConfig], Trainer]]:
+    """The trainers that take some runs on a device, with their runs in order."""
+    context = Context(Settings(device=device), runs)
+    networks = [context.network(run) for run in runs]
+    lrs = [run.lr for run in runs]
+    return [
+        ([runs[i] for i in members], trainer_of([networks[i] for i in members], [lrs[i] for i in members]))
+        for members in together(networks)
+    ]
+
+
+def solutions(runs: list[RunConfig], device: str) -> dict[RunConfig, tuple[str, Solution]]:
+    """Trainer's name and solution of each run."""
+    with reproducible(torch.device(device)):
+        return {
+            run: (type(trainer).__name__, solution)
+            for members, trainer in trainers(runs, device)
+            for run, solution in zip(members, train(trainer), strict=True)
+        }
+
+
+def assert_same(runs: list[RunConfig], kind: str, *, rel: float = 1e-8, scale: float = 1e-10) -> list[Solution]:
+    """Runs trained by one kind of trainer on a GPU are as on a CPU; ``scale`` is of the weights themselves.
+
+    Returns:
+        The GPU's solutions.
+    """
+    here, there = solutions(runs, "cpu"), solutions(runs, "cuda")
+
+    def assert_close(a: Tensor | None, b: Tensor | None) -> None:
+        assert (a is None) == (b is None)
+        if a is not None and b is not None:
+            torch.testing.assert_close(b.cpu(), a, rtol=rel, atol=scale * max(1.0, float(a.abs().max())))
+
+    for run in runs:
+        (_, alone), (name, packed) = here[run], there[run]
+        assert name == kind
+        assert (packed.status, packed.steps_done) == (alone.status, alone.steps_done)
+        for a, b in zip(alone.curve, packed.curve, strict=True):
+            assert vars(b) == pytest.approx(vars(a), rel=rel, abs=1e-14)
+        assert_close(alone.theta, packed.theta)
+        assert_close(alone.preconditioner, packed.preconditioner)
+        assert alone.buffers.keys() == packed.buffers.keys()
+        for key in alone.buffers:
+            assert_close(alone.buffers[key], packed.buffers[key])
+    return [solution for _, solution in there.values()]
+
+
+@cache
+def grid_runs(model: str) -> list[RunConfig]:
+    """Two seeds, two widths that share a grid, every packed optimizer, one of them with two step sizes."""
+    line = (*BASE, *model.split(), "batch_size=20", "solver=iterative", "seed=0,1")
+    runs = compose_runs(*line, "width=8,9", f"optimizer={','.join(PACKED)}")
+    return runs + [run.replace(lr=0.02) for run in runs if run.optimizer == "sgd"]
+
+
+@pytest.mark.parametrize(("batch_size", "losses"), [(20, ("mse", "cross_entropy")), (50, ("cross_entropy",))])
+@pytest.mark.parametrize(
+    "model",
+    [
+        "model=two_layer",
+        "model=two_layer model.bias=false model.activation=tanh",
+        "model=random_features",
+        "model=random_features model.bias=true model.activation=tanh",
+    ],
+)
+def test_a_grid_trains_as_the_cpu_does(
+    model: str, batch_size: int, losses: tuple[str, ...], cuda: Emulation | None
+) -> None:
+    """Mini-batches, the last of which is smaller, and full ones; both losses side by side, and one alone."""
+    runs = [run.replace(loss=loss, batch_size=batch_size) for run in grid_runs(model) for loss in losses]
+    assert_same(runs, "Grid")
+
+
+@pytest.mark.parametrize("model", ["two_layer", "random_features"])
+def test_runs_leave_a_grid_as_they_leave_the_cpu(model: str, cuda: Emulation | None) -> None:
+    """At ``stop_loss``, and where they diverge; some for every seed, some for one."""
+    line = (*BASE, f"model={model}", "batch_size=20", "steps=200", "stop_loss=0.06", "seed=0,1", "width=18,20")
+    kinds = (("sgd", "0.05,1e6"), ("adam", "0.03"), ("momentum", "0.3,1e6"))
+    runs = [run for o, lr in kinds for run in compose_runs(*line, f"optimizer={o}", f"lr={lr}")]
+    got = assert_same(runs, "Grid", rel=1e-7, scale=1e-8)
+    assert {s.status for s in got} == {"ok", "diverged"}
+    assert any(s.status == "ok" and s.steps_done < 200 for s in got if s.steps_done)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "model=two_layer normalization=batch_norm optimizer=adam",
+        "model=two_layer normalization=batch_norm optimizer=sgd batch_size=full",
+        "model=two_layer normalization=layer_norm optimizer=momentum",
+        "model=two_layer normalization=none optimizer=muon",
+        "model=random_features normalization=batch_norm optimizer=adam loss=cross_entropy",
+        "model=two_layer optimizer=lbfgs lr=1 batch_size=full",
+        "model=two_layer optimizer=pytorch_optimizer optimizer.method=adan",
+    ],
+)
+def test_other_architectures_and_optimizers_train_as_on_the_cpu(line: str, cuda: Emulation | None) -> None:
+    runs = compose_runs(*BASE, "batch_size=20", *line.split(), "width=3,8", "seed=0,1")
+    if runs[0].optimizer not in ("lbfgs", "pytorch_optimizer"):
+        runs += [run.replace(lr=0.02) for run in runs]
+    assert_same(runs, "Stack", rel=1e-7)
+
+
+@pytest.mark.parametrize(
+    "optimizer", ["conjugate_gradient", "conjugate_gradient optimizer.reorthogonalize=false", "chebyshev"]
+)
+def test_iterated_methods_for_quadratics_are_as_on_the_cpu(optimizer: str, cuda: Emulation | None) -> None:
+    line = ("data.n_train=50", "data.n_test=30", "batch_size=full", "steps=8", "solver=iterative")
+    runs = [run_of(*line, *f"optimizer={optimizer}".split(), f"width={w}") for w in (20, 70)]
+    assert_same(runs, "Stack", rel=1e-6, scale=1e-8)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov"])
+def test_function_space_is_that_of_the_cpu(optimizer: str, cuda: Emulation | None) -> None:
+    line = (*BASE, "batch_size=20", "steps=100", "solver=dual", "width=70", f"optimizer={optimizer}")
+    runs = compose_runs(*line, "lr=0.01,0.02,1e8", "seed=0,1")
+    got = assert_same(runs, "KernelStack", rel=1e-7, scale=1e-8)
+    assert {s.status for s in got} == {"ok", "diverged"}
+
+
+DEEP = ("model=rmt", "data.n_train=16", "data.n_test=10", "batch_size=8", "epochs=2", "lr=0.003", "width=2")
+
+
+@pytest.mark.parametrize(
+    ("line", "rel", "scale"),
+    [
+        ("dtype=float64", 1e-6, 1e-7),
+        ("dtype=float64 normalization=layer_norm batch_size=full loss=cross_entropy", 1e-6, 1e-7),
+        ("dtype=float64 normalization=none", 1e-6, 1e-7),
+        ("dtype=float32", 3e-3, 3e-3),
+        ("dtype=bfloat16", 3e-2, 3e-2),
+    ],
+)
+def test_an_ensemble_of_deep_networks_trains_as_the_cpu_does(
+    line: str, rel: float, scale: float, cuda: Emulation | None
+) -> None:
+    """Several training sets, seeds and optimizers in one program; in float32 rounding grows along the way."""
+    runs = compose_runs(*DEEP, *line.split(), "seed=0,1", "data.seed=0,1", "optimizer=adam,muon")
+    runs = [run for run in runs if run.seed == run.data_seed]
+    if runs[0].dtype == "float64":
+        assert_same(runs, "Ensemble", rel=rel, scale=scale)
+        return
+    here, there = solutions(runs, "cpu"), solutions(runs, "cuda")
+    for run in runs:
+        name, packed = there[run]
+        assert name == "Ensemble"
+        assert packed.curve[-1].train_loss == pytest.approx(here[run][1].curve[-1].train_loss, rel=rel)
+        change = packed.theta.cpu() - here[run][1].theta
+        assert float(change.norm() / here[run][1].theta.norm()) < scale
+
+
+SMALL = ("data.n_train=50", "data.n_test=30", "model.activation=tanh")
+NET = (*SMALL, "model=two_layer", "batch_size=20", "steps=20", "width=4", "dtype=float64")
+EXACT = ("gd", "momentum", "nesterov", "gradient_flow", "conjugate_gradient", "chebyshev")
+MEASURED = {
+    "closed forms": [(*SMALL, f"optimizer={o}") for o in ("min_norm", "ridge", "truncated_svd")],
+    "closed forms behind norms": [
+        (*SMALL, "optimizer=ridge", f"normalization={n}") for n in ("batch_norm", "layer_norm", "standardize")
+    ],
+    "exact dynamics": [(*SMALL, f"optimizer={o}", "batch_size=full", "steps=1000") for o in EXACT],
+    "exact dynamics up to a loss": [(*SMALL, "optimizer=gd", "batch_size=full", "steps=1000", "stop_loss=0.05")],
+    "conjugate gradients": [(*SMALL, "optimizer=conjugate_gradient", "steps=10", "solver=iterative")],
+    "function space": [(*SMALL, "optimizer=sgd", "solver=dual", "epochs=20")],
+    "iteration": [(*SMALL, "optimizer=adam", "epochs=5", "dtype=float64")],
+    "nets": [(*NET, "optimizer=momentum"), (*NET, "optimizer=adam", "loss=cross_entropy")],
+    "a net behind batch norm": [(*NET, "normalization=batch_norm", "optimizer=momentum")],
+    "a net in units of its sharpness": [(*NET, "optimizer=sgd", "lr_unit=sharpness", "lr=0.5")],
 }
 COLUMNS = (
-    "feature_condition", "hessian_condition", "preconditioned_condition", "jacobi_condition", "ntk_condition",
-    "ntk_condition_init", "train_loss", "test_loss", "weight_norm",
+    "feature_condition", "feature_condition_init", "hessian_condition", "preconditioned_condition", "jacobi_condition",
+    "ntk_condition", "ntk_condition_init", "hessian_lambda_max", "sharpness_init", "hessian_rank", "train_loss",
+    "test_loss", "train_error", "test_error", "min_norm_test_loss", "weight_norm", "effective_parameters_test",
+    "measure_method", "steps_done", "status",
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", RUNS)
-def test_gpu_and_cpu_agree(name: str) -> None:
-    """To 1e-8 relative on condition numbers below 1e8; several seeds, so that decompositions are batched."""
-    runs = [run_of(*BASE, *RUNS[name], f"width={w}", f"seed={s}") for w in (12, 200) for s in range(3)]
+def assert_same_rows(runs: list[RunConfig], settings: Settings, columns: tuple[str, ...], rel: float = 1e-8) -> None:
+    """Rows of a pack on a GPU are those on a CPU; condition numbers beyond 1e8 are rounding."""
     here, there = (
-        {row["run_id"]: row for row in solve_rows(*runs, settings=Settings(device=device, measure_name="full"))}
+        {row["run_id"]: row for row in solve_rows(*runs, settings=replace(settings, device=device))}
         for device in ("cpu", "cuda")
     )
-    for run_id, row in here.items():
-        assert there[run_id]["status"] == row["status"] == "ok"
-        for column in COLUMNS:
-            if row.get(column) is None or ("condition" in column and row[column] > 1e8):
+    for run in runs:
+        row, other = here[run.run_id], there[run.run_id]
+        assert row["status"] == "ok"
+        assert other["device"] == "cuda"
+        for column in columns:
+            value = row.get(column)
+            if isinstance(value, float) and "condition" in column and value > 1e8:
                 continue
-            assert there[run_id][column] == pytest.approx(row[column], rel=1e-8, abs=1e-16), column
+            if isinstance(value, float):
+                assert other[column] == pytest.approx(value, rel=rel, abs=1e-16), column
+            else:
+                assert other.get(column) == value, column
 
 
-def test_deep_networks_agree() -> None:
-    """Runs of one architecture are one program on the GPU; float64, a few steps."""
-    line = ("model=rmt", "data.n_train=40", "data.n_test=20", "batch_size=20", "epochs=2", "dtype=float64", "lr=0.003")
-    runs = [
-        run_of(*line, f"width={w}", f"seed={s}", f"data.seed={s}", f"optimizer={o}")
-        for w in (4, 8)
-        for s in range(2)
-        for o in ("adam", "muon")
-    ]
-    here, there = (
-        {row["run_id"]: row for row in solve_rows(*runs, settings=Settings(device=device))}
-        for device in ("cpu", "cuda")
-    )
-    for run_id, row in here.items():
-        assert there[run_id]["status"] == row["status"] == "ok"
-        for column in ("train_loss", "test_loss", "weight_norm", "feature_sigma_max"):
-            assert there[run_id][column] == pytest.approx(row[column], rel=1e-6), column
+@pytest.mark.parametrize("name", MEASURED)
+def test_rows_are_those_of_the_cpu(name: str, cuda: Emulation | None) -> None:
+    """To 1e-8 relative; several seeds, so that decompositions are batched."""
+    widths = "width=4" if "net" in name else "width=12,70"
+    runs = [run for line in MEASURED[name] for run in compose_runs(*line, widths, "seed=0,1")]
+    assert_same_rows(runs, Settings(measure_name="full"), COLUMNS)
+
+
+def test_estimates_of_curvature_are_those_of_the_cpu(cuda: Emulation | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lanczos by SciPy, whose vectors go to the device and back."""
+    monkeypatch.setattr(curvature, "LANCZOS_RESTARTS", 2)
+    line = ("data=linear_teacher", "data.dim=6", "data.n_train=64", "model=two_layer", "width=12", "batch_size=full")
+    run = run_of(*line, "steps=5", "optimizer=sgd", "dtype=float64", "lr=0.01", "lr_unit=absolute")
+
+    def found(device: str) -> Curvature:
+        network = Context(Settings(device=device), [run]).network(run)
+        return lanczos(Jacobian(network, network.theta[0], {}), 10**6, diagonal=torch.ones_like(network.theta[0]))
+
+    here, there = found("cpu"), found("cuda")
+    assert here.method == there.method
+    for column in ("highest", "lowest", "trace"):
+        assert getattr(there, column) == pytest.approx(getattr(here, column), rel=1e-6, nan_ok=True)
+
+
+@pytest.mark.parametrize(("measure", "epochs"), [("basic", "1,2"), ("full", "1")])
+def test_rows_of_deep_networks_are_those_of_the_cpu(measure: str, epochs: str, cuda: Emulation | None) -> None:
+    """Two budgets of one trajectory, and every measurement."""
+    line = (*DEEP, "data.n_train=6", "batch_size=3", "dtype=float64", "optimizer=adam")
+    columns = ("train_loss", "test_loss", "weight_norm", "gradient_norm", "feature_sigma_max", "hessian_lambda_max",
+               "measure_method", "ntk_condition_init", "steps_done")  # fmt: skip
+    assert_same_rows(compose_runs(*line, f"epochs={epochs}"), Settings(measure_name=measure), columns, rel=1e-5)
+
+
+def test_small_designs_are_decomposed_ahead_on_the_device(cuda: Emulation | None) -> None:
+    """A failure there would be silent."""
+    runs = compose_runs(*SMALL, "optimizer=min_norm", "width=12,70", "seed=0,1")
+    context = Context(Settings(device="cuda"), runs)
+    with reproducible(context.device):
+        context.decompose_ahead()
+    assert len(context._ahead) == 4
+    assert all(factors.s.is_cuda for factors in context._ahead.values())
+
+
+LOOPS: dict[str, tuple[str, ...]] = {
+    "Grid": (*BASE, "model=two_layer", "width=8", f"optimizer={','.join(PACKED)}"),
+    "Grid of features": (*BASE, "solver=iterative", "optimizer=sgd,adam", "seed=0,1"),
+    "Stack": (*BASE, "model=two_layer", "width=8", "normalization=batch_norm", "optimizer=adam", "lr=0.01,0.02"),
+    "KernelStack": (*BASE, "width=70", "solver=dual", "optimizer=momentum", "lr=0.01,0.02"),
+    "Ensemble": (*DEEP, "optimizer=adam,muon", "model.depths=1"),
+}
+
+
+@pytest.mark.parametrize("batch", ["batch_size=8", "batch_size=full"])
+@pytest.mark.parametrize("name", LOOPS)
+def test_steps_neither_wait_for_the_device_nor_send_to_it(name: str, batch: str, emulated: Emulation) -> None:
+    """Whatever the number of steps, batch indices are sent once; the first steps may ask once for a fixed choice."""
+    runs = compose_runs(*LOOPS[name], batch, "optimizer.weight_decay=0.1")
+    kind = name.split()[0]
+    short, long = (2, 4) if kind == "Ensemble" else (15, 30)
+    with reproducible(torch.device("cuda")), torch.no_grad():
+        ((_, trainer),) = trainers(runs, "cuda")
+        assert type(trainer).__name__ == kind
+        trainer.advance(0, 3)
+        counts = []
+        for first, last in ((3, 3 + short), (3 + short, 3 + short + long)):
+            emulated.reset()
+            trainer.advance(first, last)
+            counts.append(emulated.counts)
+    sent = 0 if batch == "batch_size=full" and kind != "KernelStack" else 1
+    assert counts == [(0, sent), (0, sent)]
+
+
+def test_products_are_deterministic_and_in_full_precision(emulated: Emulation) -> None:
+    """Whatever the process has set before, while dd trains and when its networks are called."""
+    before = Mode.now()
+    torch.set_float32_matmul_precision("high")
+    torch.backends.cudnn.benchmark = True
+    changed = Mode.now()
+    x = torch.rand(12, 1, 8, 8)
+    try:
+        for line in ("model=rmt width=2", "model=two_layer width=4", "model=random_features width=4"):
+            line = f"{line} steps=4 batch_size=6 lr=0.001 lr_unit=absolute device=cuda"
+            (net,) = dd.train(x if "rmt" in line else x.flatten(1), torch.arange(12) % 2, *line.split())
+            net(x if "rmt" in line else x.flatten(1))
+        assert emulated.modes == {Mode()}
+        assert Mode.now() == changed
+    finally:
+        torch.set_float32_matmul_precision(before.precision)
+        torch.backends.cudnn.benchmark = before.timed_convolutions
+
+
+def test_networks_trained_on_ones_own_tensors_are_those_of_the_cpu(cuda: Emulation | None) -> None:
+    x = torch.linspace(-3, 3, 60, dtype=torch.float64)[:, None]
+    y = torch.sin(2 * x)
+    line = ("model=two_layer", "width=4,16", "optimizer=sgd,adam", "lr=0.01", "lr_unit=absolute", "epochs=5",
+            "batch_size=10", "dtype=float64")  # fmt: skip
+    here, there = (dd.train(x[::2], y[::2], *line, f"device={d}", test=(x[1::2], y[1::2])) for d in ("cpu", "cuda"))
+    for a, b in zip(here, there, strict=True):
+        assert b.curve[-1].test_loss == pytest.approx(a.curve[-1].test_loss, rel=1e-9)
+        assert b(x).is_cuda, "outputs are where the network is, whatever device the inputs come from"
+        torch.testing.assert_close(b(x).cpu(), a(x), rtol=1e-8, atol=1e-10)
+        torch.testing.assert_close(b(x.to("cuda")).cpu(), a(x), rtol=1e-8, atol=1e-10)
+        for name, weight in a.weights.items():
+            torch.testing.assert_close(b.weights[name].cpu(), weight, rtol=1e-8, atol=1e-10)
+
+
+def test_a_sweep_from_end_to_end(cuda: Emulation | None, results: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    line = (
+        "device=cuda", f"results_dir={results}", "data.n_train=40", "data.n_test=30", "steps=10", "batch_size=10",
+        "width=8,9", "model=two_layer", "lr=0.01", "lr_unit=absolute", "seed=0,1", "measure.predictions=true",
+    )  # fmt: skip
+    table = dd.sweep(*line)
+    assert len(table) == 4
+    assert set(table["status"]) == {"ok"}
+    assert set(table["device"]) == {"cuda"}
+    (part,) = (results / "default" / "runs").glob("*.parquet")
+    assert torch.cuda.get_device_name() in str(pq.read_metadata(part).metadata)
+    capfd.readouterr()
+    assert len(dd.sweep(*line)) == 4
+    assert "0 of 4 runs to do" in capfd.readouterr().err
+
+
+def test_auto_takes_the_device_and_one_process(cuda: Emulation | None) -> None:
+    assert device_of(Settings()).type == "cuda"
+    assert device_of(Settings(device="cpu")).type == "cpu"
+    packs = [Pack((run,)) for run in compose_runs(*BASE, "width=range(1,9)")]
+    assert worker_count(Settings(), packs) == 1
+
+
+def test_packs_leave_half_of_the_devices_memory_free(emulated: Emulation, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(device="cuda")
+    assert limits_of(settings) == replace(ON_GPU, bytes=MEMORY // 2)
+    assert limits_of(replace(settings, n_jobs=4)).bytes == MEMORY // 8
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=None: (1 << 40, 1 << 40))
+    assert limits_of(settings) == ON_GPU
+    runs = compose_runs(*BASE, "data.n_train=1000", "width=range(1000,1040)", "model=two_layer")
+    assert len(plan(runs, limits_of(settings))) == 1
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=None: (1 << 28, 1 << 34))
+    assert len(plan(runs, limits_of(settings))) > 1
+
+
+def test_global_random_numbers_of_a_run_are_its_own_on_the_device_too(cuda: Emulation | None) -> None:
+    torch.cuda.manual_seed(5)
+
+    def draws(disturb: bool) -> list[Any]:
+        own = GlobalRandom(0, "optimizer")
+        out = []
+        for _ in range(2):
+            if disturb:
+                torch.randn(7, device="cuda")
+            with own.swapped_in():
+                out.append((random.random(), torch.randn(2).tolist(), torch.randn(2, device="cuda").tolist()))
+        return out
+
+    before = torch.cuda.get_rng_state()
+    found = draws(disturb=False)
+    assert torch.equal(torch.cuda.get_rng_state(), before)
+    assert draws(disturb=True) == found
+    assert found[0] != found[1]

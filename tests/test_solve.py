@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
+import torch
 
 from dd import solve as solve_module
 from dd.config import Settings
@@ -55,6 +58,28 @@ def test_a_pack_that_fails_is_halved_until_the_culprit_is_alone(
             assert row["train_loss"] == expected[row["run_id"]], "the others are as they would have been"
     assert sizes[0] == 5
     assert sizes.count(1) >= 1
+
+
+@pytest.mark.parametrize("error", [MemoryError("short"), torch.OutOfMemoryError("CUDA out of memory")])
+def test_what_a_pack_has_allocated_is_gone_when_its_halves_are_tried(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainers: list[weakref.ref[object]] = []
+    held = []
+    original = train_module.engine.Engine
+
+    class Failing(original):  # type: ignore[misc, valid-type]
+        def __init__(self, networks: list[object], lrs: list[float]) -> None:
+            held.append(sum(trainer() is not None for trainer in trainers))
+            trainers.append(weakref.ref(self))
+            super().__init__(networks, lrs)
+            if len(networks) > 1:
+                raise error
+
+    monkeypatch.setattr(train_module.engine, "Engine", Failing)
+    rows = solve_rows(*(run_of(*SMALL, "model=two_layer", f"width={w}") for w in (3, 5, 7)))
+    assert [row["status"] for row in rows] == ["ok"] * 3
+    assert held == [0] * 5, "one pack of three, of one, of two, and two of one"
 
 
 def test_small_designs_of_one_shape_are_decomposed_in_one_call(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -49,6 +49,26 @@ class Orders:
         return np.stack([self.epoch(epoch) for epoch in epochs]).astype(np.int64, copy=False)
 
 
+def indices(orders: Sequence[Orders], size: int, first: int, last: int, device: torch.device) -> list[Tensor]:
+    """Samples of steps ``first`` + 1 ... ``last``, [seeds, batch] each; they go to the device at once.
+
+    Args:
+        orders: one a seed, of runs with as many samples.
+        size: batch size; the last batch of an epoch may be smaller.
+        first: steps taken.
+        last: steps taken afterwards.
+        device: where the indices are needed.
+    """
+    per_epoch, full = orders[0].per_epoch, orders[0].full
+    every = np.stack([np.atleast_2d(order.between(first, last)) for order in orders])
+    there = torch.from_numpy(every).to(device, non_blocking=True)
+    out = []
+    for step in range(first, last):
+        epoch, start = 0 if full else step // per_epoch - first // per_epoch, step % per_epoch * size
+        out.append(there[:, epoch, start : start + size])
+    return out
+
+
 class Batches:
     """The batches of a run, step by step; gathered once an epoch."""
 
@@ -59,17 +79,20 @@ class Batches:
         self._epoch = -1
         self._inputs, self._targets = samples.inputs, samples.targets
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Inputs and targets of step ``step`` (from 0)."""
+    def between(self, first: int, last: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Inputs and targets of steps ``first`` + 1 ... ``last``; the samples' order goes to the device at once."""
         if self._orders.full:
-            return self._inputs, self._targets
+            yield from [(self._inputs, self._targets)] * (last - first)
+            return
         per_epoch, size = self._orders.per_epoch, self.run.batch_size
         assert size is not None
-        epoch = step // per_epoch
-        if epoch != self._epoch:
-            order = torch.from_numpy(self._orders.epoch(epoch)).to(self.samples.inputs.device)
-            self._epoch = epoch
-            self._inputs = self.samples.inputs.index_select(1, order)
-            self._targets = self.samples.targets[order]
-        start = step % per_epoch * size
-        return self._inputs[:, start : start + size], self._targets[start : start + size]
+        orders = torch.from_numpy(self._orders.between(first, last)).to(self.samples.inputs.device, non_blocking=True)
+        for step in range(first, last):
+            epoch = step // per_epoch
+            if epoch != self._epoch:
+                order = orders[epoch - first // per_epoch]
+                self._epoch = epoch
+                self._inputs = self.samples.inputs.index_select(1, order)
+                self._targets = self.samples.targets[order]
+            start = step % per_epoch * size
+            yield self._inputs[:, start : start + size], self._targets[start : start + size]

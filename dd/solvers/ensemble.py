@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,7 +18,7 @@ from dd.config import RunConfig
 from dd.network import Network
 from dd.optim._base import State, UpdateRule
 from dd.solvers._solution import CurvePoint, Snapshot
-from dd.solvers.batches import Orders
+from dd.solvers.batches import Orders, indices
 from dd.solvers.grid import kind
 
 MEMORY = 12 << 30
@@ -110,30 +109,19 @@ class Ensemble:
                 start = stop
         self.save()
 
-    def _batches(self, first: int, last: int) -> list[Tensor] | None:
-        """Sample indices [seeds, batch] of steps ``first`` + 1 ... ``last``, put on the device at once."""
-        per_epoch, size = self._orders[0].per_epoch, self.runs[0].batch_size
-        if self._orders[0].full or size is None:
-            return None
-        orders = np.stack([o.between(first, last).reshape(-1, self.runs[0].n_train) for o in self._orders])
-        on_device = torch.from_numpy(orders).to(self.theta.device, non_blocking=True)
-        out = []
-        for step in range(first, last):
-            start = step % per_epoch * size
-            out.append(on_device[:, step // per_epoch - first // per_epoch, start : start + size])
-        return out
-
     def advance(self, first: int, last: int) -> None:
         """See :meth:`Trainer.advance`."""
-        batches = self._batches(first, last)
         inputs, targets = self._inputs[0], self._targets[0]
-        own = self._problem[:, None]
-        for step in range(first, last):
-            if batches is None:
-                self._step(inputs[self._problem], targets[self._problem], step + 1)
-            else:
-                index = batches[step - first][self._order]
-                self._step(inputs[own, index], targets[own, index], step + 1)
+        if self._orders[0].full:
+            x, y = inputs[self._problem], targets[self._problem]
+            for step in range(first, last):
+                self._step(x, y, step + 1)
+            return
+        own, size = self._problem[:, None], self.runs[0].batch_size
+        assert size is not None
+        for number, batches in enumerate(indices(self._orders, size, first, last, self.theta.device), start=first + 1):
+            index = batches[self._order]
+            self._step(inputs[own, index], targets[own, index], number)
 
     def _step(self, x: Tensor, y: Tensor, number: int) -> None:
         """One step on x [runs, batch, columns] and y [runs, batch, outputs]."""

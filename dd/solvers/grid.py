@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,7 +23,7 @@ from dd.kernels.engine import padding_is_exact, stream_key
 from dd.network import Network
 from dd.optim._base import State, UpdateRule
 from dd.solvers._solution import CurvePoint, Snapshot
-from dd.solvers.batches import Orders
+from dd.solvers.batches import Orders, indices
 
 WASTE = 1.15
 """A bucket's widest run is at most so many times as wide as its narrowest: at most 15 % of a product is padding."""
@@ -172,32 +171,17 @@ class Grid:
             else:
                 b.copy_(a)
 
-    def _batches(self, first: int, last: int) -> list[Tensor]:
-        """Sample indices [seeds, batch] of steps ``first`` + 1 ... ``last``, put on the device at once."""
-        per_epoch, full = self._orders[0].per_epoch, self._orders[0].full
-        if full:
-            return []
-        orders = np.stack([o.between(first, last).reshape(-1, self.runs[0].n_train) for o in self._orders])
-        on_device = torch.from_numpy(orders).to(self.device, non_blocking=True)
-        epoch = first // per_epoch
-        out = []
-        for step in range(first, last):
-            start = step % per_epoch * self._batch
-            out.append(on_device[:, step // per_epoch - epoch, start : start + self._batch])
-        return out
-
     def advance(self, first: int, last: int) -> None:
         """See :meth:`Trainer.advance`."""
-        batches = self._batches(first, last)
+        if self._orders[0].full:
+            for step in range(first, last):
+                self._step(self._train, self._targets[0].mT[None], step + 1)
+            return
         rows = torch.arange(len(self._orders), device=self.device)[:, None]
-        everything = self._train, self._targets[0].mT[None]
-        for step in range(first, last):
-            if batches:
-                index = batches[step - first]
-                x = self._train[rows, index] if self.linear else self._train[0][index]
-                self._step(x, self._targets[0][index].mT, step + 1)
-            else:
-                self._step(*everything, step + 1)
+        batches = indices(self._orders, self._batch, first, last, self.device)
+        for number, index in enumerate(batches, start=first + 1):
+            x = self._train[rows, index] if self.linear else self._train[0][index]
+            self._step(x, self._targets[0][index].mT, number)
 
     def _outputs(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Hidden activations [seeds, runs, width, samples] (nothing for a fixed design) and outputs likewise."""

@@ -20,7 +20,7 @@ from dd import losses
 from dd.network import Network, Samples
 from dd.optim._base import UpdateRule
 from dd.solvers._solution import CurvePoint, Snapshot
-from dd.solvers.batches import Orders
+from dd.solvers.batches import Orders, indices
 
 
 class Kernels:
@@ -95,14 +95,12 @@ class KernelStack:
         size = self.runs[0].batch_size
         assert size is not None
         train = self.sides[0]
-        for step in range(first, last):
-            epoch, position = divmod(step, self.orders.per_epoch)
-            order = self.orders.epoch(epoch)[position * size : (position + 1) * size]
-            batch = torch.from_numpy(order).to(self.theta.device)
+        batches = indices([self.orders], size, first, last, self.theta.device)
+        for number, (batch,) in enumerate(batches, start=first + 1):
             predicted = self._predicted(train.inputs[0, batch], self.starts[0][:, batch])
             grad = torch.zeros_like(self.theta)
             self._coefficients(grad)[:, :, batch] = losses.gradient("mse", predicted, train.targets[batch]).mT
-            self.rule.update(self.theta, grad, self.optimizer_state, self.hyper, step + 1)
+            self.rule.update(self.theta, grad, self.optimizer_state, self.hyper, number)
 
     def norms(self) -> list[float]:
         """See :meth:`Trainer.norms`; of the coefficients."""

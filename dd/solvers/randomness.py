@@ -16,6 +16,8 @@ from dd.streams import stream
 class GlobalRandom:
     """Global random numbers of Python, NumPy and PyTorch for code that takes no generator, from a stream of their own.
 
+    PyTorch's are those of the CPU and, where a process computes on one, of the current CUDA device.
+
     Args:
         seed: the run's seed.
         name: the stream.
@@ -26,7 +28,9 @@ class GlobalRandom:
         with self._kept():
             random.seed(first)
             np.random.seed(first)  # noqa: NPY002  # the global generator is the point
-            torch.manual_seed(first)
+            torch.default_generator.manual_seed(first)  # torch.manual_seed would also seed devices that nobody restores
+            if torch.cuda.is_initialized():
+                torch.cuda.manual_seed(first)
             self._states = self._get()
 
     @contextmanager
@@ -47,11 +51,14 @@ class GlobalRandom:
             cls._set(before)
 
     @staticmethod
-    def _get() -> tuple[Any, Any, torch.Tensor]:
-        return random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    def _get() -> tuple[Any, Any, torch.Tensor, torch.Tensor | None]:
+        device = torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None
+        return random.getstate(), np.random.get_state(), torch.get_rng_state(), device  # noqa: NPY002
 
     @staticmethod
-    def _set(states: tuple[Any, Any, torch.Tensor]) -> None:
+    def _set(states: tuple[Any, Any, torch.Tensor, torch.Tensor | None]) -> None:
         random.setstate(states[0])
         np.random.set_state(states[1])  # noqa: NPY002
         torch.set_rng_state(states[2])
+        if states[3] is not None:
+            torch.cuda.set_rng_state(states[3])

@@ -104,8 +104,8 @@ class Stack:
     def advance(self, first: int, last: int) -> None:
         """See :meth:`Trainer.advance`."""
         with self._random.swapped_in() if self._random else nullcontext():
-            for step in range(first, last):
-                self._step(*self.batches.batch(step), step + 1)
+            for number, batch in enumerate(self.batches.between(first, last), start=first + 1):
+                self._step(*batch, number)
 
     def _step(self, inputs: Tensor, targets: Tensor, number: int) -> None:
         """Take step ``number`` (from 1) on a batch."""
