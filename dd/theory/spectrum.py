@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,31 +88,35 @@ class FeatureSpectrum:
 
 
 def isotropic(
-    activation: Coefficients, dim: int, linear: float = 1.0, nonlinear: float = 0.0, *, centred: bool = False
+    activation: Coefficients, dim: int, target: Sequence[float] = (1.0,), *, centred: bool = False
 ) -> FeatureSpectrum:
     """Spectrum of features act(w·x), w uniform of norm 1, on inputs N(0, I_dim) or uniform of norm √dim.
 
-    Mei & Montanari (arXiv 1908.05355): mu_1²/dim with multiplicity dim, mu_0² once, and all else in the tail. Degrees
-    k >= 2 that ``activation`` resolves stand as mu_k²/m with m = C(dim + k - 1, k) - C(dim + k - 3, k - 2), the number
-    of harmonic polynomials of degree k: what n ~ dim^k samples begin to see (Ghorbani et al., arXiv 1904.12191). The
-    theory is exact for dim → infinity; it leaves terms of relative order 1/dim.
+    Mei & Montanari (arXiv 1908.05355): mu_1²/dim with multiplicity dim, mu_0² once, and all else in the tail, where it
+    acts as noise. Degrees k >= 2 that ``activation`` resolves stand as mu_k²/m with m = C(dim + k - 1, k) -
+    C(dim + k - 3, k - 2), the number of harmonic polynomials of degree k, which samples or features in numbers of
+    order dim^k begin to see (Ghorbani et al., arXiv 1904.12191). Terms of relative order 1/dim are left out.
 
     Args:
         activation: its Hermite coefficients.
         dim: inputs.
-        linear: power F1² of the target's linear part.
-        nonlinear: power F*² of the part beyond, which is not learned: in ``tail_power``.
+        target: power of the target in degrees 1, 2, ...: F1², and what beyond it is F*². Degrees that are not resolved,
+            or that features do not have, are in ``tail_power``.
         centred: features from which their mean mu_0 is taken.
     """
-    found = [] if centred else [(activation.power[0], 1.0, 0.0)]
-    found.append((activation.power[1] / dim, float(dim), linear))
-    for k, power in enumerate(activation.power[2:], start=2):
-        count = math.comb(dim + k - 1, k) - math.comb(dim + k - 3, k - 2)
-        found.append((power / max(count, 1), float(count), 0.0))
-    kept = [f for f in found if f[0] > 0 and f[1] > 0]
-    values, counts, powers = (np.array([f[i] for f in kept], dtype=np.float64) for i in range(3))
-    unseen = sum(f[2] for f in found) - float(powers.sum())
-    return FeatureSpectrum(values, counts, powers, activation.rest, nonlinear + unseen)
+    values, counts, powers = [], [], []
+    tail, unseen = activation.rest, float(sum(target))
+    if activation.power[0] > 0 and not centred:
+        values, counts, powers = [activation.power[0]], [1.0], [0.0]
+    for k, power in enumerate(activation.power[1:], start=1):
+        count = math.comb(dim + k - 1, k) - (math.comb(dim + k - 3, k - 2) if k > 1 else 0)
+        if power > 0 and count > 0:
+            values.append(power / count)
+            counts.append(float(count))
+            powers.append(float(target[k - 1]) if k <= len(target) else 0.0)
+        else:
+            tail += power
+    return FeatureSpectrum(np.array(values), np.array(counts), np.array(powers), tail, max(unseen - sum(powers), 0.0))
 
 
 def of_kernel(kernel: NDArray[np.float64], targets: NDArray[np.float64]) -> FeatureSpectrum:

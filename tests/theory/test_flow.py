@@ -62,14 +62,14 @@ def test_flow_has_its_reference_values(activation: str, psi1: int) -> None:
 
 @pytest.mark.parametrize("p", [60, 300])
 def test_late_flow_is_the_min_norm_solution(p: int) -> None:
-    spectrum = isotropic(coefficients("relu"), 60, nonlinear=0.3)
+    spectrum = isotropic(coefficients("relu"), 60, (1.0, 0.3))
     late, limit = flow_risk(spectrum, 100, p, 1e14, 0.25), ridge_risk(spectrum, 100, p, 0.0, 0.25)
     assert (late.bias, late.variance) == pytest.approx((limit.bias, limit.variance), rel=1e-10)
     assert late.train == pytest.approx(limit.train, rel=1e-10, abs=1e-12)
 
 
 def test_flow_begins_with_all_of_signal_noise_and_start() -> None:
-    spectrum = isotropic(coefficients("relu"), 60, linear=2.0, nonlinear=0.3)
+    spectrum = isotropic(coefficients("relu"), 60, (2.0, 0.3))
     got = flow_risk(spectrum, 100, 80, 1e-9, 0.25, start=0.1)
     # a start with entries of variance 0.1 predicts 0.1 times the summed power of the features
     assert got.total == pytest.approx(2.3 + 0.25 + 0.1 * 80 * (spectrum.trace / 80) * 1.0, rel=1e-6)

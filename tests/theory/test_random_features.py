@@ -65,10 +65,10 @@ def mei_montanari(psi1: float, psi2: float, ridge: float, activation: str, linea
     return linear * e1 / e0 + noise * e2 / e0
 
 
-def risk_of(activation: str, psi1: float, ridge: float, **changes: float) -> Risk:
+def risk_of(activation: str, psi1: float, ridge: float, target: tuple[float, ...] = (1.0,)) -> Risk:
     """The theory at psi2 = 2; ``ridge`` as Mei & Montanari have it."""
     d, n = 100, 200
-    spectrum = isotropic(coefficients(activation), d, centred=True, **changes)
+    spectrum = isotropic(coefficients(activation), d, target, centred=True)
     return ridge_risk(spectrum, n, round(psi1 * d), n * ridge / d, 0.25)
 
 
@@ -92,7 +92,7 @@ def test_the_risk_is_that_of_mei_and_montanari(activation: str, psi1: float, rid
 def test_a_nonlinear_part_acts_as_noise_and_stays() -> None:
     # Mei & Montanari: R = F1² E1/E0 + (noise + F*²) E2/E0 + F*²
     expected = mei_montanari(3, 2.0, 1e-2, "tanh", 2.0, 0.25 + 0.7) + 0.7
-    assert risk_of("tanh", 3, 1e-2, linear=2.0, nonlinear=0.7).excess == pytest.approx(expected, rel=1e-12)
+    assert risk_of("tanh", 3, 1e-2, (2.0, 0.7)).excess == pytest.approx(expected, rel=1e-12)
 
 
 def test_the_scale_of_features_does_not_matter_without_ridge() -> None:
@@ -106,7 +106,7 @@ def test_the_scale_of_features_does_not_matter_without_ridge() -> None:
 
 def test_features_of_few_directions_are_least_squares_in_them() -> None:
     # linear features of 30 inputs: ordinary least squares once p >= 30; what is not linear is noise
-    spectrum = isotropic(coefficients("linear"), 30, nonlinear=0.5)
+    spectrum = isotropic(coefficients("linear"), 30, (1.0, 0.5))
     got = ridge_risk(spectrum, 120, 80, 0.0, 0.25)
     assert ridgeless_nu(spectrum, 120, 80) == 0
     assert got.bias == pytest.approx(0.5 / (1 - 0.25))
@@ -121,7 +121,25 @@ def test_higher_degrees_keep_the_power_of_features() -> None:
         spectrum = isotropic(coefficients("relu", degree), 20)
         assert spectrum.trace == pytest.approx(0.5)
     # harmonic polynomials of degree 2 in 20 variables
-    assert isotropic(coefficients("relu", 2), 20).multiplicity.tolist() == [1, 20, 209]
+    spectrum = isotropic(coefficients("relu", 2), 20, (1.0, 0.3, 0.2))
+    assert spectrum.multiplicity.tolist() == [1, 20, 209]
+    assert spectrum.power.tolist() == [0, 1.0, 0.3]
+    assert spectrum.tail_power == pytest.approx(0.2)
+
+
+def test_quadratic_features_are_learned_from_as_many_samples_as_they_are() -> None:
+    # dd at 12 inputs, 77 harmonic polynomials of degree 2: samples and features outnumber them
+    run = run_of("data=hermite_teacher", "data.dim=12", "data.n_train=400", "data.c1=0.6", "data.c2=0.8",
+                 "data.inputs=sphere", "data.noise=0.3", "model.weights=sphere", "optimizer=min_norm",
+                 "width=1500")  # fmt: skip
+    rows = solve_rows(*(run.replace(seed=seed, data_seed=seed) for seed in range(6)))
+    measured = np.mean([row["test_loss"] for row in rows])
+    resolved, plain = (
+        ridge_risk(isotropic(coefficients("relu", degree), 12, (0.36, 0.64)), 400, 1500, 0.0, 0.09).excess
+        for degree in (4, 1)
+    )
+    assert measured == pytest.approx(resolved, rel=0.15)
+    assert plain > 3 * resolved
 
 
 @pytest.mark.parametrize(
