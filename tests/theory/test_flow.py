@@ -71,8 +71,8 @@ def test_late_flow_is_the_min_norm_solution(p: int) -> None:
 def test_flow_begins_with_all_of_signal_noise_and_start() -> None:
     spectrum = isotropic(coefficients("relu"), 60, (2.0, 0.3))
     got = flow_risk(spectrum, 100, 80, 1e-9, 0.25, start=0.1)
-    # a start with entries of variance 0.1 predicts 0.1 times the summed power of the features
-    assert got.total == pytest.approx(2.3 + 0.25 + 0.1 * 80 * (spectrum.trace / 80) * 1.0, rel=1e-6)
+    # a start with entries of variance 0.1 predicts with variance 0.1 E |z|²
+    assert got.total == pytest.approx(2.3 + 0.25 + 0.1 * spectrum.trace, rel=1e-6)
     assert got.train == pytest.approx(got.total, rel=1e-6)
 
 
