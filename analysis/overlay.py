@@ -153,7 +153,8 @@ def _of_teacher(rows: pd.DataFrame) -> bool:
 
 def _of_data_set(rows: pd.DataFrame) -> bool:
     """A set of samples with clean labels, of which more are left than are trained on."""
-    held = registry.get("data", str(rows["data"].iloc[0])).train_samples
+    name = str(rows["data"].iloc[0])
+    held = registry.get("data", name).train_samples if name in registry.names("data") else None
     return bool(held is not None and _is(rows, "label_noise", 0) and rows["n_train"].max() < min(held, POPULATION))
 
 
