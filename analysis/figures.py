@@ -1,6 +1,6 @@
 """``make figures``: every table of results/ drawn, and the report ``index.html`` over all of them.
 
-Reads parquet only.
+Reads parquet only, and for the theory beside random features the data sets that are at hand.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from analysis.decomposition import NotCrossed, decompose
 from analysis.effective import draw_effective, has_effective
 from analysis.labels import OWN_SETTINGS, legend_of, plain, title_of, x_title
 from analysis.maps import LEVEL, draw_maps, longest, map_of
+from analysis.overlay import known
 from analysis.panels import draw
 from analysis.peaks import BUDGETS
 from analysis.scatter import steps_needed
@@ -224,6 +225,8 @@ def _panel_caption(rows: pd.DataFrame, x: str, more: Mapping[str, object]) -> st
     text += "medians and 10-90 % bands over seeds. Dotted: where the model can just fit the training set."
     if set(rows["optimizer"]) != {"min_norm"} and rows["min_norm_test_loss"].notna().any():
         text += " Dashed: the minimum-norm solution on the same features."
+    if x != "epoch" and known(rows):
+        text += " Dash-dotted: random-matrix theory, with nothing fitted."
     return text
 
 

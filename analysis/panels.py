@@ -9,11 +9,13 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.curves import FLOOR, Band, band, split, thresholds
 from analysis.labels import QUANTITIES, legend_of, over_seeds, x_title
+from analysis.overlay import Prediction, predictions
 from analysis.style import GREY, MARKERS, colours, log_ticks, mark_thresholds, set_limits
 from analysis.theory import reference
 
@@ -27,6 +29,9 @@ PANELS = (
 
 LOGGED_PANELS = (("test_error", None), ("test_loss", None), ("train_loss", None), ("train_error", None))
 """Columns of logged steps: condition numbers and limits are known for the end alone."""
+
+THEORY = "-."
+"""How theory is drawn."""
 
 FEW_POINTS = 25
 """Lines of more points go without markers."""
@@ -51,24 +56,31 @@ def draw(rows: pd.DataFrame, title: str, line_axes: list[str], x: str = "width")
     height = 5.6 if len(panels) > 2 else 3.2
     figure, grid = plt.subplots((len(panels) + 1) // 2, 2, figsize=(7.0, height), sharex=True, squeeze=False)
     axes = list(grid.flat)
-    theory = reference(rows) if x == "width" else None
+    exact = reference(rows) if x == "width" else None
+    own, of_limit = ([None] * len(groups), None) if logged else predictions(groups, rows, x)
     low, high = x_limits(rows[x])
     seeds = 0
     for ax, (column, limit_column) in zip(axes, panels, strict=False):
         bands = [band(members, column, x) for _, members in groups]
         seeds = max([seeds, *(b.seeds for b in bands)])
-        if column == "feature_condition" and len(bands) > 1 and _same(bands):
-            draw_band(ax, max(bands, key=lambda b: len(b.x)), "black", "o")
+        same = column == "feature_condition" and len(bands) > 1 and _same(bands)
+        theories = _theories(column, own, of_limit, tones, same=same)
+        drawn = [prediction for prediction, _ in theories]
+        if same:
+            draw_band(ax, max(bands, key=lambda b: len(b.x)), "black", "o", pale=bool(drawn))
             ax.set_title("the same for every line", loc="right", color=GREY, pad=2, fontsize=7)
         else:
             for i, data in enumerate(bands):
-                draw_band(ax, data, tones[i], MARKERS[i % len(MARKERS)])
+                draw_band(ax, data, tones[i], MARKERS[i % len(MARKERS)], pale=own[i] in drawn)
         seen = [a for b in bands for a in (b.low, b.high)]
         if limit_column is not None and has_limit:
             seen += _draw_limit(ax, groups, tones, limit_column, column, x)
-        if theory is not None and column == "test_loss":
-            ax.plot(theory.width, theory.value, color="black", ls="-.", lw=1, zorder=4)
-            seen.append(theory.value)
+        if exact is not None and column == "test_loss":
+            ax.plot(exact.width, exact.value, color="black", ls=exact.style, lw=1, zorder=4)
+            seen.append(exact.value)
+        for prediction, tone in theories:
+            # it may leave the axes, whose limits are those of the measurements
+            ax.plot(prediction.x, prediction.values[column], color=tone, ls=THEORY, lw=1, zorder=4)
         ax.set(xscale="log", yscale="log", ylabel=QUANTITIES[column], xlim=(low, high))
         set_limits(ax, seen)
         mark_diverged(ax, groups, tones, x)
@@ -83,8 +95,11 @@ def draw(rows: pd.DataFrame, title: str, line_axes: list[str], x: str = "width")
     ]
     if has_limit:
         handles.append(Line2D([], [], color="black", ls="--", lw=1, label="min-norm limit"))
-    if theory is not None:
-        handles.append(Line2D([], [], color="black", ls="-.", lw=1, label=theory.label))
+    if exact is not None:
+        handles.append(Line2D([], [], color="black", ls=exact.style, lw=1, label=exact.label))
+    if of_limit is not None or any(p is not None for p in own):
+        name = "theory" if of_limit is None else "theory of the min-norm limit"
+        handles.append(Line2D([], [], color="black", ls=THEORY, lw=1, label=name))
     if (rows["status"] == "diverged").any():
         handles.append(Line2D([], [], color=GREY, ls="", marker="x", label="diverged"))
     widest = max(len(str(h.get_label())) for h in handles)
@@ -111,10 +126,14 @@ def label_bottom(axes: Sequence[Axes], used: int, label: str) -> None:
         ax.tick_params(labelbottom=True)
 
 
-def draw_band(ax: Axes, data: Band, colour: Any, marker: str) -> None:
-    """A line of medians, with markers where there are few points, and its band where there are several seeds."""
+def draw_band(ax: Axes, data: Band, colour: Any, marker: str, *, pale: bool = False) -> None:
+    """A line of medians, with markers where there are few points, and its band where there are several seeds.
+
+    A pale line keeps its markers as they are: theory that agrees with it is drawn on top, and is seen.
+    """
+    style = {"color": to_rgba(colour, 0.35) if pale else colour, "mfc": colour, "mew": 0, "zorder": 3}
     few = len(data.x) <= FEW_POINTS
-    ax.plot(data.x, np.maximum(data.median, FLOOR), color=colour, marker=marker if few else None, mew=0, zorder=3)
+    ax.plot(data.x, np.maximum(data.median, FLOOR), marker=marker if few else None, **style)
     if data.seeds > 1:
         low, high = np.maximum(data.low, FLOOR), np.maximum(data.high, FLOOR)
         ax.fill_between(data.x, low, high, color=colour, alpha=0.18, lw=0)
@@ -148,6 +167,18 @@ def _draw_limit(
         seen.append(data.median)
     # the training loss of the limit falls to rounding; it must not stretch the axis
     return [] if panel == "train_loss" else seen
+
+
+def _theories(
+    column: str, own: Sequence[Prediction | None], of_limit: Prediction | None, tones: list[Any], *, same: bool
+) -> list[tuple[Prediction, Any]]:
+    """Theory of one panel with its colours: that of each line, black where it is of the limit or the same for all."""
+    found = [(p, tones[i]) for i, p in enumerate(own) if p is not None]
+    if same:
+        found = [(p, "black") for p, _ in found[:1]]
+    if of_limit is not None and column != "train_loss":  # the limit's is rounding
+        found = [(of_limit, "black")]
+    return [(p, tone) for p, tone in found if column in p.values and np.isfinite(p.values[column]).any()]
 
 
 def mark_diverged(ax: Axes, groups: Sequence[Group], tones: list[Any], x: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -20,11 +20,13 @@ class Reference:
         label: for the legend.
         width: [points].
         value: [points]; NaN where it is infinite.
+        style: of the line.
     """
 
     label: str
     width: np.ndarray
     value: np.ndarray
+    style: str = "-."
 
 
 def reference(rows: pd.DataFrame) -> Reference | None:
@@ -55,7 +57,7 @@ def reference(rows: pd.DataFrame) -> Reference | None:
     pure_noise = first["data"] == "hermite_teacher" and not rows[["data_c1", "data_c2", "data_c3"]].any(axis=None)
     full_rank = (rows["feature_rank"] == rows[["n_train", "width"]].min(axis=1)).all()
     if pure_noise and full_rank and set(rows["model"]) == {"random_features"}:
-        return _curve("lower bound of the mean", rows, lambda p: noise**2 * lower_bound(n, p))
+        return replace(_curve("lower bound of the mean", rows, lambda p: noise**2 * lower_bound(n, p)), style=":")
     return None
 
 

@@ -1,8 +1,12 @@
-"""Exact risk of min-norm least squares on isotropic Gaussian inputs."""
+"""Risk of least squares on isotropic Gaussian inputs: min-norm (exact), ridge and gradient flow (in the limit)."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
 
 
 def min_norm_risk(n: int, p: int, noise: float, dim: int | None = None) -> float:
@@ -38,3 +42,63 @@ def min_norm_risk(n: int, p: int, noise: float, dim: int | None = None) -> float
     if p > n + 1:
         return seen * (1 - n / p) + variance * n / (p - n - 1) + 1 - seen
     return math.inf
+
+
+def ridge_risk(gamma: float, ridge: float, noise: float, signal: float = 1.0) -> float:
+    """Excess risk E |b_hat - b|² of the minimiser of (1/n) |y - X b|² + ridge |b|², in the limit (Hastie et al.).
+
+    Args:
+        gamma: inputs over samples, p/n.
+        ridge: penalty, as above; 0 is the min-norm solution.
+        noise: standard deviation of the noise on training targets.
+        signal: |b|².
+
+    Returns:
+        The risk; infinite at ``gamma`` = 1 without ``ridge``.
+
+    >>> round(ridge_risk(2.0, 0.1, 0.5), 8), ridge_risk(1.0, 0.0, 0.5)
+    (0.68652866, inf)
+    """
+    shift = ridge + gamma - 1
+    root = math.sqrt(shift**2 + 4 * ridge)
+    # the form without cancellation, on either side
+    k = (shift + root) / 2 if shift >= 0 else 2 * ridge / (root - shift)
+    amplified = gamma / (1 + k) ** 2
+    if amplified == 1:
+        return math.inf
+    return (signal * (k / (1 + k)) ** 2 + noise**2 * amplified) / (1 - amplified)
+
+
+def flow_risk(gamma: float, time: float, noise: float, signal: float = 1.0) -> float:
+    """Excess risk of gradient flow from zero on (1/2n) |y - X b|², in the limit: a Marchenko-Pastur integral.
+
+    Args:
+        gamma: inputs over samples, p/n.
+        time: of the flow, in units of 1/curvature, up to 1e9 (at ``gamma`` = 1).
+        noise: standard deviation of the noise on training targets.
+        signal: |b|².
+
+    Returns:
+        The risk, relative error 1e-10.
+
+    >>> round(flow_risk(0.5, 10.0, 0.5), 10)
+    0.2108377397
+    """
+
+    def learned(x: NDArray[np.float64]) -> NDArray[np.float64]:
+        gone: NDArray[np.float64] = np.expm1(-time * x) ** 2 / x
+        return gone
+
+    bias = _marchenko_pastur(gamma, time, lambda x: np.exp(-2 * time * x)) + max(1 - 1 / gamma, 0.0)
+    return signal * bias + noise**2 * gamma * _marchenko_pastur(gamma, time, learned)
+
+
+def _marchenko_pastur(gamma: float, time: float, f: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> float:
+    """Integral of f over the law of the nonzero eigenvalues of XᵀX/n; midpoints resolve exp(-time x) at the edges."""
+    half = 2 * math.sqrt(gamma)
+    count = min(4096 + int(100 * math.sqrt(half * time)), 4_000_000)
+    phi = (np.arange(count) + 0.5) * (math.pi / count)
+    # 1 + gamma + half cos(phi), without cancellation at the lower edge
+    x = (1 - math.sqrt(gamma)) ** 2 + 2 * half * np.cos(phi / 2) ** 2
+    density = half**2 * np.sin(phi) ** 2 / (2 * math.pi * gamma * x)
+    return float(density @ f(x)) * math.pi / count

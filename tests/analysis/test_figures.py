@@ -85,7 +85,7 @@ def test_artists_hold_the_medians(table: Path) -> None:
     assert len(thresholds) == 4
     assert len(loss.collections) == 2, "bands where there are several seeds"
     labels = [t.get_text() for t in figure.legends[0].get_texts()]
-    assert labels == ["adam, lr 0.001", "sgd, lr 0.3", "sgd, lr 0.6", "min-norm limit"]
+    assert labels == ["adam, lr 0.001", "sgd, lr 0.3", "sgd, lr 0.6", "min-norm limit", "theory of the min-norm limit"]
     plt.close(figure)
 
 

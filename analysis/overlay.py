@@ -1,0 +1,263 @@
+"""Random-matrix theory beside measured curves of random features; nothing in it is fitted (docs/theory.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import pandas as pd
+
+from dd import registry
+from dd.config import RunConfig, Settings, core_axes
+from dd.data._problem import standardize
+from dd.errors import DDError
+from dd.theory import units
+from dd.theory.activations import FUNCTIONS, coefficients
+from dd.theory.edges import feature_condition
+from dd.theory.flow import flow_risk
+from dd.theory.population import population_spectrum
+from dd.theory.random_features import Risk, ridge_risk
+from dd.theory.spectrum import FeatureSpectrum, isotropic
+
+COLUMNS = ("test_loss", "train_loss", "feature_condition")
+"""What the theory predicts."""
+
+TEACHERS = ("linear_teacher", "hermite_teacher")
+
+CLOSED_FORMS = ("min_norm", "ridge")
+FLOWS = ("gradient_flow", "gd", "sgd", "momentum")
+
+DEGREES = 4
+"""Degrees of the activation that are resolved on isotropic inputs."""
+
+LEAST_DIM = 10
+"""Fewer inputs of a teacher than this are no limit of many."""
+
+POPULATION = 2000
+"""Samples at most that the spectrum of a data set is taken from."""
+
+FEWEST_STEPS = 10
+"""Steps of gradient descent (of momentum: times 1/(1 - momentum)) below which a path is no flow."""
+
+GRID = 60
+"""Widths at least between which a closed form is drawn."""
+
+NEAR = np.array([0.003, 0.01, 0.02, 0.04, 0.08])
+"""Relative distances from the threshold at which a closed form is drawn."""
+
+
+Formula = Callable[[FeatureSpectrum, pd.Series, float], Risk]
+"""From spectrum, row and variance of the noise to the errors."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """Theory along a curve.
+
+    Attributes:
+        x: [points], ascending.
+        values: for each of :data:`COLUMNS` [points]; NaN where it is infinite, zero or unknown.
+    """
+
+    x: np.ndarray
+    values: dict[str, np.ndarray]
+
+
+def known(rows: pd.DataFrame) -> bool:
+    """Whether a figure of these rows has theory in it, as far as can be said without computing it."""
+    return any(_formula(line) is not None for _, line in rows.groupby("optimizer")) or _has_limit(rows)
+
+
+def predictions(
+    groups: Sequence[tuple[dict[str, object], pd.DataFrame]], rows: pd.DataFrame, x: str
+) -> tuple[list[Prediction | None], Prediction | None]:
+    """Theory of every line of a figure, or of the min-norm limit where no line has any.
+
+    Args:
+        groups: axis values and rows of each line.
+        rows: of all lines.
+        x: column that the curves run over.
+    """
+    own = [predict(members, x) for _, members in groups]
+    limit = None if any(p is not None for p in own) else predict_limit(rows, x)
+    return own, limit
+
+
+def predict(rows: pd.DataFrame, x: str) -> Prediction | None:
+    """Theory of one line.
+
+    Args:
+        rows: runs that differ in x and seeds only.
+        x: column that the curve runs over.
+
+    Returns:
+        None where there is none: anything but random features in squared error without bias or normalisation; other
+        optimizers, unknown starts, few steps, weight decay; on data sets all but closed forms.
+    """
+    formula = _formula(rows)
+    return None if formula is None else _along(rows, x, formula)
+
+
+def predict_limit(rows: pd.DataFrame, x: str) -> Prediction | None:
+    """Theory of the min-norm limit of lines that have none of their own; arguments as for :func:`predict`."""
+    return _along(rows.assign(optimizer="min_norm"), x, _risk_of_closed_form) if _has_limit(rows) else None
+
+
+def _formula(rows: pd.DataFrame) -> Formula | None:
+    """What gives the risk at a point of a line."""
+    if not _has_theory(rows) or rows["optimizer"].nunique() != 1:
+        return None
+    if rows["optimizer"].iloc[0] in CLOSED_FORMS:
+        return _risk_of_closed_form if _of_teacher(rows) or _of_data_set(rows) else None
+    return _risk_of_flow if _of_teacher(rows) and _is_flow(rows) else None
+
+
+def _has_limit(rows: pd.DataFrame) -> bool:
+    return _has_theory(rows) and (_of_teacher(rows) or _of_data_set(rows))
+
+
+def _is(rows: pd.DataFrame, column: str, value: object) -> bool:
+    """Whether a column is there and holds one value throughout."""
+    return column in rows and bool((rows[column] == value).all())
+
+
+def _has_theory(rows: pd.DataFrame) -> bool:
+    """Random features as they are, in squared error, of an activation whose features are independent."""
+    plain = {
+        "model": "random_features",
+        "model_bias": False,
+        "normalization": "none",
+        "loss": "mse",
+        "targets": "given",
+    }
+    needed = ("model_activation", "model_weights", "data", "outputs", "n_train", "width", "inputs")
+    if not all(_is(rows, column, value) for column, value in plain.items()) or not set(needed) <= set(rows):
+        return False
+    one = ["model_activation", "model_weights", "data", "standardize"]
+    activation = rows["model_activation"].iloc[0]
+    return bool((rows[one].nunique() == 1).all()) and (activation in FUNCTIONS or activation == "cosine")
+
+
+def _of_teacher(rows: pd.DataFrame) -> bool:
+    """Isotropic inputs of which there are many."""
+    one = [c for c in ("data_dim", "data_noise", "data_c1", "data_c2", "data_c3") if c in rows]
+    return bool(
+        rows["data"].iloc[0] in TEACHERS
+        and _is(rows, "standardize", "none")
+        and (rows[one].nunique(dropna=False) == 1).all()
+        and rows["inputs"].min() >= LEAST_DIM
+    )
+
+
+def _of_data_set(rows: pd.DataFrame) -> bool:
+    """A set of samples with clean labels, of which more are left than are trained on."""
+    name = str(rows["data"].iloc[0])
+    held = registry.get("data", name).train_samples if name in registry.names("data") else None
+    return bool(held is not None and _is(rows, "label_noise", 0) and rows["n_train"].max() < min(held, POPULATION))
+
+
+def _is_flow(rows: pd.DataFrame) -> bool:
+    """Full-batch steps, enough of them, from a start whose variance is known."""
+    if not set(rows["optimizer"]) <= set(FLOWS) or rows["lr_absolute"].isna().any():
+        return False
+    momentum = rows["optimizer_momentum"].fillna(0.0).max() if "optimizer_momentum" in rows else 0.0
+    decay = rows["optimizer_weight_decay"].fillna(0.0).max() if "optimizer_weight_decay" in rows else 0.0
+    return bool(
+        decay == 0
+        and (rows["batch_size"] == rows["n_train"]).all()
+        and rows["stop_loss"].isna().all()
+        and set(rows["init"]) <= set(units.START_VARIANCES)
+        and (
+            _is(rows, "optimizer", "gradient_flow") or rows["steps"].min() * (1 - momentum) >= FEWEST_STEPS * (1 - 1e-9)
+        )
+    )
+
+
+def _along(rows: pd.DataFrame, x: str, risk: Formula) -> Prediction | None:
+    """The theory at every x, and between them where nothing but the width changes."""
+    good = rows[rows["status"] == "ok"]
+    points = good.groupby(x).first().reset_index()
+    if "lr_absolute" in good:  # in units of sharpness it differs between seeds
+        points["lr_absolute"] = good.groupby(x)["lr_absolute"].median().to_numpy()
+    if risk is _risk_of_closed_form and x == "width" and len(points) > 1 and points["n_train"].nunique() == 1:
+        points = _denser(points)
+    spectrum = _spectrum_of(points)
+    if spectrum is None:
+        return None
+    noise = _noise_of(points)
+    found: dict[str, list[float]] = {column: [] for column in COLUMNS}
+    for _, point in points.iterrows():
+        n, p, outputs = int(point["n_train"]), int(point["width"]), int(point["outputs"])
+        errors = risk(spectrum, point, noise)
+        found["test_loss"].append(units.mean_loss(errors.excess, outputs))
+        found["train_loss"].append(units.mean_loss(errors.train, outputs))
+        found["feature_condition"].append(feature_condition(spectrum, n, p))
+    values = {column: np.array(numbers, dtype=np.float64) for column, numbers in found.items()}
+    drawable = {column: np.where(np.isfinite(v) & (v > 0), v, np.nan) for column, v in values.items()}
+    return Prediction(points[x].to_numpy(), drawable)
+
+
+def _denser(points: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a curve over the width, and copies at widths between."""
+    n = int(points["n_train"].iloc[0])
+    low, high = points["width"].min(), points["width"].max()
+    beside = np.ceil(n * NEAR)
+    wanted = np.concatenate([np.geomspace(low, high, GRID).round(), [n], n - beside, n + beside])
+    new = np.setdiff1d(wanted[(wanted >= low) & (wanted <= high)], points["width"])
+    copies = pd.concat([points.iloc[[0]]] * len(new), ignore_index=True).assign(width=new.astype(int))
+    return pd.concat([points, copies], ignore_index=True).sort_values("width")
+
+
+def _risk_of_closed_form(spectrum: FeatureSpectrum, point: pd.Series, noise: float) -> Risk:
+    p = int(point["width"])
+    penalty = float(point["optimizer_penalty"]) if point["optimizer"] == "ridge" else 0.0
+    return ridge_risk(spectrum, int(point["n_train"]), p, units.ridge(penalty, p), noise)
+
+
+def _risk_of_flow(spectrum: FeatureSpectrum, point: pd.Series, noise: float) -> Risk:
+    p, outputs = int(point["width"]), int(point["outputs"])
+    momentum = float(point["optimizer_momentum"]) if point["optimizer"] == "momentum" else 0.0
+    time = units.time(str(point["optimizer"]), float(point["lr_absolute"]), int(point["steps"]), p, outputs, momentum)
+    start = units.start(str(point["init"]), p, outputs, float(point["init_scale"]))
+    return flow_risk(spectrum, int(point["n_train"]), p, time, noise, start)
+
+
+def _spectrum_of(rows: pd.DataFrame) -> FeatureSpectrum | None:
+    """Of features and target of a line; None where its data set is not at hand, or is another."""
+    first = rows.iloc[0]
+    bandwidth = float(first.get("model_bandwidth", 1.0))
+    activation = str(first["model_activation"])
+    if first["data"] in TEACHERS:
+        linear = first["data"] == "linear_teacher"
+        target = (1.0,) if linear else tuple(float(first[f"data_c{k}"]) ** 2 for k in (1, 2, 3))
+        return isotropic(coefficients(activation, DEGREES, bandwidth), int(first["inputs"]), target)
+    sha256 = set(rows["data_sha256"]) if "data_sha256" in rows else set()
+    content = str(sha256.pop()) if len(sha256) == 1 else ""
+    weights = str(first["model_weights"])
+    return _data_spectrum(str(first["data"]), content, str(first["standardize"]), activation, weights, bandwidth)
+
+
+@cache
+def _data_spectrum(
+    name: str, sha256: str, kind: str, activation: str, weights: str, bandwidth: float
+) -> FeatureSpectrum | None:
+    """Of a data set's samples, all of them or a random :data:`POPULATION` (3 s); kept while the process lives."""
+    dataset = registry.get("data", name)
+    axes = {field: axis.default for field, axis in core_axes().items()}
+    try:
+        pool = dataset.pool(RunConfig(**(axes | {"data": name})), Settings())
+    except DDError:
+        return None
+    if pool.sha256 != sha256:
+        return None
+    chosen = np.random.default_rng(0).permutation(len(pool.x))[:POPULATION]
+    x, _ = standardize(pool.x[chosen] * pool.scale, pool.x[:0] * pool.scale, kind)
+    y = np.eye(dataset.outputs)[pool.y[chosen]] if dataset.classification else pool.y[chosen]
+    return population_spectrum(x, y, activation, weights=weights, bandwidth=bandwidth)
+
+
+def _noise_of(rows: pd.DataFrame) -> float:
+    """Variance of the noise on training targets; that of a data set is part of its targets."""
+    return float(rows["data_noise"].iloc[0]) ** 2 if rows["data"].iloc[0] in TEACHERS else 0.0
