@@ -31,8 +31,10 @@ def compose_jobs(overrides: Sequence[str]) -> tuple[list[RunConfig], Settings]:
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.plugins import Plugins
     from hydra.errors import HydraException
 
+    Plugins.instance()  # its scan executes Hydra's sweeper again: what is derived from it must be imported afterwards
     from dd.jobs import Composer
     from dd.launcher import PackedSweeper
     from dd.run import one_line

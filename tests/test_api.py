@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -115,3 +117,10 @@ def test_asking_for_one_measurement_keeps_the_other(tmp_path: Path) -> None:
 def test_an_addition_of_a_swept_key_has_the_last_word_as_in_hydra(tmp_path: Path) -> None:
     rows = dd.sweep("width=20", "optimizer=min_norm", "seed=1,2", "++seed=7", f"results_dir={tmp_path}", n_jobs=1)
     assert set(rows["seed"]) == {7}
+
+
+def test_a_sweep_from_python_leaves_the_command_line_working_in_the_same_process(tmp_path: Path) -> None:
+    line = "['-m', 'width=5,6', 'epochs=1', 'n_jobs=1']"
+    code = f"from dd.api import compose_runs; compose_runs('width=5,6'); from dd.run import main; main({line})"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "results/default/runs" in done.stdout, done.stderr
