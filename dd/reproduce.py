@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
-import io
 import math
+import struct
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,23 +13,28 @@ from pathlib import Path
 from typing import Any
 
 from dd import registry
+from dd.axis import Axis
 from dd.config import RunConfig, Settings, core_axes
 from dd.errors import ConfigError, DDError
+from dd.pack import Pack, plan
 from dd.run import FAILED, INTERRUPTED, USAGE
 
 HELP = """\
-python -m dd.reproduce [key=value ...]
+python -m dd.reproduce [device=...] [table=... [runs=...] [results_dir=...]]
 
-Run a small sweep of every kind of run twice, in two processes at once and one by one in another order after a stop, and
-compare all rows and curves bit for bit (on a GPU to 1e-6); then compare its float64 runs with the numbers that come
-with dd, to 1e-6.
+Run a small sweep of every kind of run twice, in packs on two processes and each run by itself in another order, and
+compare all rows and curves bit for bit (on a GPU to 1e-6). Then compare its float64 runs with the numbers that come
+with dd, to 1e-6, or 1e-12 absolutely.
     python -m dd.reproduce                              this installation
     python -m dd.reproduce device=cuda                  the same on a GPU
-    python -m dd.reproduce table=default                runs of results/default, computed again
+    python -m dd.reproduce table=default                ten runs of results/default, computed again
     python -m dd.reproduce table=default runs=20 results_dir=elsewhere
+    python -m dd.reproduce --write                      for those who change dd: write the numbers that come with it
 
 Exit code 0 where all numbers are the same, 1 where one is not, 2 for bad input.
 """
+
+KEYS = ("device", "table", "runs", "results_dir")
 
 SAMPLES = ("data.n_train=60", "data.n_test=50")
 SWEEPS: tuple[tuple[str, ...], ...] = (
@@ -56,6 +60,9 @@ COMPARED = ("train_loss", "test_loss", "feature_condition", "hessian_condition",
 MOST = 10
 """Differences that are printed."""
 
+PROCESSES, TOGETHER = 2, 8
+"""Of the first arrangement: processes, and runs in a pack at most."""
+
 Row = Mapping[str, Any]
 
 
@@ -74,7 +81,9 @@ class Difference:
 def same(a: Any, b: Any, close: float) -> bool:
     """Whether two values are equal, numbers up to a relative difference of ``close`` (0: bit for bit)."""
     if isinstance(a, float) and isinstance(b, float):
-        return (math.isnan(a) and math.isnan(b)) or a == b or math.isclose(a, b, rel_tol=close, abs_tol=close * 1e-6)
+        if close:
+            return math.isclose(a, b, rel_tol=close, abs_tol=close * 1e-6)
+        return struct.pack("d", a) == struct.pack("d", b)
     return bool(a == b)
 
 
@@ -114,42 +123,50 @@ def check_arrangements(
     Returns:
         The differences, and the rows of the first.
     """
+    from dd.solve import limits_of, measure_of
+
+    packs = plan(runs, replace(limits_of(settings), runs=TOGETHER), measure_of(settings))
+    arrangements = (packs, [Pack((run,), measure_of(settings)) for run in reversed(runs)])
+    # two processes beside each other on a GPU would share its memory
+    processes = PROCESSES if close == 0 else 1
     found = []
-    backwards = runs[::-1]
-    # at once in two processes; the other way round, after a stop, one by one
-    arrangements: tuple[tuple[str, tuple[Sequence[RunConfig], ...]], ...] = (
-        ("2", (runs,)),
-        ("1", (backwards[::2], backwards)),
-    )
-    for n_jobs, sweeps in arrangements:
+    for arrangement, count in zip(arrangements, (processes, 1), strict=True):
         with tempfile.TemporaryDirectory() as folder:
-            own = replace(settings, results_dir=folder, name="reproduce", n_jobs=n_jobs)
-            for part in sweeps:
-                compute(part, own)
+            compute(arrangement, replace(settings, results_dir=folder, name="reproduce"), count)
             found.append(rows_and_curves(Path(folder), runs))
     (rows, points), (other_rows, other_points) = found
     columns = [c for c in rows[0] if c not in PROVENANCE]
     wrong = differences(rows, other_rows, columns, close)
-    if [p["run_id"] for p in points] != [p["run_id"] for p in other_points]:
+    if [(p["run_id"], p["step"]) for p in points] != [(p["run_id"], p["step"]) for p in other_points]:
         wrong.append(Difference("curves", "points", (len(points), len(other_points))))
     else:
         wrong += differences(points, other_points, points[0], close)
-    say(f"{len(rows)} runs in two arrangements, {len(columns)} columns and {len(points)} points of curves each", wrong)
+    say(
+        f"{len(rows)} runs in {len(packs)} packs on {processes} processes and one by one, "
+        f"{len(columns)} columns and {len(points)} points of curves",
+        wrong,
+    )
     return wrong, rows
 
 
-def compute(runs: Sequence[RunConfig], settings: Settings) -> None:
-    """Run a sweep without its report.
+def compute(packs: Sequence[Pack], settings: Settings, processes: int) -> None:
+    """Solve packs and write the table.
 
     Raises:
         DDError: it could not start, or a run failed.
     """
-    from dd.sweeps import run_sweep
+    from dd.executor import WorkerDied, execute_inline, execute_processes
+    from dd.results import Store
+    from dd.sweeps import check_settings
 
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        outcome = run_sweep(runs, settings)
-    if failed := [row for row in outcome.rows if row["status"] == "failed"]:
-        raise DDError(f"{len(failed)} runs failed; the first ({label(failed[0])}): {failed[0]['error']}")
+    check_settings([run for pack in packs for run in pack.runs], settings)
+    Store(settings.results_dir, settings.name).open()
+    inline = processes == 1
+    for _, row in execute_inline(packs, settings) if inline else execute_processes(packs, settings, processes):
+        if isinstance(row, WorkerDied):
+            raise DDError(f"a run could not be computed: {row}")
+        if row["status"] == "failed":
+            raise DDError(f"a run failed ({label(row)}): {row['error']}")
 
 
 def check_reference(rows: Sequence[Row]) -> list[Difference]:
@@ -181,23 +198,30 @@ def write_reference(rows: Iterable[Row]) -> None:
 
 
 def run_of(row: Row) -> RunConfig:
-    """The run of a row of a table."""
+    """The run of a row of a table; axes that an older table lacks have their defaults."""
+
+    def value(axis: Axis) -> Any:
+        given = row[axis.column]
+        return axis.default if given is None and not axis.nullable else given
+
     options = {
-        f"{group}.{axis.key}": row[f"{group}_{axis.key}"]
+        axis.key: value(axis)
         for group in registry.ROOMS
         if row[group] is not None
-        for axis in registry.get(group, row[group]).options
+        for axis in (replace(a, key=f"{group}.{a.key}") for a in registry.get(group, row[group]).options)
     }
-    return RunConfig(**{name: row[name] for name in core_axes()}, options=tuple(sorted(options.items())))
+    core = {name: value(replace(axis, key=name)) for name, axis in core_axes().items()}
+    return RunConfig(**core, options=tuple(sorted(options.items())))
 
 
-def check_table(name: str, count: int, settings: Settings, close: float) -> list[Difference]:
+def check_table(name: str, count: int, settings: Settings) -> list[Difference]:
     """Compute some runs of a table again, evenly spread over it, and compare.
 
     Raises:
         DDError: there is no such table, or none of its runs can be computed by this version.
     """
     from dd.results import Store
+    from dd.solve import device_of, measure_of
 
     store = Store(settings.results_dir, name)
     rows = [row for row in store.read().to_pylist() if row["status"] != "failed"]
@@ -206,28 +230,32 @@ def check_table(name: str, count: int, settings: Settings, close: float) -> list
     chosen = [rows[i * len(rows) // count] for i in range(count)] if count < len(rows) else rows
     known = [row for row in chosen if run_of(row).run_id == row["run_id"]]
     if len(known) < len(chosen):
-        print(f"{len(chosen) - len(known)} runs have axes that this version of dd does not know; left out")
+        print(f"{len(chosen) - len(known)} runs are of a version of dd with other axes; left out")
     if not known:
-        raise ConfigError("table", name, "none of the chosen runs is known to this version of dd", "the command line")
+        raise ConfigError("table", name, "its runs are of a version of dd with other axes", "the command line")
     runs = [run_of(row) for row in known]
     measured = "full" if any(row["measure"] == "full" for row in known) else "basic"
+    # only a CPU computes the same bits as another one
+    here = device_of(settings).type
+    close = 0.0 if {here, *(row["device"] for row in known)} == {"cpu"} else CLOSE
     with tempfile.TemporaryDirectory() as folder:
-        compute(runs, replace(settings, results_dir=folder, name="reproduce", measure_name=measured))
+        own = replace(settings, results_dir=folder, name="reproduce", measure_name=measured)
+        compute([Pack((run,), measure_of(own)) for run in runs], own, 1)
         again, _ = rows_and_curves(Path(folder), runs)
-    # what only full measurement knows is not in every row
-    skipped = PROVENANCE | {"measure"}
+    # an older table lacks columns, and what only full measurement knows is not in every row
     wrong = [
         difference
         for a, b in zip(known, again, strict=True)
         for difference in differences(
-            [a], [b], [c for c in a if c not in skipped and (a["measure"] == measured or a[c] is not None)], close
+            [a], [b], [c for c in a if c not in PROVENANCE | {"measure"} and a[c] is not None], close
         )
     ]
-    say(f"{len(known)} of {len(rows)} runs of {store.runs}, computed again", wrong)
-    for key, ours in (("torch_version", again[0]["torch_version"]), ("git_commit", again[0]["git_commit"])):
+    exactly = "" if close == 0 else f" to {close:g}"
+    say(f"{len(known)} of {len(rows)} runs of {store.runs}, computed again{exactly}", wrong)
+    for key in ("torch_version", "git_commit", "device"):
         theirs = sorted({str(row[key]) for row in known})
-        if wrong and theirs != [str(ours)]:
-            print(f"    {key}: {', '.join(theirs)} in the table, {ours} here")
+        if wrong and theirs != [str(again[0][key])]:
+            print(f"    {key}: {', '.join(theirs)} in the table, {again[0][key]} here")
     return wrong
 
 
@@ -236,6 +264,29 @@ def say(what: str, wrong: Sequence[Difference]) -> None:
     print(f"{what}: " + (f"{len(wrong)} values differ" if wrong else "the same"), flush=True)
     for difference in wrong[:MOST]:
         print(f"    {difference}")
+
+
+def options_of(arguments: Sequence[str]) -> dict[str, str]:
+    """Values of the keys on the command line.
+
+    Raises:
+        ConfigError: another key, or keys that do not go together.
+    """
+    own: dict[str, str] = {}
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if argument != "--write" and (key not in KEYS or not equals):
+            raise ConfigError(key, value or None, f"no such key; there are {', '.join(KEYS)}", "the command line")
+        own[key] = value
+    for key in ("runs", "results_dir"):
+        if key in own and "table" not in own:
+            raise ConfigError(key, own[key], "needs table=<name>", "the command line")
+    if "--write" in own and "table" in own:
+        raise ConfigError("table", own["table"], "does not go with --write", "the command line")
+    count = own.get("runs", "10")
+    if not (count.isascii() and count.isdigit() and int(count) >= 1):
+        raise ConfigError("runs", count, "must be an integer >= 1", "the command line")
+    return own
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -250,27 +301,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if {"-h", "--help"} & set(arguments):
         print(HELP)
         return 0
-    writes = "--write" in arguments
-    own = dict(a.split("=", 1) for a in arguments if a.startswith(("table=", "runs=")))
-    overrides = [a for a in arguments if not a.startswith(("table=", "runs=")) and a != "--write"]
     try:
-        count = own.get("runs", "10")
-        if not count.isdigit() or int(count) < 1:
-            raise ConfigError("runs", count, "must be an integer >= 1", "the command line")
-        if "table" not in own and "runs" in own:
-            raise ConfigError("runs", count, "needs table=<name>", "the command line")
+        own = options_of(arguments)
+        _, settings = compose_jobs([f"{key}={own[key]}" for key in ("device", "results_dir") if key in own])
+        if "table" in own:
+            return FAILED if check_table(own["table"], int(own.get("runs", "10")), settings) else 0
         from dd.solve import device_of
 
-        composed = [compose_jobs([*line, *SAMPLES, *overrides]) for line in SWEEPS]
-        runs, settings = [run for found, _ in composed for run in found], composed[0][1]
-        close = 0.0 if device_of(settings).type == "cpu" else CLOSE
-        if "table" in own:
-            wrong = check_table(own["table"], int(count), settings, close)
-        else:
-            wrong, rows = check_arrangements(runs, settings, close)
-            if writes:
-                write_reference(rows)
-            wrong += check_reference(rows)
+        runs = [run for line in SWEEPS for run in compose_jobs([*line, *SAMPLES])[0]]
+        wrong, rows = check_arrangements(runs, settings, 0.0 if device_of(settings).type == "cpu" else CLOSE)
+        if "--write" in own:
+            write_reference(rows)
+        wrong += check_reference(rows)
     except DDError as error:
         print(f"dd: {error}", file=sys.stderr)
         return USAGE

@@ -47,9 +47,9 @@ def test_one_bit_between_the_arrangements_is_told(
 ) -> None:
     honest = reproduce.compute
 
-    def touched(runs, settings):  # type: ignore[no-untyped-def]
-        honest(runs, settings)
-        if settings.n_jobs == "1":
+    def touched(packs, settings, processes):  # type: ignore[no-untyped-def]
+        honest(packs, settings, processes)
+        if processes == 1:
             part = sorted(Path(settings.results_dir, "reproduce", "runs").glob("*.parquet"))[0]
             table = pq.read_table(part)
             column = table["weight_norm"].to_numpy().copy()
@@ -61,6 +61,33 @@ def test_one_bit_between_the_arrangements_is_told(
     capsys.readouterr()
     assert reproduce.main([]) == 1
     assert "weight_norm" in capsys.readouterr().out
+
+
+def test_the_arrangements_are_what_they_are_said_to_be(few: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reproduce, "TOGETHER", 2)
+    seen = []
+    honest = reproduce.compute
+
+    def watched(packs, settings, processes):  # type: ignore[no-untyped-def]
+        seen.append(([len(pack.runs) for pack in packs], processes))
+        honest(packs, settings, processes)
+
+    monkeypatch.setattr(reproduce, "compute", watched)
+    assert reproduce.main([]) == 0
+    (together, processes), (alone, one) = seen
+    assert processes == 2
+    assert len(together) >= 2
+    assert max(together) == 2
+    assert (alone, one) == ([1] * sum(together), 1)
+
+
+def test_bits_are_bits() -> None:
+    assert reproduce.same(float("nan"), float("nan"), 0.0)
+    assert not reproduce.same(0.0, -0.0, 0.0)
+    assert not reproduce.same(1.0, 1.0 + 2.3e-16, 0.0)
+    assert reproduce.same(1.0, 1.0 + 1e-7, 1e-6)
+    assert not reproduce.same(1.0, 1.0 + 1e-5, 1e-6)
+    assert not reproduce.same(1.0, None, 1e-6)
 
 
 def test_a_run_is_read_back_from_its_row() -> None:
@@ -82,6 +109,9 @@ def test_runs_of_a_table_are_computed_again(few: Path, capsys: pytest.CaptureFix
     assert "7 of 7 runs" in capsys.readouterr().out
     part = sorted((few / "results/mine/runs").glob("*.parquet"))[0]
     table = pq.read_table(part)
+    pq.write_table(table.drop_columns(["model_bandwidth", "label_noise_over"]), part)  # a table of an older dd
+    assert reproduce.main(["table=mine", "runs=7"]) == 0
+    assert "left out" not in capsys.readouterr().out
     at = table.schema.get_field_index("test_loss")
     pq.write_table(table.set_column(at, "test_loss", pa.array([0.5] * len(table))), part)
     assert reproduce.main(["table=mine", "runs=100"]) == 1
@@ -94,6 +124,9 @@ def test_runs_of_a_table_are_computed_again(few: Path, capsys: pytest.CaptureFix
         (["runs=3"], "dd: runs=3", "needs table=<name>"),
         (["table=none_such"], "dd: table=none_such", "results/none_such/runs has no finished run"),
         (["table=x", "runs=0"], "dd: runs=0", "must be an integer >= 1"),
+        (["table=x", "runs=²"], "dd: runs=²", "must be an integer >= 1"),
+        (["width=3"], "dd: width=3", "no such key; there are device, table, runs, results_dir"),
+        (["--write", "table=x"], "dd: table=x", "does not go with --write"),
         (["device=mars"], "dd: device=mars", "must be one of auto, cpu, cuda"),
     ],
 )
