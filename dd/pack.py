@@ -166,7 +166,7 @@ def estimated_seconds(run: RunConfig, measure: Measure | None = None) -> float:
     logged = 30 * 2.0 * parameters(run) * samples
     flops = 4.0 * parameters(run) * run.batch_size
     if steps_in_span(run):
-        logged += 30 * 2.0 * run.width * _columns(run) * n
+        logged += 2.0 * run.width * samples * (30 * (n - _columns(run)) + 4 * _columns(run))
         flops += 2.0 * run.width * (n - 2 * _columns(run)) * run.batch_size
     if run.solver == "dual":
         logged = 30 * 2.0 * outputs * n * samples + 2.0 * n * samples * run.columns
@@ -194,9 +194,9 @@ def estimated_bytes(runs: Sequence[RunConfig], measure: Measure | None = None) -
     for run in runs:
         key = run.inputs_key if run.normalization == "none" else (run.inputs_key, run.width, run.normalization)
         widest[key] = max(widest.get(key, 0), (run.n_train + run.n_test) * _columns(run) * 24)
-        own += (
-            (parameters(run) + steps_in_span(run) * run.width * run.n_train) * (8 if run.dtype == "float64" else 4) * 6
-        )
+        # in the span of the inputs: coefficients, and what the weights give on all samples
+        span = steps_in_span(run) * run.width * (4 * run.n_train + run.n_test)
+        own += (6 * parameters(run) + span) * (8 if run.dtype == "float64" else 4)
         if run.solver == "exact" and run.steps is not None:
             factors[run.feature_key] = 8 * min(run.n_train, run.columns) * (run.n_train + run.columns)
         elif run.solver == "dual":

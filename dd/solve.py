@@ -103,6 +103,7 @@ def limits_of(settings: Settings) -> Limits:
     if device.type == "cpu":
         return ON_CPU
     free, _ = torch.cuda.mem_get_info(device)
+    free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # torch keeps it for the next
     processes = 1 if settings.n_jobs == "auto" else int(settings.n_jobs)
     return replace(ON_GPU, bytes=min(ON_GPU.bytes, free // (2 * processes)))
 

@@ -437,6 +437,7 @@ def _patches(emulation: Emulation) -> dict[str, Any]:
         "get_device_properties": lambda device=None: properties,
         "mem_get_info": lambda device=None: (MEMORY, MEMORY),
         "memory_allocated": lambda device=None: 0,
+        "memory_reserved": lambda device=None: 0,
         "max_memory_allocated": lambda device=None: 0,
         "empty_cache": lambda: None,
         "synchronize": synchronize,
