@@ -31,8 +31,7 @@ from analysis.decomposition import NotCrossed, decompose
 from analysis.effective import draw_effective, has_effective
 from analysis.labels import OWN_SETTINGS, legend_of, plain, title_of, x_title
 from analysis.maps import LEVEL, draw_maps, longest, map_of
-from analysis.overlay import known
-from analysis.panels import draw
+from analysis.panels import draw, has_theory
 from analysis.peaks import BUDGETS
 from analysis.scatter import steps_needed
 from analysis.style import SHEET, Drawing, save
@@ -185,7 +184,8 @@ def _figures(rows: pd.DataFrame, layout: Layout, curves: pd.DataFrame) -> Iterat
         if (part["status"] == "ok").any():
             left = [a for a in own if a not in more] or ["optimizer"]
             fixed = f"{title}, {legend_of(more)}" if more else title
-            yield more, draw(part, fixed, left, layout.x), _panel_caption(part, layout.x, more)
+            figure = draw(part, fixed, left, layout.x)
+            yield more, figure, _panel_caption(part, layout.x, more, theory=has_theory(figure))
             if layout.x == "width" and has_effective(part):
                 yield more | {"effective": ""}, draw_effective(part, fixed, left), EFFECTIVE_CAPTION
             if has_conditioning(part):
@@ -219,13 +219,13 @@ def _budget_figures(rows: pd.DataFrame, title: str, layout: Layout) -> Iterator[
             )
 
 
-def _panel_caption(rows: pd.DataFrame, x: str, more: Mapping[str, object]) -> str:
+def _panel_caption(rows: pd.DataFrame, x: str, more: Mapping[str, object], *, theory: bool) -> str:
     text = f"Test error, test loss, train loss and condition number of the features against {x_title(rows, x)}"
     text += f" ({legend_of(more)}): " if more else ": "
     text += "medians and 10-90 % bands over seeds. Dotted: where the model can just fit the training set."
     if set(rows["optimizer"]) != {"min_norm"} and rows["min_norm_test_loss"].notna().any():
         text += " Dashed: the minimum-norm solution on the same features."
-    if x != "epoch" and known(rows):
+    if theory:
         text += " Dash-dotted: random-matrix theory, with nothing fitted."
     return text
 

@@ -35,6 +35,9 @@ DEGREES = 4
 LEAST_DIM = 10
 """Fewer inputs of a teacher than this are no limit of many."""
 
+LEAST_SIZE = 10
+"""Fewer samples or features than this are no limit of many."""
+
 POPULATION = 2000
 """Samples at most that the spectrum of a data set is taken from."""
 
@@ -42,11 +45,16 @@ FEWEST_STEPS = 10
 """Steps of gradient descent (of momentum: times 1/(1 - momentum)) below which a path is no flow."""
 
 GRID = 60
-"""Widths at least between which a closed form is drawn."""
+"""Widths or numbers of samples at least at which a closed form is drawn."""
 
 NEAR = np.array([0.003, 0.01, 0.02, 0.04, 0.08])
 """Relative distances from the threshold at which a closed form is drawn."""
 
+OTHER = {"width": "n_train", "n_train": "width"}
+"""Columns between whose values a closed form is drawn, and the column that the threshold is at."""
+
+AT_LIMIT = 1 - 1e-9
+"""Share of the largest stable step from which on there is no flow; below 1 by the rounding of its units."""
 
 Formula = Callable[[FeatureSpectrum, pd.Series, float], Risk]
 """From spectrum, row and variance of the noise to the errors."""
@@ -63,11 +71,6 @@ class Prediction:
 
     x: np.ndarray
     values: dict[str, np.ndarray]
-
-
-def known(rows: pd.DataFrame) -> bool:
-    """Whether a figure of these rows has theory in it, as far as can be said without computing it."""
-    return any(_formula(line) is not None for _, line in rows.groupby("optimizer")) or _has_limit(rows)
 
 
 def predictions(
@@ -94,7 +97,8 @@ def predict(rows: pd.DataFrame, x: str) -> Prediction | None:
 
     Returns:
         None where there is none: anything but random features in squared error without bias or normalisation; other
-        optimizers, unknown starts, few steps, weight decay; on data sets all but closed forms.
+        optimizers, unknown starts, few steps, unstable ones, weight decay; on data sets all but closed forms; tables
+        without a column that it needs.
     """
     formula = _formula(rows)
     return None if formula is None else _along(rows, x, formula)
@@ -107,15 +111,21 @@ def predict_limit(rows: pd.DataFrame, x: str) -> Prediction | None:
 
 def _formula(rows: pd.DataFrame) -> Formula | None:
     """What gives the risk at a point of a line."""
-    if not _has_theory(rows) or rows["optimizer"].nunique() != 1:
+    if not _has_theory(rows) or "optimizer" not in rows or rows["optimizer"].nunique() != 1:
         return None
     if rows["optimizer"].iloc[0] in CLOSED_FORMS:
-        return _risk_of_closed_form if _of_teacher(rows) or _of_data_set(rows) else None
+        penalised = _is(rows, "optimizer", "min_norm") or _has(rows, "optimizer_penalty")
+        return _risk_of_closed_form if penalised and _has_limit(rows) else None
     return _risk_of_flow if _of_teacher(rows) and _is_flow(rows) else None
 
 
 def _has_limit(rows: pd.DataFrame) -> bool:
     return _has_theory(rows) and (_of_teacher(rows) or _of_data_set(rows))
+
+
+def _has(rows: pd.DataFrame, *columns: str) -> bool:
+    """Whether columns are there and have a value in every row."""
+    return set(columns) <= set(rows) and bool(rows[list(columns)].notna().all(axis=None))
 
 
 def _is(rows: pd.DataFrame, column: str, value: object) -> bool:
@@ -132,21 +142,25 @@ def _has_theory(rows: pd.DataFrame) -> bool:
         "loss": "mse",
         "targets": "given",
     }
-    needed = ("model_activation", "model_weights", "data", "outputs", "n_train", "width", "inputs")
-    if not all(_is(rows, column, value) for column, value in plain.items()) or not set(needed) <= set(rows):
-        return False
     one = ["model_activation", "model_weights", "data", "standardize"]
-    activation = rows["model_activation"].iloc[0]
-    return bool((rows[one].nunique() == 1).all()) and (activation in FUNCTIONS or activation == "cosine")
+    if not all(_is(rows, column, value) for column, value in plain.items()):
+        return False
+    if rows.empty or not _has(rows, *one, "status", "outputs", "n_train", "width", "inputs"):
+        return False
+    if _is(rows, "model_activation", "cosine"):
+        return _has(rows, "model_bandwidth") and bool((rows[[*one, "model_bandwidth"]].nunique() == 1).all())
+    return bool((rows[one].nunique() == 1).all()) and rows["model_activation"].iloc[0] in FUNCTIONS
 
 
 def _of_teacher(rows: pd.DataFrame) -> bool:
     """Isotropic inputs of which there are many."""
-    one = [c for c in ("data_dim", "data_noise", "data_c1", "data_c2", "data_c3") if c in rows]
+    hermite = ("data_c1", "data_c2", "data_c3") if _is(rows, "data", "hermite_teacher") else ()
+    one = ["inputs", "data_noise", *hermite]
     return bool(
         rows["data"].iloc[0] in TEACHERS
+        and _has(rows, *one)
         and _is(rows, "standardize", "none")
-        and (rows[one].nunique(dropna=False) == 1).all()
+        and (rows[one].nunique() == 1).all()
         and rows["inputs"].min() >= LEAST_DIM
     )
 
@@ -160,9 +174,12 @@ def _of_data_set(rows: pd.DataFrame) -> bool:
 
 def _is_flow(rows: pd.DataFrame) -> bool:
     """Full-batch steps, enough of them, from a start whose variance is known."""
-    if not set(rows["optimizer"]) <= set(FLOWS) or rows["lr_absolute"].isna().any():
+    needed = ["lr_absolute", "batch_size", "steps", "init", "init_scale"]
+    if _is(rows, "optimizer", "momentum"):
+        needed.append("optimizer_momentum")
+    if rows["optimizer"].iloc[0] not in FLOWS or not _has(rows, *needed) or "stop_loss" not in rows:
         return False
-    momentum = rows["optimizer_momentum"].fillna(0.0).max() if "optimizer_momentum" in rows else 0.0
+    momentum = rows["optimizer_momentum"].max() if _is(rows, "optimizer", "momentum") else 0.0
     decay = rows["optimizer_weight_decay"].fillna(0.0).max() if "optimizer_weight_decay" in rows else 0.0
     return bool(
         decay == 0
@@ -176,38 +193,59 @@ def _is_flow(rows: pd.DataFrame) -> bool:
 
 
 def _along(rows: pd.DataFrame, x: str, risk: Formula) -> Prediction | None:
-    """The theory at every x, and between them where nothing but the width changes."""
+    """The theory at every x, and between them where nothing but the width or the training set changes."""
     good = rows[rows["status"] == "ok"]
     points = good.groupby(x).first().reset_index()
-    if "lr_absolute" in good:  # in units of sharpness it differs between seeds
+    if points.empty:
+        return None
+    if risk is _risk_of_flow:  # in units of sharpness steps differ between seeds
         points["lr_absolute"] = good.groupby(x)["lr_absolute"].median().to_numpy()
-    if risk is _risk_of_closed_form and x == "width" and len(points) > 1 and points["n_train"].nunique() == 1:
-        points = _denser(points)
+    elif x in OTHER and len(points) > 1 and points[OTHER[x]].nunique() == 1:
+        points = _denser(points, x)
+    drawn = points[["n_train", "width"]].min(axis=1) >= LEAST_SIZE
+    if risk is _risk_of_flow:
+        drawn &= (_share_of_stable(good).groupby(good[x]).median() < AT_LIMIT).to_numpy()
+    if not drawn.any():
+        return None
     spectrum = _spectrum_of(points)
     if spectrum is None:
         return None
     noise = _noise_of(points)
-    found: dict[str, list[float]] = {column: [] for column in COLUMNS}
-    for _, point in points.iterrows():
+    found = {column: np.full(len(points), np.nan) for column in COLUMNS}
+    for i in np.flatnonzero(drawn):
+        point = points.iloc[i]
         n, p, outputs = int(point["n_train"]), int(point["width"]), int(point["outputs"])
         errors = risk(spectrum, point, noise)
-        found["test_loss"].append(units.mean_loss(errors.excess, outputs))
-        found["train_loss"].append(units.mean_loss(errors.train, outputs))
-        found["feature_condition"].append(feature_condition(spectrum, n, p))
-    values = {column: np.array(numbers, dtype=np.float64) for column, numbers in found.items()}
-    drawable = {column: np.where(np.isfinite(v) & (v > 0), v, np.nan) for column, v in values.items()}
+        found["test_loss"][i] = units.mean_loss(errors.excess, outputs)
+        found["train_loss"][i] = units.mean_loss(errors.train, outputs)
+        found["feature_condition"][i] = feature_condition(spectrum, n, p)
+    drawable = {column: np.where(np.isfinite(v) & (v > 0), v, np.nan) for column, v in found.items()}
     return Prediction(points[x].to_numpy(), drawable)
 
 
-def _denser(points: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a curve over the width, and copies at widths between."""
-    n = int(points["n_train"].iloc[0])
-    low, high = points["width"].min(), points["width"].max()
-    beside = np.ceil(n * NEAR)
-    wanted = np.concatenate([np.geomspace(low, high, GRID).round(), [n], n - beside, n + beside])
-    new = np.setdiff1d(wanted[(wanted >= low) & (wanted <= high)], points["width"])
-    copies = pd.concat([points.iloc[[0]]] * len(new), ignore_index=True).assign(width=new.astype(int))
-    return pd.concat([points, copies], ignore_index=True).sort_values("width")
+def _share_of_stable(rows: pd.DataFrame) -> pd.Series:
+    """Steps as shares of the largest stable one, 2/sharpness or with momentum 2(1 + momentum)/sharpness.
+
+    0 for gradient flow, and where the sharpness is not known.
+    """
+    if "sharpness_init" not in rows or _is(rows, "optimizer", "gradient_flow"):
+        return pd.Series(0.0, rows.index)
+    momentum = rows["optimizer_momentum"] if _is(rows, "optimizer", "momentum") else 0.0
+    share: pd.Series = rows["lr_absolute"] * rows["sharpness_init"].astype(float) / (2 * (1 + momentum))
+    return share.fillna(0.0)
+
+
+def _denser(points: pd.DataFrame, x: str) -> pd.DataFrame:
+    """The rows of a curve over the width or the training set, and copies between them."""
+    threshold = int(points[OTHER[x]].iloc[0])
+    low, high = points[x].min(), points[x].max()
+    beside = np.ceil(threshold * NEAR)
+    wanted = np.concatenate(
+        [np.geomspace(low, high, GRID).round(), [threshold], threshold - beside, threshold + beside]
+    )
+    new = np.setdiff1d(wanted[(wanted >= low) & (wanted <= high)], points[x])
+    copies = points.iloc[np.zeros(len(new), dtype=int)].assign(**{x: new.astype(int)})
+    return pd.concat([points, copies], ignore_index=True).sort_values(x, ignore_index=True)
 
 
 def _risk_of_closed_form(spectrum: FeatureSpectrum, point: pd.Series, noise: float) -> Risk:
@@ -227,8 +265,8 @@ def _risk_of_flow(spectrum: FeatureSpectrum, point: pd.Series, noise: float) -> 
 def _spectrum_of(rows: pd.DataFrame) -> FeatureSpectrum | None:
     """Of features and target of a line; None where its data set is not at hand, or is another."""
     first = rows.iloc[0]
-    bandwidth = float(first.get("model_bandwidth", 1.0))
     activation = str(first["model_activation"])
+    bandwidth = float(first["model_bandwidth"]) if activation == "cosine" else 1.0
     if first["data"] in TEACHERS:
         linear = first["data"] == "linear_teacher"
         target = (1.0,) if linear else tuple(float(first[f"data_c{k}"]) ** 2 for k in (1, 2, 3))
@@ -243,7 +281,10 @@ def _spectrum_of(rows: pd.DataFrame) -> FeatureSpectrum | None:
 def _data_spectrum(
     name: str, sha256: str, kind: str, activation: str, weights: str, bandwidth: float
 ) -> FeatureSpectrum | None:
-    """Of a data set's samples, all of them or a random :data:`POPULATION` (3 s); kept while the process lives."""
+    """Of a data set's samples, all of them or a random :data:`POPULATION` (3 s); kept while the process lives.
+
+    The bandwidth is 1 for activations that have none.
+    """
     dataset = registry.get("data", name)
     axes = {field: axis.default for field, axis in core_axes().items()}
     try:

@@ -33,6 +33,9 @@ LOGGED_PANELS = (("test_error", None), ("test_loss", None), ("train_loss", None)
 THEORY = "-."
 """How theory is drawn."""
 
+THEORY_ID = "theory"
+"""Marks the lines of theory (``gid``) among others of their style."""
+
 FEW_POINTS = 25
 """Lines of more points go without markers."""
 
@@ -80,7 +83,7 @@ def draw(rows: pd.DataFrame, title: str, line_axes: list[str], x: str = "width")
             seen.append(exact.value)
         for prediction, tone in theories:
             # it may leave the axes, whose limits are those of the measurements
-            ax.plot(prediction.x, prediction.values[column], color=tone, ls=THEORY, lw=1, zorder=4)
+            _draw_theory(ax, prediction.x, prediction.values[column], tone)
         ax.set(xscale="log", yscale="log", ylabel=QUANTITIES[column], xlim=(low, high))
         set_limits(ax, seen)
         mark_diverged(ax, groups, tones, x)
@@ -97,7 +100,7 @@ def draw(rows: pd.DataFrame, title: str, line_axes: list[str], x: str = "width")
         handles.append(Line2D([], [], color="black", ls="--", lw=1, label="min-norm limit"))
     if exact is not None:
         handles.append(Line2D([], [], color="black", ls=exact.style, lw=1, label=exact.label))
-    if of_limit is not None or any(p is not None for p in own):
+    if has_theory(figure):
         name = "theory" if of_limit is None else "theory of the min-norm limit"
         handles.append(Line2D([], [], color="black", ls=THEORY, lw=1, label=name))
     if (rows["status"] == "diverged").any():
@@ -169,13 +172,26 @@ def _draw_limit(
     return [] if panel == "train_loss" else seen
 
 
+def has_theory(figure: Figure) -> bool:
+    """Whether a figure that :func:`draw` gave shows random-matrix theory."""
+    return any(line.get_gid() == THEORY_ID for ax in figure.axes for line in ax.get_lines())
+
+
+def _draw_theory(ax: Axes, x: np.ndarray, values: np.ndarray, tone: Any) -> None:
+    """A dash-dotted line, with points where a value has no neighbour to be joined to."""
+    known = np.pad(np.isfinite(values), 1)
+    alone = np.flatnonzero(known[1:-1] & ~known[:-2] & ~known[2:])
+    ax.plot(x, values, color=tone, ls=THEORY, lw=1, marker=".", markevery=alone, zorder=4, gid=THEORY_ID)
+
+
 def _theories(
     column: str, own: Sequence[Prediction | None], of_limit: Prediction | None, tones: list[Any], *, same: bool
 ) -> list[tuple[Prediction, Any]]:
     """Theory of one panel with its colours: that of each line, black where it is of the limit or the same for all."""
     found = [(p, tones[i]) for i, p in enumerate(own) if p is not None]
     if same:
-        found = [(p, "black") for p, _ in found[:1]]
+        finest = max((p for p, _ in found), key=lambda p: int(np.isfinite(p.values[column]).sum()), default=None)
+        found = [] if finest is None else [(finest, "black")]
     if of_limit is not None and column != "train_loss":  # the limit's is rounding
         found = [(of_limit, "black")]
     return [(p, tone) for p, tone in found if column in p.values and np.isfinite(p.values[column]).any()]

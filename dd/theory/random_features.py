@@ -14,7 +14,9 @@ the mean squared error on new samples, noise of variance sig2 included, and on t
 N is the size of the population. For N = infinity these are the deterministic equivalents of Mei & Montanari (arXiv
 1908.05355) in the form of Defilippis et al. (arXiv 2405.15699). For finite N the n samples are drawn without
 replacement and the test samples are the others: rows of a random orthogonal matrix stand where those of a Gaussian one
-stood (docs/theory.md has the derivation). With lam = 0 all that is left of it is a factor 1/(1 - min(n, p)/N).
+stood (docs/theory.md has the derivation). With lam = 0 all that is left of it
+is a factor 1/(1 - min(n, p)/N) on the noise-free part of the infinite population's test; the noise part of test is
+as there for p < n, sig2/(1 - p/n), and sig2 (1/(1 - Ups) - (n/N)/(1 - n/N)) for p > n.
 
 All is exact in the limit of large n, p and N at fixed ratios. Errors are sums over outputs.
 """

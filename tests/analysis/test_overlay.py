@@ -9,7 +9,8 @@ from matplotlib import pyplot as plt
 from matplotlib.lines import Line2D
 
 from analysis import overlay
-from analysis.figures import _panel_caption
+from analysis.figures import _figures as figures_of
+from analysis.figures import layout_of
 from analysis.panels import draw
 from dd.theory import units
 from dd.theory.activations import coefficients
@@ -104,17 +105,83 @@ def test_theory_does_not_stretch_the_axes(closed: pd.DataFrame) -> None:
     plt.close(figure)
 
 
-def test_captions_say_that_there_is_theory(closed: pd.DataFrame) -> None:
-    assert "Dash-dotted: random-matrix theory" in _panel_caption(closed, "width", {})
-    assert "theory" not in _panel_caption(closed.assign(model_bias=True), "width", {})
+def caption_of(rows: pd.DataFrame) -> str:
+    figure, caption = next((f, c) for _, f, c in figures_of(rows, layout_of(rows), pd.DataFrame()))
+    assert ("-." in {line.get_linestyle() for ax in figure.axes for line in ax.get_lines()}) == ("Dash-dot" in caption)
+    plt.close("all")
+    return caption
+
+
+def test_captions_say_whether_theory_was_drawn(closed: pd.DataFrame, descent: pd.DataFrame, small: None) -> None:
+    assert "Dash-dotted: random-matrix theory" in caption_of(closed)
+    assert "Dash-dotted: random-matrix theory" in caption_of(descent.assign(optimizer="adam"))  # of the limit
+    assert "theory" not in caption_of(closed.assign(model_bias=True))
+    digits = closed.assign(data="digits", data_sha256="of other digits")
+    assert overlay._has_limit(digits)  # known only after a look at the samples
+    assert "theory" not in caption_of(digits)
+
+
+def test_the_condition_number_of_all_lines_is_that_of_the_line_with_most_points(
+    closed: pd.DataFrame, descent: pd.DataFrame
+) -> None:
+    own = closed[closed["optimizer"] == "min_norm"]
+    figure = draw(pd.concat([descent.assign(optimizer="gd"), own]), "title", ["optimizer"])
+    assert len(dash_dotted(figure, "test loss")[0].get_xdata()) == len(WIDTHS)  # gradient descent comes first
+    (condition,) = dash_dotted(figure, "condition number of the features")
+    assert len(condition.get_xdata()) > 40
+    plt.close(figure)
+
+
+def test_a_value_between_unknown_ones_is_drawn_as_a_point(descent: pd.DataFrame) -> None:
+    unstable = descent["width"].isin([20, 50])
+    figure = draw(descent.assign(sharpness_init=np.where(unstable, 1e9, 1e-9)), "title", ["optimizer"])
+    (line,) = dash_dotted(figure, "test loss")
+    x, y = np.asarray(line.get_xdata()), np.asarray(line.get_ydata())
+    assert np.isfinite(y).tolist() == [False, True, False, True]
+    assert x[line.get_markevery()].tolist() == [30, 100]
+    plt.close(figure)
+
+
+@pytest.mark.parametrize(("optimizer", "limit"), [
+    ("gradient_flow", np.inf), ("gd", 2.0), ("sgd", 2.0), ("momentum", 3.8),
+])  # fmt: skip
+def test_steps_beyond_the_stability_limit_have_no_flow(descent: pd.DataFrame, optimizer: str, limit: float) -> None:
+    rows = descent.assign(optimizer=optimizer, lr_absolute=0.01, optimizer_momentum=0.9)
+    below, beyond = (rows.assign(sharpness_init=100 * c) for c in (min(limit, 1e6) - 0.01, limit + 0.01))
+    assert overlay.predict(below, "width") is not None
+    assert (overlay.predict(beyond, "width") is None) == np.isfinite(limit)
+    assert overlay.predict(rows.drop(columns="sharpness_init"), "width") is not None
+    mixed = below.assign(sharpness_init=below["sharpness_init"].where(rows["width"] != 30, 1e9))
+    assert np.isnan(at(overlay.predict(mixed, "width"), "test_loss", 30)) == np.isfinite(limit)
+    assert np.isfinite(at(overlay.predict(mixed, "width"), "test_loss", 20))
+
+
+def test_fewer_than_ten_samples_or_features_have_no_theory() -> None:
+    few = table(*TEACHER, "optimizer=min_norm", seeds=1, widths=(1, 9, 10, 20))
+    got = overlay.predict(few, "width")
+    for column in ("test_loss", "train_loss", "feature_condition"):
+        assert np.isnan([at(got, column, width) for width in (1, 9)]).all()
+        assert np.isfinite([at(got, column, width) for width in (10, 20)]).all()
+    samples = few.iloc[[2, 3]].assign(width=40, n_train=[9, 10])
+    assert np.isfinite(at(overlay.predict(samples, "n_train"), "test_loss", 10))
+    assert overlay.predict(samples.iloc[[0]], "n_train") is None
+
+
+@pytest.mark.parametrize("status", ["diverged", "failed"])
+def test_lines_without_finished_runs_have_no_theory(closed: pd.DataFrame, status: str) -> None:
+    assert overlay.predict(closed[closed["optimizer"] == "min_norm"].assign(status=status), "width") is None
+    assert overlay.predict_limit(closed.assign(status=status), "width") is None
 
 
 def test_against_samples_and_penalties_theory_is_at_the_points() -> None:
     runs = [run_of(*TEACHER[:2], "data.n_test=200", f"data.n_train={n}", "width=40", "optimizer=min_norm")
-            for n in (20, 60)]  # fmt: skip
+            for n in (20, 40, 60)]  # fmt: skip
     got = overlay.predict(pd.DataFrame(solve_rows(*runs)), "n_train")
-    for n in (20, 60):
+    for n in (20, 41, 60):  # 41 is no measured one
         assert at(got, "test_loss", n) == pytest.approx(ridge_risk(spectrum(), n, 40, 0.0, 0.25).excess)
+    assert np.isnan(at(got, "test_loss", 40))
+    assert got is not None
+    assert len(got.x) > 30
     runs = [run_of(*TEACHER, "width=40", "optimizer=ridge", f"optimizer.penalty={c}") for c in (0.1, 5.0)]
     got = overlay.predict(pd.DataFrame(solve_rows(*runs)), "optimizer_penalty")
     assert at(got, "test_loss", 5.0) == pytest.approx(ridge_risk(spectrum(), 50, 40, 5.0 / 40, 0.25).excess)
@@ -128,7 +195,6 @@ def test_other_set_ups_have_no_theory(closed: pd.DataFrame, changed: dict[str, o
     rows = closed[closed["optimizer"] == "min_norm"]
     assert overlay.predict(rows, "width") is not None
     assert overlay.predict(rows.assign(**changed), "width") is None
-    assert not overlay.known(rows.assign(**changed))
 
 
 @pytest.mark.parametrize("changed", [
@@ -151,6 +217,30 @@ def test_tables_without_the_columns_have_no_theory() -> None:
     assert overlay.predictions([({}, synthetic.runs())], synthetic.runs(), "width") == ([None], None)
 
 
+@pytest.mark.parametrize("column", [
+    "status", "optimizer", "model_activation", "model_weights", "data", "standardize", "outputs", "n_train", "width",
+    "inputs", "data_noise", "lr_absolute", "stop_loss", "batch_size", "init", "init_scale", "steps",
+    "optimizer_momentum",
+])  # fmt: skip
+def test_tables_that_lack_a_column_have_no_theory(descent: pd.DataFrame, column: str) -> None:
+    assert overlay.predict(descent.drop(columns=column), "width") is None
+
+
+def test_a_ridge_of_unknown_penalty_and_a_hermite_teacher_of_unknown_degrees_have_no_theory(
+    closed: pd.DataFrame,
+) -> None:
+    ridge = closed[closed["optimizer"] == "ridge"]
+    assert overlay.predict(ridge.drop(columns="optimizer_penalty"), "width") is None
+    assert overlay.predict(ridge.assign(optimizer_penalty=np.nan), "width") is None
+    hermite = ridge.assign(data="hermite_teacher", data_c1=1.0, data_c2=0.5, data_c3=0.0)
+    assert overlay.predict(hermite, "width") is not None
+    assert overlay.predict(hermite.drop(columns="data_c2"), "width") is None
+    assert overlay.predict(ridge.drop(columns="model_bandwidth", errors="ignore"), "width") is not None
+    cosine = ridge.assign(model_activation="cosine", model_bandwidth=1.0)
+    assert overlay.predict(cosine, "width") is not None
+    assert overlay.predict(cosine.drop(columns="model_bandwidth"), "width") is None
+
+
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """A population that is decomposed in no time."""
@@ -165,6 +255,8 @@ def test_digits_have_the_theory_of_their_own_spectrum(small: None) -> None:
     for width in (30, 60, 200, 400):
         assert at(got, "test_loss", width) == pytest.approx(medians.loc[width, "test_loss"], rel=0.2)
         assert at(got, "feature_condition", width) == pytest.approx(medians.loc[width, "feature_condition"], rel=0.25)
+    assert overlay.predict(rows.assign(model_bandwidth=np.nan), "width") is not None
+    assert overlay._data_spectrum.cache_info().misses == 1
     assert overlay.predict(rows.assign(label_noise=0.1), "width") is None
     assert overlay.predict(rows.assign(data_sha256="of other digits"), "width") is None
     assert overlay.predict(rows.assign(n_train=600), "width") is None
