@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import weakref
+from types import ModuleType
 
 import pytest
 import torch
 
 from dd import solve as solve_module
 from dd.config import Settings
+from dd.kernels import engine, span
 from dd.pack import Pack
 from dd.solve import Solved, solve
-from dd.solvers import train as train_module
 from tests.helpers import run_of, solve_rows
 
 SMALL = ("data.n_train=60", "data.n_test=40", "steps=20", "batch_size=20", "width=9")
@@ -32,13 +33,18 @@ def test_an_interruption_leaves_the_rows_that_are_done() -> None:
 
 
 @pytest.mark.parametrize("error", [MemoryError("short"), RuntimeError("out of memory")])
+@pytest.mark.parametrize(
+    ("module", "name", "axes"),
+    [(engine, "Engine", ["data.n_train=80"]), (span, "SpanEngine", ["steps=100"])],
+    ids=["engine", "span"],
+)
 def test_a_pack_that_fails_is_halved_until_the_culprit_is_alone(
-    error: Exception, monkeypatch: pytest.MonkeyPatch
+    error: Exception, module: ModuleType, name: str, axes: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runs = [run_of(*SMALL, "model=two_layer", f"width={w}") for w in (3, 5, 7, 9, 11)]
+    runs = [run_of(*SMALL, *axes, "model=two_layer", f"width={w}") for w in (3, 5, 7, 9, 11)]
     expected = {row["run_id"]: row["train_loss"] for row in solve_rows(*runs)}
     sizes = []
-    original = train_module.engine.Engine
+    original = getattr(module, name)
 
     class Failing(original):  # type: ignore[misc, valid-type]
         def __init__(self, networks: list[object], lrs: list[float]) -> None:
@@ -47,7 +53,7 @@ def test_a_pack_that_fails_is_halved_until_the_culprit_is_alone(
             if 7 in {network.run.width for network in self.networks}:
                 raise error
 
-    monkeypatch.setattr(train_module.engine, "Engine", Failing)
+    monkeypatch.setattr(module, name, Failing)
     rows = solve_rows(*runs)
     assert len(rows) == 5
     for row in rows:
@@ -66,7 +72,7 @@ def test_what_a_pack_has_allocated_is_gone_when_its_halves_are_tried(
 ) -> None:
     trainers: list[weakref.ref[object]] = []
     held = []
-    original = train_module.engine.Engine
+    original = engine.Engine
 
     class Failing(original):  # type: ignore[misc, valid-type]
         def __init__(self, networks: list[object], lrs: list[float]) -> None:
@@ -76,7 +82,7 @@ def test_what_a_pack_has_allocated_is_gone_when_its_halves_are_tried(
             if len(networks) > 1:
                 raise error
 
-    monkeypatch.setattr(train_module.engine, "Engine", Failing)
+    monkeypatch.setattr(engine, "Engine", Failing)
     rows = solve_rows(*(run_of(*SMALL, "model=two_layer", f"width={w}") for w in (3, 5, 7)))
     assert [row["status"] for row in rows] == ["ok"] * 3
     assert held == [0] * 5, "one pack of three, of one, of two, and two of one"
