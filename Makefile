@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 RESULTS := results
 FIGURES := figures
 
-.PHONY: help setup engine sweep experiments rmt figures reproduce test next-hydra bench lint format clean
+.PHONY: help setup engine sweep experiments rmt figures reproduce test next-hydra bench bench-gpu lint format clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -54,6 +54,9 @@ bench: setup  ## dd beside a plain torch loop and JAX, one pinned core (half an 
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/scaling.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/exact.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/rmt.py
+
+bench-gpu: setup  ## a sweep on a GPU beside a plain torch loop and JAX on it
+	$(BIN)/python benchmarks/gpu.py
 
 lint: setup  ## ruff (style, docstrings, format) and mypy
 	$(BIN)/ruff check .

@@ -27,10 +27,17 @@ Method = Callable[[], list[float]]
 
 @dataclass
 class Work:
-    """Runs to train: two-layer ReLU nets or random features, ``lr_unit=absolute``, squared loss, full epochs."""
+    """Runs to train: two-layer ReLU nets or random features, ``lr_unit=absolute``, squared loss, full epochs.
+
+    Attributes:
+        name: what is done.
+        runs: the runs.
+        device: where initial weights and inputs are; JAX takes them from the CPU.
+    """
 
     name: str
     runs: list[RunConfig]
+    device: torch.device = CPU
 
     @property
     def problem(self) -> Problem:
@@ -43,8 +50,8 @@ class Work:
         made: dict[object, Inputs] = {}
         for run in sorted(self.runs, key=lambda run: -run.width):
             if run.inputs_key not in made:
-                made[run.inputs_key] = common_inputs(run, self.problem, CPU)
-        return [Network([run], self.problem, CPU, torch.float32, made[run.inputs_key]) for run in self.runs]
+                made[run.inputs_key] = common_inputs(run, self.problem, self.device)
+        return [Network([run], self.problem, self.device, torch.float32, made[run.inputs_key]) for run in self.runs]
 
     @cached_property
     def orders(self) -> dict[int, np.ndarray]:

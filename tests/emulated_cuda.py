@@ -5,8 +5,10 @@ device, with CUDA's own exceptions (zero-dimensional CPU tensors as scalars of e
 ``copy_``), counts what makes the host wait for the device and what is sent to it, fills fresh memory with NaN, and
 refuses what CUDA refuses: NumPy, pointers for host code, least-squares drivers other than gels, integer products, and
 under ``torch.use_deterministic_algorithms`` what has no deterministic kernel. Dispatch is that of CUDA tensors
-(autocast's lists, autograd, ``torch.func``); arithmetic, kernels and their rounding, memory and streams are the CPU's.
-``torch.optim`` does not see its own foreach implementations, since these tensors are a subclass.
+(autocast's lists, autograd, ``torch.func``), and CUDA graphs run nothing while they are recorded and repeat operations
+on the recorded memory when they are replayed, with what came from the host as it was; arithmetic, kernels and their
+rounding, memory and streams are the CPU's. ``torch.optim`` does not see its own foreach implementations, since these
+tensors are a subclass.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from unittest import mock
 import pytest
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -144,6 +147,10 @@ class Emulation(TorchDispatchMode):
         waits: operations for which the host waited, by name.
         sent: copies from host to device, by name.
         modes: settings under which products were computed.
+        replays: launches of recorded graphs.
+        operations: those of the device one by one, views included.
+        tape: of the graph that is being recorded.
+        stream: name of the current one.
     """
 
     active: Emulation | None = None
@@ -153,12 +160,16 @@ class Emulation(TorchDispatchMode):
         self.waits: Counter[str] = Counter()
         self.sent: Counter[str] = Counter()
         self.modes: set[Mode] = set()
+        self.replays = self.operations = 0
+        self.tape: Tape | None = None
+        self.stream = "default"
         self.random_state = torch.Generator().manual_seed(0).get_state()
 
     def reset(self) -> None:
         """Count from zero."""
         self.waits.clear()
         self.sent.clear()
+        self.replays = self.operations = 0
 
     @property
     def counts(self) -> tuple[int, int]:
@@ -185,6 +196,7 @@ class Emulation(TorchDispatchMode):
             return func(*args, **kwargs)
         if asked is not None and to_device:
             held_kwargs["device"] = CPU
+        self.operations += 1
         traits = _traits(func)
         name = traits.name
         if name == "_to_copy":
@@ -200,6 +212,10 @@ class Emulation(TorchDispatchMode):
         _refuse(traits, args, kwargs)
         if name == "_efficientzerotensor":  # zeros without memory, whose dispatch ends above this one
             func = torch.ops.aten.zeros.default
+        call = None
+        if self.tape is not None:
+            hosts = {id(t) for t in tensors if not isinstance(t, CudaTensor)}
+            call = self.tape.begin(func, held_args, held_kwargs, hosts)
         with self._random_numbers(kwargs) if traits.random else nullcontext():
             found = func(*held_args, **held_kwargs)
         if traits.reshapes:  # the shell changes its shape as well
@@ -212,6 +228,8 @@ class Emulation(TorchDispatchMode):
                 raise NotImplementedError(f"{func} changes a tensor's size in place, which is not emulated")
         if traits.fresh and (found.is_floating_point() or found.is_complex()):
             found.fill_(torch.nan)
+        if call is not None:
+            call.end(found)
 
         def wrap(value: Any) -> Any:
             if isinstance(value, Tensor):
@@ -229,23 +247,35 @@ class Emulation(TorchDispatchMode):
         changed = kwargs.get("dtype") not in (None, held.dtype) or kwargs.get("memory_format") is not None
         if from_device and to_device and not changed:
             return CudaTensor(held.view_as(held))
+        call = self.tape.begin(func, (held,), kwargs, set()) if self.tape is not None else None
         found: Tensor = func(held, **kwargs)
+        if call is not None:
+            call.end(found)
         return CudaTensor(found) if to_device else found
 
     def _count_copy(self, name: str, *, from_device: bool, to_device: bool) -> None:
         if from_device and not to_device:
-            self.waits[name] += 1
+            self._count_wait(name)
         elif to_device and not from_device:
+            self._refuse_while_recording()
             self.sent[name] += 1
+
+    def _count_wait(self, name: str) -> None:
+        self._refuse_while_recording()
+        self.waits[name] += 1
+
+    def _refuse_while_recording(self) -> None:
+        if self.tape is not None:
+            raise RuntimeError("CUDA error: operation not permitted when stream is capturing")
 
     def _count_waits(self, traits: _Traits, args: tuple[Any, ...]) -> None:
         if traits.waits:
-            self.waits[traits.name] += 1
+            self._count_wait(traits.name)
         if traits.indexing:
             masks = any(t.dtype in (torch.bool, torch.uint8) for t in args[1] if t is not None)
             filled = len(args) > 2 and args[2].numel() == 1  # masked_fill
             if masks and not filled:
-                self.waits[traits.name] += 1
+                self._count_wait(traits.name)
 
     def _check_mixture(self, func: Any, traits: _Traits, args: tuple[Any, ...], tensors: list[Tensor]) -> None:
         """Refuse tensors of two devices where CUDA does.
@@ -257,6 +287,7 @@ class Emulation(TorchDispatchMode):
         if traits.indexing and isinstance(args[0], CudaTensor):
             indices = {id(t) for t in args[1] if t is not None and not isinstance(t, CudaTensor)}
             if indices:
+                self._refuse_while_recording()
                 self.sent[traits.name] += len(indices)
             others = [t for t in others if id(t) not in indices and t.ndim]
         elif traits.takes_scalars or (traits.elementwise and len(tensors) == 2):
@@ -288,6 +319,123 @@ class Emulation(TorchDispatchMode):
         """Switch off."""
         super().__exit__(*error)
         Emulation.active = None
+
+
+@dataclass
+class _Call:
+    """An operation on the tape: its arguments as they were, and what it gave."""
+
+    tape: Tape
+    func: Any
+    args: Any
+    kwargs: Any
+    known: set[int]
+    found: list[Tensor]
+
+    def end(self, found: Any) -> None:
+        """Keep what it gave in memory of its own; views need no repeating."""
+        made = [t for t in pytree.tree_leaves(found) if isinstance(t, Tensor)]
+        self.found = [t.detach() for t in made if t.untyped_storage()._cdata not in self.known]
+        self.tape.made.update(t.untyped_storage()._cdata for t in self.found)
+        self.tape.calls.append(self)
+
+    def forget(self) -> None:
+        """Leave no numbers behind."""
+        for t in self.found:
+            if t.is_floating_point():
+                t.fill_(torch.nan)
+
+    def repeat(self) -> None:
+        """On the same memory."""
+        traits = _traits(self.func)
+        if traits.reshapes or not (self.found or self.func._schema.is_mutable):
+            return
+        if traits.fresh:
+            self.forget()
+            return
+        got = [t for t in pytree.tree_leaves(self.func(*self.args, **self.kwargs)) if isinstance(t, Tensor)]
+        if self.found:
+            for own, new in zip(self.found, got, strict=True):
+                own.copy_(new)
+
+
+class Tape:
+    """What a graph records. Recording runs nothing: afterwards all memory is as before.
+
+    Attributes:
+        calls: in order.
+        made: storages that operations on the tape have made.
+    """
+
+    def __init__(self) -> None:
+        self.calls: list[_Call] = []
+        self.made: set[int] = set()
+        self._before: dict[int, tuple[Any, Any]] = {}
+
+    def begin(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], hosts: set[int]) -> _Call:
+        """Before an operation: what it overwrites is kept, and what comes from the host copied."""
+        if _traits(func).random:
+            raise NotImplementedError("random numbers in a recorded graph are not emulated")
+        schema = func._schema.arguments
+        values = [*zip(schema, args, strict=False), *((a, kwargs[a.name]) for a in schema if a.name in kwargs)]
+        for argument, value in values:
+            if argument.alias_info is not None and argument.alias_info.is_write:
+                for t in pytree.tree_leaves(value):
+                    self._keep(t)
+        leaves = [t for t in pytree.tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
+        known = {t.untyped_storage()._cdata for t in leaves}
+
+        def frozen(value: Any) -> Any:
+            if not isinstance(value, Tensor):
+                return value
+            return value.clone() if id(value) in hosts else value.detach()
+
+        own_args, own_kwargs = pytree.tree_map(frozen, (args, kwargs))
+        return _Call(self, func, own_args, own_kwargs, known, [])
+
+    def _keep(self, written: Tensor) -> None:
+        storage = written.untyped_storage()
+        if storage._cdata not in self.made and storage._cdata not in self._before:
+            self._before[storage._cdata] = storage, storage.clone()
+
+    def undo(self) -> None:
+        """As if nothing had been run."""
+        for storage, before in self._before.values():
+            storage.copy_(before)
+        for call in self.calls:
+            call.forget()
+
+
+class Graph:
+    """``torch.cuda.CUDAGraph``."""
+
+    tape: Tape | None = None
+
+    def replay(self) -> None:
+        """Repeat what was recorded."""
+        assert Emulation.active is not None
+        assert self.tape is not None
+        Emulation.active.replays += 1
+        with torch.no_grad():
+            for call in self.tape.calls:
+                call.repeat()
+
+
+@contextmanager
+def _recording(graph: Graph) -> Iterator[None]:
+    """``torch.cuda.graph``."""
+    emulation = Emulation.active
+    assert emulation is not None
+    emulation.waits["synchronize"] += 1
+    emulation.tape = tape = Tape()
+    emulation.stream, before = "recording", emulation.stream
+    try:
+        yield
+    finally:
+        emulation.tape = None
+        tape.undo()
+    emulation.stream = before  # as torch 2.13, not after an error
+    graph.tape = tape
 
 
 class _Traits(NamedTuple):
@@ -425,7 +573,12 @@ def _patches(emulation: Emulation) -> dict[str, Any]:
     def set_rng_state(state: Tensor, device: Any = None) -> None:
         emulation.random_state = state.clone()
 
+    def set_stream(stream: str) -> None:
+        emulation.stream = stream
+
     return {
+        "current_stream": lambda device=None: emulation.stream,
+        "set_stream": set_stream,
         "_lazy_init": lambda: None,
         "is_available": lambda: True,
         "is_initialized": lambda: True,
@@ -441,6 +594,8 @@ def _patches(emulation: Emulation) -> dict[str, Any]:
         "max_memory_allocated": lambda device=None: 0,
         "empty_cache": lambda: None,
         "synchronize": synchronize,
+        "CUDAGraph": Graph,
+        "graph": _recording,
         "manual_seed": manual_seed_all,
         "manual_seed_all": manual_seed_all,
         "get_rng_state": lambda device=None: emulation.random_state.clone(),

@@ -5,6 +5,7 @@ Each test runs on the emulated device (:mod:`tests.emulated_cuda`), and on a rea
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterator
 from dataclasses import replace
@@ -27,6 +28,7 @@ from dd.measure.jacobian import Jacobian
 from dd.models.rmt.family import _trunk
 from dd.pack import ON_GPU, Pack, plan
 from dd.solve import Context, device_of, limits_of, reproducible
+from dd.solvers import replay
 from dd.solvers._solution import Solution
 from dd.solvers.randomness import GlobalRandom
 from dd.solvers.train import Trainer, together, train, trainer_of
@@ -41,6 +43,13 @@ def _forget_devices() -> None:
     """What is kept for a process's life is of one device only."""
     _trunk.cache_clear()
     environment.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def _graphs_are_recorded_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After two steps, however few are left; where a step cannot be replayed a warning fails the test."""
+    monkeypatch.setattr(replay, "WARM", 2)
+    monkeypatch.setattr(replay, "WORTH", 0)
 
 
 @pytest.fixture(params=["emulated", real])
@@ -319,22 +328,62 @@ LOOPS: dict[str, tuple[str, ...]] = {
 
 @pytest.mark.parametrize("batch", ["batch_size=8", "batch_size=full"])
 @pytest.mark.parametrize("name", LOOPS)
-def test_steps_neither_wait_for_the_device_nor_send_to_it(name: str, batch: str, emulated: Emulation) -> None:
+def test_steps_neither_wait_for_the_device_nor_send_to_it(
+    name: str, batch: str, emulated: Emulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whatever the number of steps, batch indices are sent once; the first steps may ask once for a fixed choice."""
+    monkeypatch.setenv("DD_CUDA_GRAPHS", "0")
+    short, long = (2, 4) if name == "Ensemble" else (15, 30)
+    counts = [seen[:3] for seen in stretches(name, batch, emulated, 3, 3 + short, 3 + short + long)]
+    sent = 0 if batch == "batch_size=full" and name != "KernelStack" else 1
+    assert counts == [(0, sent, 0)] * 2
+
+
+@pytest.mark.parametrize("batch", ["batch_size=8", "batch_size=full"])
+@pytest.mark.parametrize("name", LOOPS)
+def test_a_recorded_step_is_one_launch(name: str, batch: str, emulated: Emulation) -> None:
+    """Beside it the batch is put in its place, nothing where that is all samples; a stack gathers once an epoch."""
+    steps = 4 if name == "Ensemble" else 21
+    ((waits, sent, replays, operations),) = stretches(name, batch, emulated, steps, 2 * steps)
+    assert (waits, replays) == (0, steps)
+    assert sent <= 1
+    each = {"Stack": 6, "KernelStack": 4}.get(name, 3) if batch == "batch_size=8" or name == "KernelStack" else 0
+    assert operations <= each * steps + 3
+
+
+def stretches(name: str, batch: str, emulated: Emulation, *looks: int) -> list[tuple[int, int, int, int]]:
+    """Waits, copies to the device, graphs launched and operations from one look to the next, after the first."""
     runs = compose_runs(*LOOPS[name], batch, "optimizer.weight_decay=0.1")
-    kind = name.split()[0]
-    short, long = (2, 4) if kind == "Ensemble" else (15, 30)
+    out = []
     with reproducible(torch.device("cuda")), torch.no_grad():
-        ((_, trainer),) = trainers(runs, "cuda")
-        assert type(trainer).__name__ == kind
-        trainer.advance(0, 3)
-        counts = []
-        for first, last in ((3, 3 + short), (3 + short, 3 + short + long)):
+        ((_, trainer),) = trainers([run.replace(steps=100) for run in runs], "cuda")
+        assert type(trainer).__name__ == name.split()[0]
+        trainer.advance(0, looks[0])
+        for first, last in itertools.pairwise(looks):
             emulated.reset()
             trainer.advance(first, last)
-            counts.append(emulated.counts)
-    sent = 0 if batch == "batch_size=full" and kind != "KernelStack" else 1
-    assert counts == [(0, sent), (0, sent)]
+            out.append((*emulated.counts, emulated.replays, emulated.operations))
+    return out
+
+
+def test_a_step_that_cannot_be_recorded_is_taken_all_the_same(emulated: Emulation) -> None:
+    """One that asks the device in every step, and one whose replay gives other numbers."""
+    x = torch.ones(3, device="cuda")
+
+    def waits(number: Tensor) -> None:
+        x.mul_(float(number))
+
+    def differs(number: Tensor) -> None:
+        x.mul_(number if emulated.tape is None else 2 * number)
+
+    for step, message in ((waits, "not permitted"), (differs, "other numbers")):
+        x.fill_(1)
+        steps = replay.Replay(6, x.device)
+        with pytest.warns(RuntimeWarning, match=message):
+            steps.run(step, lambda: [x], 0, [()] * 6)
+        assert x.tolist() == [720.0] * 3
+        assert emulated.stream == "default"
+    assert emulated.replays == 1
 
 
 def test_products_are_deterministic_and_in_full_precision(emulated: Emulation) -> None:

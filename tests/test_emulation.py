@@ -203,6 +203,43 @@ def test_operations_without_a_deterministic_kernel_are_refused_when_asked_for(de
         torch.use_deterministic_algorithms(False)
 
 
+def test_a_graph_is_recorded_without_being_run_and_repeats_what_was_recorded(device: Emulation) -> None:
+    x, out, host = ours(2, 2), torch.zeros(2, 2, dtype=torch.float64, device="cuda"), torch.tensor(2.0)
+    graph, number, factor = torch.cuda.CUDAGraph(), ours(1), 3.0
+    with torch.cuda.graph(graph):
+        kept = (x @ x) * factor
+        number.add_(1)
+        row = kept.unsqueeze_(0).squeeze_(0)[1]
+        row.mul_(host)
+        out.copy_(kept * number)
+        fresh = torch.empty(2, device="cuda")
+    assert number.tolist() == [1]
+    assert out.tolist() == [[0, 0], [0, 0]]
+    assert kept.isnan().all()
+    host.fill_(0)
+    factor = 0.0
+    graph.replay()
+    assert kept.tolist() == [[21, 30], [90, 132]], "numbers of the host are those of the recording"
+    assert out.tolist() == [[42, 60], [180, 264]]
+    fresh.fill_(1)
+    x.fill_(1)
+    graph.replay()
+    assert number.tolist() == [3]
+    assert out.tolist() == [[18, 18], [36, 36]], "and those of the device are what they are now"
+    assert fresh.isnan().all()
+    assert device.replays == 2
+
+    def recorded(operation: Callable[[], Any]) -> None:
+        with torch.cuda.graph(torch.cuda.CUDAGraph()):
+            x.add_(1)
+            operation()
+
+    for forbidden in (lambda: x.sum().item(), lambda: x[x > 2], lambda: torch.ones(2).to("cuda"), lambda: x.cpu()):
+        with pytest.raises(RuntimeError, match="not permitted"):
+            recorded(forbidden)
+        assert x.tolist() == [[1, 1], [1, 1]]
+
+
 def test_fresh_memory_holds_no_numbers(device: Emulation) -> None:
     x = ours(3)
     for fresh in (torch.empty(3, device="cuda"), torch.empty_like(x), x.new_empty(3)):

@@ -19,6 +19,9 @@ WEIGHT_DECAY = Axis("weight_decay", float, 0.0, "L2 penalty added to the gradien
 
 State = dict[str, Tensor]
 
+Number = int | Tensor
+"""Number of a step, from 1; on a GPU a tensor of no dimension, float64, since a recorded step must find it there."""
+
 Split = Callable[[Tensor], list[Tensor]]
 """From flat parameters [runs, parameters] to views: matrices [runs, rows, columns] and vectors [runs, size]."""
 
@@ -133,7 +136,7 @@ class UpdateRule(Optimizer):
         return {}
 
     @abstractmethod
-    def update(self, theta: Tensor, grad: Tensor, state: State, hyper: dict[str, Tensor], step: int) -> None:
+    def update(self, theta: Tensor, grad: Tensor, state: State, hyper: dict[str, Tensor], step: Number) -> None:
         """Take one step in place.
 
         Args:
@@ -144,7 +147,7 @@ class UpdateRule(Optimizer):
             step: number of this step, from 1.
         """
 
-    def preconditioner(self, state: State, hyper: dict[str, Tensor], step: int) -> Tensor | None:
+    def preconditioner(self, state: State, hyper: dict[str, Tensor], step: Number) -> Tensor | None:
         """Diagonal D of the last step theta -= lr · m / D, [runs, parameters]; None where D = 1."""
         return None
 

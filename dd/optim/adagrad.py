@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dd.axis import Axis
-from dd.optim._base import WEIGHT_DECAY, State, UpdateRule, decay
+from dd.optim._base import WEIGHT_DECAY, Number, State, UpdateRule, decay
 
 
 class Adagrad(UpdateRule):
@@ -24,13 +24,13 @@ class Adagrad(UpdateRule):
         """Sum of squares at ``initial_accumulator``."""
         return {"sum": torch.zeros_like(theta) + hyper["initial_accumulator"]}
 
-    def update(self, theta: Tensor, grad: Tensor, state: State, hyper: dict[str, Tensor], step: int) -> None:
+    def update(self, theta: Tensor, grad: Tensor, state: State, hyper: dict[str, Tensor], step: Number) -> None:
         """See :meth:`UpdateRule.update`."""
         grad = decay(theta, grad, hyper)
         state["sum"].addcmul_(grad, grad)
         lr = hyper["lr"] / (1 + (step - 1) * hyper["lr_decay"])
         theta.addcdiv_(grad * lr, self.preconditioner(state, hyper, step), value=-1)
 
-    def preconditioner(self, state: State, hyper: dict[str, Tensor], step: int) -> Tensor:
+    def preconditioner(self, state: State, hyper: dict[str, Tensor], step: Number) -> Tensor:
         """sqrt(sum of g²) + eps."""
         return state["sum"].sqrt().add_(hyper["eps"])

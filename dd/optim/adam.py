@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dd.axis import Axis
-from dd.optim._base import WEIGHT_DECAY, State, UpdateRule, decay
+from dd.optim._base import WEIGHT_DECAY, Number, State, UpdateRule, decay
 
 BETA1 = Axis("beta1", float, 0.9, "decay of the mean gradient", low=0, high=0.999999)
 BETA2 = Axis("beta2", float, 0.999, "decay of the mean squared gradient", low=0, high=0.99999999)
@@ -23,11 +23,11 @@ class Adam(UpdateRule):
         """Both means zero."""
         return {"mean": torch.zeros_like(theta), "square": torch.zeros_like(theta)}
 
-    def update(self, theta: Tensor, grad: Tensor, state: State, hyper: dict[str, Tensor], step: int) -> None:
+    def update(self, theta: Tensor, grad: Tensor, state: State, hyper: dict[str, Tensor], step: Number) -> None:
         """See :meth:`UpdateRule.update`."""
         self._adam(theta, decay(theta, grad, hyper), state, hyper, step)
 
-    def _adam(self, theta: Tensor, grad: Tensor, state: State, hyper: dict[str, Tensor], step: int) -> None:
+    def _adam(self, theta: Tensor, grad: Tensor, state: State, hyper: dict[str, Tensor], step: Number) -> None:
         mean = state["mean"].lerp_(grad, hyper["1-beta1"])
         square = state["square"]
         square.mul_(hyper["beta2"]).addcmul_(grad * hyper["1-beta2"], grad)
@@ -35,7 +35,7 @@ class Adam(UpdateRule):
         correction = (1 - hyper["exact beta1"] ** step).to(theta.dtype)
         theta.addcdiv_(mean * (hyper["lr"] / correction), denominator, value=-1)
 
-    def preconditioner(self, state: State, hyper: dict[str, Tensor], step: int) -> Tensor:
+    def preconditioner(self, state: State, hyper: dict[str, Tensor], step: Number) -> Tensor:
         """sqrt(v̂) + eps."""
         correction = (1 - hyper["exact beta2"] ** step).sqrt().to(state["square"].dtype)
         return (state["square"].sqrt() / correction).add_(hyper["eps"])

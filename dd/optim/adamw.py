@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from dd.axis import Axis
-from dd.optim._base import State, decouple
+from dd.optim._base import Number, State, decouple
 from dd.optim.adam import BETA1, BETA2, EPS, Adam
 
 
@@ -14,7 +14,7 @@ class AdamW(Adam):
 
     options = (BETA1, BETA2, EPS, Axis("weight_decay", float, 0.01, "decoupled decay", low=0))
 
-    def update(self, theta: Tensor, grad: Tensor, state: State, hyper: dict[str, Tensor], step: int) -> None:
+    def update(self, theta: Tensor, grad: Tensor, state: State, hyper: dict[str, Tensor], step: Number) -> None:
         """See :meth:`UpdateRule.update`."""
         decouple(theta, hyper)
         self._adam(theta, grad, state, hyper, step)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dd.axis import Axis
-from dd.optim._base import State, UpdateRule, decouple
+from dd.optim._base import Number, State, UpdateRule, decouple
 
 
 class Lion(UpdateRule):
@@ -23,7 +23,7 @@ class Lion(UpdateRule):
         """Mean gradient zero."""
         return {"mean": torch.zeros_like(theta)}
 
-    def update(self, theta: Tensor, grad: Tensor, state: State, hyper: dict[str, Tensor], step: int) -> None:
+    def update(self, theta: Tensor, grad: Tensor, state: State, hyper: dict[str, Tensor], step: Number) -> None:
         """See :meth:`UpdateRule.update`."""
         decouple(theta, hyper)
         mean = state["mean"]

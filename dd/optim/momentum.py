@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dd.axis import Axis
 from dd.config import RunConfig
-from dd.optim._base import WEIGHT_DECAY, State, UpdateRule, decay
+from dd.optim._base import WEIGHT_DECAY, Number, State, UpdateRule, decay
 from dd.optim._dynamics import Modes, Response, decay_rate, heavy_ball
 
 MOMENTUM = Axis("momentum", float, 0.9, "share of the velocity that is kept", low=0, high=1)
@@ -27,7 +27,7 @@ class Momentum(UpdateRule):
         """Velocity zero."""
         return {"velocity": torch.zeros_like(theta)}
 
-    def update(self, theta: Tensor, grad: Tensor, state: State, hyper: dict[str, Tensor], step: int) -> None:
+    def update(self, theta: Tensor, grad: Tensor, state: State, hyper: dict[str, Tensor], step: Number) -> None:
         """See :meth:`UpdateRule.update`."""
         velocity = state["velocity"].mul_(hyper["momentum"]).add_(decay(theta, grad, hyper))
         theta.addcmul_(hyper["lr"], velocity, value=-1)

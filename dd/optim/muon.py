@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dd.axis import Axis
 from dd.config import RunConfig
-from dd.optim._base import Split, State, UpdateRule, decouple
+from dd.optim._base import Number, Split, State, UpdateRule, decouple
 from dd.optim.adam import EPS
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -63,7 +63,7 @@ class Muon(UpdateRule):
         """Velocity, or mean gradient, and mean square zero."""
         return {"mean": torch.zeros_like(theta), "square": torch.zeros_like(theta)}
 
-    def update(self, theta: Tensor, grad: Tensor, state: State, hyper: dict[str, Tensor], step: int) -> None:
+    def update(self, theta: Tensor, grad: Tensor, state: State, hyper: dict[str, Tensor], step: Number) -> None:
         """See :meth:`UpdateRule.update`."""
         if self._split is None:
             raise RuntimeError("muon must be bound to the shapes of its parameters first")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dd.config import RunConfig
-from dd.optim._base import WEIGHT_DECAY, State, UpdateRule, decay
+from dd.optim._base import WEIGHT_DECAY, Number, State, UpdateRule, decay
 from dd.optim._dynamics import Modes, Response, decay_rate, nesterov
 from dd.optim.momentum import MOMENTUM
 
@@ -25,7 +25,7 @@ class Nesterov(UpdateRule):
         """Velocity zero."""
         return {"velocity": torch.zeros_like(theta)}
 
-    def update(self, theta: Tensor, grad: Tensor, state: State, hyper: dict[str, Tensor], step: int) -> None:
+    def update(self, theta: Tensor, grad: Tensor, state: State, hyper: dict[str, Tensor], step: Number) -> None:
         """See :meth:`UpdateRule.update`."""
         grad = decay(theta, grad, hyper)
         velocity = state["velocity"].mul_(hyper["momentum"]).add_(grad)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dd.axis import Axis
-from dd.optim._base import WEIGHT_DECAY, State, UpdateRule, decay
+from dd.optim._base import WEIGHT_DECAY, Number, State, UpdateRule, decay
 from dd.optim.adam import EPS
 
 
@@ -25,7 +25,7 @@ class RMSprop(UpdateRule):
         """Mean square and velocity zero."""
         return {"square": torch.zeros_like(theta), "velocity": torch.zeros_like(theta)}
 
-    def update(self, theta: Tensor, grad: Tensor, state: State, hyper: dict[str, Tensor], step: int) -> None:
+    def update(self, theta: Tensor, grad: Tensor, state: State, hyper: dict[str, Tensor], step: Number) -> None:
         """See :meth:`UpdateRule.update`."""
         grad = decay(theta, grad, hyper)
         state["square"].mul_(hyper["alpha"]).addcmul_(grad * hyper["1-alpha"], grad)
@@ -33,6 +33,6 @@ class RMSprop(UpdateRule):
         velocity = state["velocity"].mul_(hyper["momentum"]).add_(scaled)
         theta.addcmul_(hyper["lr"], velocity, value=-1)
 
-    def preconditioner(self, state: State, hyper: dict[str, Tensor], step: int) -> Tensor:
+    def preconditioner(self, state: State, hyper: dict[str, Tensor], step: Number) -> Tensor:
         """sqrt(v) + eps."""
         return state["square"].sqrt().add_(hyper["eps"])

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from dd.config import RunConfig
-from dd.optim._base import WEIGHT_DECAY, State, UpdateRule, decay
+from dd.optim._base import WEIGHT_DECAY, Number, State, UpdateRule, decay
 from dd.optim._dynamics import Modes, Response, gradient_descent
 
 
@@ -20,7 +20,7 @@ class SGD(UpdateRule):
     dual = True
     options = (WEIGHT_DECAY,)
 
-    def update(self, theta: Tensor, grad: Tensor, state: State, hyper: dict[str, Tensor], step: int) -> None:
+    def update(self, theta: Tensor, grad: Tensor, state: State, hyper: dict[str, Tensor], step: Number) -> None:
         """See :meth:`UpdateRule.update`."""
         theta.addcmul_(hyper["lr"], decay(theta, grad, hyper), value=-1)
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dd.axis import Axis
-from dd.optim._base import WEIGHT_DECAY, State, UpdateRule, decay
+from dd.optim._base import WEIGHT_DECAY, Number, State, UpdateRule, decay
 
 
 class SignSGD(UpdateRule):
@@ -19,7 +19,7 @@ class SignSGD(UpdateRule):
         """Mean gradient zero."""
         return {"mean": torch.zeros_like(theta)}
 
-    def update(self, theta: Tensor, grad: Tensor, state: State, hyper: dict[str, Tensor], step: int) -> None:
+    def update(self, theta: Tensor, grad: Tensor, state: State, hyper: dict[str, Tensor], step: Number) -> None:
         """See :meth:`UpdateRule.update`."""
         grad = decay(theta, grad, hyper)
         mean = state["mean"].mul_(hyper["momentum"]).add_(grad * hyper["1-momentum"])

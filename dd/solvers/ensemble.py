@@ -16,10 +16,11 @@ from torch import Tensor
 from dd import losses
 from dd.config import RunConfig
 from dd.network import Network
-from dd.optim._base import State, UpdateRule
+from dd.optim._base import Number, State, UpdateRule
 from dd.solvers._solution import CurvePoint, Snapshot
 from dd.solvers.batches import Orders, indices
 from dd.solvers.grid import kind
+from dd.solvers.replay import Batch, Replay
 
 MEMORY = 12 << 30
 """Bytes of activations that one step of an ensemble may keep, about."""
@@ -107,24 +108,26 @@ class Ensemble:
                 rows = slice(start, stop)
                 self._parts.append(_Part(self.network, self.runs[rows], rates[rows], rows, self.theta))
                 start = stop
+        self._replay = Replay(self.runs[0].steps or 0, device)
         self.save()
 
     def advance(self, first: int, last: int) -> None:
         """See :meth:`Trainer.advance`."""
-        inputs, targets = self._inputs[0], self._targets[0]
-        if self._orders[0].full:
-            x, y = inputs[self._problem], targets[self._problem]
-            for step in range(first, last):
-                self._step(x, y, step + 1)
-            return
-        own, size = self._problem[:, None], self.runs[0].batch_size
+        size = self.runs[0].batch_size
         assert size is not None
-        for number, batches in enumerate(indices(self._orders, size, first, last, self.theta.device), start=first + 1):
-            index = batches[self._order]
-            self._step(inputs[own, index], targets[own, index], number)
+        batches: list[Batch] = [()] * (last - first)
+        if not self._orders[0].full:
+            batches = [(index,) for index in indices(self._orders, size, first, last, self.theta.device)]
+        self._replay.run(self._step, self._changed, first, batches)
 
-    def _step(self, x: Tensor, y: Tensor, number: int) -> None:
-        """One step on x [runs, batch, columns] and y [runs, batch, outputs]."""
+    def _changed(self) -> list[Tensor]:
+        states = (tensor for part in self._parts for tensor in part.state.values())
+        return [self.theta, *self.buffers.values(), *states]
+
+    def _step(self, number: Number, index: Tensor | None = None) -> None:
+        """One step on the samples of ``index``, [seeds, batch], or on all."""
+        at = (self._problem,) if index is None else (self._problem[:, None], index[self._order])
+        x, y = self._inputs[0][at], self._targets[0][at]
         leaf = self.theta.detach().requires_grad_(True)
         with torch.enable_grad():
             total = self.network.loss(self.network.named(leaf), x, y, self.buffers).sum()
@@ -177,6 +180,7 @@ class Ensemble:
         stay = [i for i in range(len(self.theta)) if i not in gone]
         if not stay or not gone:
             return
+        self._replay.forget()
         kept = torch.tensor(stay, device=self.theta.device)
         start = 0
         for part in self._parts:

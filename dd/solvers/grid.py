@@ -21,9 +21,10 @@ from dd import losses
 from dd.config import RunConfig
 from dd.kernels.engine import padding_is_exact, stream_key
 from dd.network import Network
-from dd.optim._base import State, UpdateRule
+from dd.optim._base import Number, State, UpdateRule
 from dd.solvers._solution import CurvePoint, Snapshot
 from dd.solvers.batches import Orders, indices
+from dd.solvers.replay import Batch, Replay
 
 WASTE = 1.15
 """A bucket's widest run is at most so many times as wide as its narrowest: at most 15 % of a product is padding."""
@@ -115,6 +116,8 @@ class Grid:
         # one orders and one set of inputs for each seed; two-layer nets share theirs
         heads = [networks[r * columns] for r in range(rows)]
         self._orders = [Orders(network.run) for network in heads]
+        self._rows = torch.arange(rows, device=self.device)[:, None]
+        self._replay = Replay(first.run.steps or 0, self.device)
         widest = [max(networks[r * columns : (r + 1) * columns], key=lambda n: n.run.width) for r in range(rows)]
         self._train, self._test = (self._inputs(widest, side) for side in ("train", "test"))
         samples = first.train, first.test
@@ -173,15 +176,13 @@ class Grid:
 
     def advance(self, first: int, last: int) -> None:
         """See :meth:`Trainer.advance`."""
-        if self._orders[0].full:
-            for step in range(first, last):
-                self._step(self._train, self._targets[0].mT[None], step + 1)
-            return
-        rows = torch.arange(len(self._orders), device=self.device)[:, None]
-        batches = indices(self._orders, self._batch, first, last, self.device)
-        for number, index in enumerate(batches, start=first + 1):
-            x = self._train[rows, index] if self.linear else self._train[0][index]
-            self._step(x, self._targets[0][index].mT, number)
+        batches: list[Batch] = [()] * (last - first)
+        if not self._orders[0].full:
+            batches = [(index,) for index in indices(self._orders, self._batch, first, last, self.device)]
+        self._replay.run(self._step, self._changed, first, batches)
+
+    def _changed(self) -> list[Tensor]:
+        return [self.theta, *(tensor for optimizer in self._optimizers for tensor in optimizer.state.values())]
 
     def _outputs(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Hidden activations [seeds, runs, width, samples] (nothing for a fixed design) and outputs likewise."""
@@ -198,8 +199,12 @@ class Grid:
         out = out.view(rows, columns, self.outputs, -1)
         return h, out + bias if self.bias else out
 
-    def _step(self, x: Tensor, targets: Tensor, number: int) -> None:
-        """One step on x [seeds or 1, batch, columns] and targets [seeds or 1, outputs, batch]."""
+    def _step(self, number: Number, index: Tensor | None = None) -> None:
+        """One step on the samples of ``index``, [seeds, batch], or on all; targets are [seeds or 1, outputs, batch]."""
+        x, targets = self._train, self._targets[0].mT[None]
+        if index is not None:
+            x = self._train[self._rows, index] if self.linear else self._train[0][index]
+            targets = self._targets[0][index].mT
         h, out = self._outputs(x)
         residual = self._loss_gradient(out, targets[:, None])
         grad_hidden, grad_readout, grad_bias = self._named(self.grad)
@@ -215,9 +220,7 @@ class Grid:
             grad_hidden.copy_((upstream.flatten(1, 2) @ x).view_as(grad_hidden))
         for optimizer in self._optimizers:
             part = optimizer.part
-            optimizer.rule.update(
-                self.theta[:, part], self.grad[:, part], optimizer.state, optimizer.hyper, number
-            )  # fmt: skip
+            optimizer.rule.update(self.theta[:, part], self.grad[:, part], optimizer.state, optimizer.hyper, number)
 
     def _loss_gradient(self, out: Tensor, targets: Tensor) -> Tensor:
         """Gradient of each run's own loss in its outputs, [seeds, runs, outputs, samples]."""
@@ -282,6 +285,7 @@ class Grid:
         stay = sorted({i % columns for i in self._index})
         if not stay or len(stay) == columns:
             return
+        self._replay.forget()
         kept = torch.tensor(stay, device=self.device)
         self.theta = self.theta[:, kept].contiguous()
         self.grad = torch.zeros_like(self.theta)

@@ -18,9 +18,10 @@ from torch import Tensor
 
 from dd import losses
 from dd.network import Network, Samples
-from dd.optim._base import UpdateRule
+from dd.optim._base import Number, UpdateRule
 from dd.solvers._solution import CurvePoint, Snapshot
 from dd.solvers.batches import Orders, indices
+from dd.solvers.replay import Replay
 
 
 class Kernels:
@@ -81,6 +82,7 @@ class KernelStack:
         self.optimizer_state = self.rule.init_state(self.theta, self.hyper)
         self.orders = Orders(first.run)
         self.index = list(range(len(networks)))
+        self._replay = Replay(first.run.steps or 0, lr.device)
         self.save()
 
     def _coefficients(self, flat: Tensor) -> Tensor:
@@ -94,13 +96,19 @@ class KernelStack:
         """See :meth:`Trainer.advance`."""
         size = self.runs[0].batch_size
         assert size is not None
+        batches = [(index,) for (index,) in indices([self.orders], size, first, last, self.theta.device)]
+        self._replay.run(self._step, self._changed, first, batches)
+
+    def _changed(self) -> list[Tensor]:
+        return [self.theta, *self.optimizer_state.values()]
+
+    def _step(self, number: Number, batch: Tensor) -> None:
+        """One step on samples, [batch]."""
         train = self.sides[0]
-        batches = indices([self.orders], size, first, last, self.theta.device)
-        for number, (batch,) in enumerate(batches, start=first + 1):
-            predicted = self._predicted(train.inputs[0, batch], self.starts[0][:, batch])
-            grad = torch.zeros_like(self.theta)
-            self._coefficients(grad)[:, :, batch] = losses.gradient("mse", predicted, train.targets[batch]).mT
-            self.rule.update(self.theta, grad, self.optimizer_state, self.hyper, number)
+        predicted = self._predicted(train.inputs[0, batch], self.starts[0][:, batch])
+        grad = torch.zeros_like(self.theta)
+        self._coefficients(grad)[:, :, batch] = losses.gradient("mse", predicted, train.targets[batch]).mT
+        self.rule.update(self.theta, grad, self.optimizer_state, self.hyper, number)
 
     def norms(self) -> list[float]:
         """See :meth:`Trainer.norms`; of the coefficients."""
@@ -134,6 +142,7 @@ class KernelStack:
         stay = [i for i in range(len(self.index)) if i not in gone]
         if not stay or not gone:
             return
+        self._replay.forget()
         rows = torch.tensor(stay, device=self.theta.device)
         self.index = [self.index[i] for i in stay]
         self.theta = self.theta[rows]

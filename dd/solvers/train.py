@@ -17,13 +17,14 @@ from dd.measure.outcome import outcome
 from dd.measure.spectrum import spectrum
 from dd.models._base import Tensors
 from dd.network import Network, weight_dtype
-from dd.optim._base import QuadraticRule, State, UnpackedRule, UpdateRule
+from dd.optim._base import Number, QuadraticRule, State, UnpackedRule, UpdateRule
 from dd.solvers import ensemble, grid
 from dd.solvers._solution import CurvePoint, Snapshot, Solution
 from dd.solvers.batches import Batches
 from dd.solvers.kernel import KernelStack
 from dd.solvers.logs import logged_steps
 from dd.solvers.randomness import GlobalRandom
+from dd.solvers.replay import Replay
 
 CHECK_STEPS = 250
 """Divergence is looked for at logged steps and after whole epochs of at least so many steps."""
@@ -84,6 +85,7 @@ class Stack:
         self.hyper: dict[str, Tensor] = {}
         self.torch_optimizer: torch.optim.Optimizer | None = None
         self._random: GlobalRandom | None = None
+        self._replay = Replay(network.run.steps or 0, self.theta.flat.device)
         if isinstance(self.rule, UpdateRule):
             self.rule = self.rule.bind(network.split, network.runs)
             self.hyper = self.rule.hyper(network.runs, lr.to(network.dtype))
@@ -103,11 +105,18 @@ class Stack:
 
     def advance(self, first: int, last: int) -> None:
         """See :meth:`Trainer.advance`."""
+        batches = self.batches.between(first, last)
+        if isinstance(self.rule, UpdateRule):
+            self._replay.run(self._step, self._changed, first, batches)
+            return
         with self._random.swapped_in() if self._random else nullcontext():
-            for number, batch in enumerate(self.batches.between(first, last), start=first + 1):
-                self._step(*batch, number)
+            for number, batch in enumerate(batches, start=first + 1):
+                self._step(number, *batch)
 
-    def _step(self, inputs: Tensor, targets: Tensor, number: int) -> None:
+    def _changed(self) -> list[Tensor]:
+        return [self.theta.flat, *self.buffers.values(), *self.optimizer_state.values()]
+
+    def _step(self, number: Number, inputs: Tensor, targets: Tensor) -> None:
         """Take step ``number`` (from 1) on a batch."""
         if self.torch_optimizer is None:
             self.network.gradient(self.theta, inputs, targets, self.buffers, self.grad)
@@ -190,6 +199,7 @@ class Stack:
         stay = [i for i in range(len(self.theta.flat)) if i not in gone]
         if not stay or not gone:
             return
+        self._replay.forget()
         rows = torch.tensor(stay, device=self.theta.flat.device)
         self.theta = self.network.named(self.theta.flat[rows].contiguous())
         self.grad = self.network.named(torch.empty_like(self.theta.flat))
