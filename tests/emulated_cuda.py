@@ -266,6 +266,7 @@ class Emulation(TorchDispatchMode):
 
     def _refuse_while_recording(self) -> None:
         if self.tape is not None:
+            self.tape.broken = True
             raise RuntimeError("CUDA error: operation not permitted when stream is capturing")
 
     def _count_waits(self, traits: _Traits, args: tuple[Any, ...]) -> None:
@@ -365,7 +366,10 @@ class Tape:
     Attributes:
         calls: in order.
         made: storages that operations on the tape have made.
+        broken: whether something was not permitted.
     """
+
+    broken = False
 
     def __init__(self) -> None:
         self.calls: list[_Call] = []
@@ -422,8 +426,9 @@ class Graph:
 
 
 @contextmanager
-def _recording(graph: Graph) -> Iterator[None]:
-    """``torch.cuda.graph``."""
+def _recording(graph: Graph, *, capture_error_mode: str = "global") -> Iterator[None]:
+    """``torch.cuda.graph``; after an operation that is not permitted its end fails, too, and the stream stays."""
+    assert capture_error_mode in ("global", "thread_local")
     emulation = Emulation.active
     assert emulation is not None
     emulation.waits["synchronize"] += 1
@@ -434,7 +439,9 @@ def _recording(graph: Graph) -> Iterator[None]:
     finally:
         emulation.tape = None
         tape.undo()
-    emulation.stream = before  # as torch 2.13, not after an error
+        if tape.broken:
+            raise RuntimeError("CUDA error: operation failed due to a previous error during capture")
+        emulation.stream = before
     graph.tape = tape
 
 
@@ -565,7 +572,7 @@ def _patches(emulation: Emulation) -> dict[str, Any]:
     properties.name = "emulated"
 
     def synchronize(device: Any = None) -> None:
-        emulation.waits["synchronize"] += 1
+        emulation._count_wait("synchronize")
 
     def manual_seed_all(seed: int) -> None:
         emulation.random_state = torch.Generator().manual_seed(seed).get_state()

@@ -48,6 +48,7 @@ def _forget_devices() -> None:
 @pytest.fixture(autouse=True)
 def _graphs_are_recorded_early(monkeypatch: pytest.MonkeyPatch) -> None:
     """After two steps, however few are left; where a step cannot be replayed a warning fails the test."""
+    monkeypatch.setenv("DD_CUDA_GRAPHS", "1")
     monkeypatch.setattr(replay, "WARM", 2)
     monkeypatch.setattr(replay, "WORTH", 0)
 
@@ -332,7 +333,7 @@ def test_steps_neither_wait_for_the_device_nor_send_to_it(
     name: str, batch: str, emulated: Emulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever the number of steps, batch indices are sent once; the first steps may ask once for a fixed choice."""
-    monkeypatch.setenv("DD_CUDA_GRAPHS", "0")
+    monkeypatch.delenv("DD_CUDA_GRAPHS")
     short, long = (2, 4) if name == "Ensemble" else (15, 30)
     counts = [seen[:3] for seen in stretches(name, batch, emulated, 3, 3 + short, 3 + short + long)]
     sent = 0 if batch == "batch_size=full" and name != "KernelStack" else 1
@@ -343,8 +344,8 @@ def test_steps_neither_wait_for_the_device_nor_send_to_it(
 @pytest.mark.parametrize("name", LOOPS)
 def test_a_recorded_step_is_one_launch(name: str, batch: str, emulated: Emulation) -> None:
     """Beside it the batch is put in its place, nothing where that is all samples; a stack gathers once an epoch."""
-    steps = 4 if name == "Ensemble" else 21
-    ((waits, sent, replays, operations),) = stretches(name, batch, emulated, steps, 2 * steps)
+    first, steps = (4, 4) if name == "Ensemble" else (28, 21)
+    ((waits, sent, replays, operations),) = stretches(name, batch, emulated, first, first + steps)
     assert (waits, replays) == (0, steps)
     assert sent <= 1
     each = {"Stack": 6, "KernelStack": 4}.get(name, 3) if batch == "batch_size=8" or name == "KernelStack" else 0
@@ -376,14 +377,41 @@ def test_a_step_that_cannot_be_recorded_is_taken_all_the_same(emulated: Emulatio
     def differs(number: Tensor) -> None:
         x.mul_(number if emulated.tape is None else 2 * number)
 
-    for step, message in ((waits, "not permitted"), (differs, "other numbers")):
+    def counts(number: Tensor) -> None:
+        x.mul_(next(numbers))
+
+    numbers = itertools.chain((1, 2, 3), range(3, 7))
+    cases = ((waits, "not permitted"), (differs, "other numbers"), (counts, "other numbers"))
+    for step, message in cases:
         x.fill_(1)
         steps = replay.Replay(6, x.device)
         with pytest.warns(RuntimeWarning, match=message):
             steps.run(step, lambda: [x], 0, [()] * 6)
         assert x.tolist() == [720.0] * 3
         assert emulated.stream == "default"
-    assert emulated.replays == 1
+    assert emulated.replays == 2
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_runs_go_on_as_they_would_where_others_leave_after_a_recording(
+    name: str, emulated: Emulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def trained() -> list[Tensor]:
+        with reproducible(torch.device("cuda")), torch.no_grad():
+            runs = compose_runs(*LOOPS[name], "batch_size=full")
+            ((_, trainer),) = trainers([run.replace(steps=100) for run in runs], "cuda")
+            trainer.advance(0, 6)
+            trainer.drop(range(0, len(runs), 2))
+            emulated.reset()
+            trainer.advance(6, 16)
+            return [trainer.state(i, 16, saved=False).theta.cpu() for i in range(len(runs) // 2)]
+
+    recorded = trained()
+    assert emulated.replays > 4
+    monkeypatch.delenv("DD_CUDA_GRAPHS")
+    for one, other in zip(recorded, trained(), strict=True):
+        assert torch.equal(one, other)
+    assert emulated.replays == 0
 
 
 def test_products_are_deterministic_and_in_full_precision(emulated: Emulation) -> None:

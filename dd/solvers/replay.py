@@ -1,8 +1,8 @@
-"""Steps on a GPU as CUDA graphs: recorded once, then launched whole.
+"""Steps on a GPU as CUDA graphs: recorded once, then launched whole; where ``DD_CUDA_GRAPHS=1`` asks for it.
 
 A step of narrow networks is some dozens of kernels of a few microseconds each; launched one by one from Python they
 keep the device waiting. A graph launches all of them with one call. It is recorded after some ordinary steps, if enough
-are left to repay it, and taken only if it gives, bit for bit, what an ordinary step gives.
+are left to repay it, and taken only if at the next step it gives the numbers of the ordinary step.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 WARM = 20
-"""Ordinary steps on batches of one shape before it is recorded: libraries are loaded, what is decided once is decided,
-and runs that leave early have mostly left."""
+"""Ordinary steps on batches of one shape before it is recorded: libraries are loaded, and what is decided once is
+decided. Twice as many each time that runs have left."""
 
 WORTH = 100
-"""Steps that must be left for a graph to be recorded, which costs as much as some dozens of ordinary steps."""
+"""Steps on batches of one shape that must be left, about, for it to be recorded; an estimate."""
 
 Step = Callable[..., None]
 """Takes a step's number, from 1, and a batch's tensors. On a GPU the number is a tensor of no dimension, float64."""
@@ -30,31 +30,32 @@ Batch = tuple[Tensor, ...]
 
 
 class Replay:
-    """Steps of one trainer.
+    """Steps of one trainer; ordinary ones on a CPU, and where ``DD_CUDA_GRAPHS`` in the environment is not 1.
 
     Args:
         budget: steps in all.
-        device: where they are taken; on a CPU every step is an ordinary one, and where the environment variable
-            ``DD_CUDA_GRAPHS`` is 0.
+        device: where they are taken.
     """
 
     def __init__(self, budget: int, device: torch.device) -> None:
-        self._on_gpu = device.type == "cuda"
-        self._budget = budget if os.environ.get("DD_CUDA_GRAPHS") != "0" else -1
+        self._budget, self._on_gpu = budget, device.type == "cuda"
+        self._records, self._warm = os.environ.get("DD_CUDA_GRAPHS") == "1", WARM
+        self._graphs: dict[object, _Graph] = {}
+        self._seen: Counter[object] = Counter()
         # a graph cannot count: a number from the host would be that of the recording for ever
         self._number = torch.zeros((), dtype=torch.float64, device=device)
-        self.forget()
 
     def forget(self) -> None:
         """Drop what is recorded: the trainer's tensors are others from now on."""
-        self._graphs: dict[object, _Graph | None] = {}
-        self._seen: Counter[object] = Counter()
+        self._graphs.clear()
+        self._seen.clear()
+        self._warm *= 2
 
     def run(self, step: Step, changed: Callable[[], Sequence[Tensor]], first: int, batches: Iterable[Batch]) -> None:
         """Take steps ``first`` + 1, ... on some batches.
 
         Args:
-            step: an ordinary step, all of whose work is on the device.
+            step: an ordinary step, all of whose work is on the device and follows from tensors there.
             changed: the tensors that a step changes, in place; the same ones till :meth:`forget`.
             first: steps taken.
             batches: one a step.
@@ -71,14 +72,50 @@ class Replay:
         for done, batch in enumerate(batches, start=first):
             shape = tuple(tensor.shape for tensor in batch)
             graph = self._graphs.get(shape)
-            if graph is not None:
-                graph.replay(batch)
-                continue
-            if shape not in self._graphs and self._seen[shape] >= WARM and self._budget - done >= WORTH:
-                self._graphs[shape] = _recorded(counted, [*changed(), self._number], batch)
-            else:
+            if graph is None:
+                if self._is_due(shape, self._budget - done):
+                    self._record(shape, counted, batch)
                 counted(*batch)
-                self._seen[shape] += 1
+            elif graph.checked:
+                graph.replay(batch)
+            else:
+                self._check(graph, counted, [*changed(), self._number], batch)
+            self._seen[shape] += 1
+
+    def _is_due(self, shape: object, left: int) -> bool:
+        """Whether it is time to record steps on batches of a shape, ``left`` steps on any before the end."""
+        seen = self._seen[shape]
+        return self._records and seen >= self._warm and left * seen / self._seen.total() >= WORTH
+
+    def _record(self, shape: object, step: Step, batch: Batch) -> None:
+        """Record a step without taking it; if that fails, no other is recorded."""
+        stream = torch.cuda.current_stream()
+        try:
+            self._graphs[shape] = _Graph(step, batch)
+        except RuntimeError as error:
+            self._give_up(
+                f"steps cannot be recorded as a CUDA graph: {str(error.__context__ or error).splitlines()[0]}"
+            )
+        finally:
+            torch.cuda.set_stream(stream)  # after an error torch stays on the one that it records on
+
+    def _check(self, graph: _Graph, step: Step, changed: Sequence[Tensor], batch: Batch) -> None:
+        """Take an ordinary step, and compare a replayed one, which has another number and batch than the recorded."""
+        before = [tensor.clone() for tensor in changed]
+        graph.replay(batch)
+        replayed = [tensor.clone() for tensor in changed]
+        for tensor, value in zip(changed, before, strict=True):
+            tensor.copy_(value)
+        step(*batch)
+        pairs = zip(changed, replayed, strict=True)
+        graph.checked = all(torch.allclose(a, b, rtol=0, atol=0, equal_nan=True) for a, b in pairs)
+        if not graph.checked:
+            self._give_up("a CUDA graph of a step gives other numbers than the step")
+
+    def _give_up(self, reason: str) -> None:
+        self._graphs.clear()
+        self._records = False
+        warnings.warn(f"{reason}; steps are launched one by one", RuntimeWarning, stacklevel=4)
 
 
 class _Graph:
@@ -87,12 +124,17 @@ class _Graph:
     Args:
         step: what is recorded.
         batch: its batch.
+
+    Attributes:
+        checked: whether a replay was seen to give what the step gives.
     """
 
     def __init__(self, step: Step, batch: Batch) -> None:
+        self.checked = False
         self._given, self._batch = batch, tuple(tensor.clone() for tensor in batch)
         self._graph: Any = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        # what other threads of the process do is not ours
+        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
             step(*self._batch)
 
     def replay(self, batch: Batch) -> None:
@@ -102,28 +144,3 @@ class _Graph:
                 own.copy_(given)
         self._given = batch
         self._graph.replay()
-
-
-def _recorded(step: Step, changed: Sequence[Tensor], batch: Batch) -> _Graph | None:
-    """Take an ordinary step and record it; None where it cannot be recorded, or does something else when replayed."""
-    stream = torch.cuda.current_stream()
-    try:
-        graph = _Graph(step, batch)
-    except RuntimeError as error:  # recording has changed nothing, but torch then stays on the stream it records on
-        torch.cuda.set_stream(stream)
-        reason = str(error).splitlines()[0]
-        warnings.warn(f"steps are launched one by one, not as a CUDA graph: {reason}", RuntimeWarning, stacklevel=2)
-        step(*batch)
-        return None
-    before = [tensor.clone() for tensor in changed]
-    graph.replay(batch)
-    replayed = [tensor.clone() for tensor in changed]
-    for tensor, value in zip(changed, before, strict=True):
-        tensor.copy_(value)
-    step(*batch)
-    pairs = zip(changed, replayed, strict=True)
-    if all(torch.allclose(a, b, rtol=0, atol=0, equal_nan=True) for a, b in pairs):
-        return graph
-    message = "steps are launched one by one: a CUDA graph of them gives other numbers"
-    warnings.warn(message, RuntimeWarning, stacklevel=2)
-    return None

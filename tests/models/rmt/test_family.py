@@ -322,10 +322,10 @@ def test_depths_have_one_spelling() -> None:
 def test_a_run_that_fails_late_leaves_the_shorter_budgets_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     step = Stack._step
 
-    def failing(self: Stack, inputs: torch.Tensor, targets: torch.Tensor, number: int) -> None:
+    def failing(self: Stack, number: int, inputs: torch.Tensor, targets: torch.Tensor) -> None:
         if number > 4:
             raise RuntimeError("too far")
-        step(self, inputs, targets, number)
+        step(self, number, inputs, targets)
 
     monkeypatch.setattr(Stack, "_step", failing)
     rows = {row["epochs"]: row for row in solve_rows(*(small(f"epochs={n}") for n in (1, 2)))}
