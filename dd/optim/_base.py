@@ -20,7 +20,7 @@ WEIGHT_DECAY = Axis("weight_decay", float, 0.0, "L2 penalty added to the gradien
 State = dict[str, Tensor]
 
 Number = int | Tensor
-"""Number of a step, from 1; on a GPU a tensor of no dimension, float64, since a recorded step must find it there."""
+"""Number of a step, from 1; where steps are recorded a tensor of no dimension, float64: they find it on the device."""
 
 Split = Callable[[Tensor], list[Tensor]]
 """From flat parameters [runs, parameters] to views: matrices [runs, rows, columns] and vectors [runs, size]."""

@@ -69,6 +69,15 @@ def indices(orders: Sequence[Orders], size: int, first: int, last: int, device: 
     return out
 
 
+def index_batches(
+    orders: Sequence[Orders], size: int, first: int, last: int, device: torch.device
+) -> list[tuple[Tensor, ...]]:
+    """:func:`indices` of each step, or nothing where a batch is all samples."""
+    if orders[0].full:
+        return [()] * (last - first)
+    return [(index,) for index in indices(orders, size, first, last, device)]
+
+
 class Batches:
     """The batches of a run, step by step; gathered once an epoch."""
 

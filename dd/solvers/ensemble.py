@@ -18,9 +18,9 @@ from dd.config import RunConfig
 from dd.network import Network
 from dd.optim._base import Number, State, UpdateRule
 from dd.solvers._solution import CurvePoint, Snapshot
-from dd.solvers.batches import Orders, indices
+from dd.solvers.batches import Orders, index_batches
 from dd.solvers.grid import kind
-from dd.solvers.replay import Batch, Replay
+from dd.solvers.replay import Replay
 
 MEMORY = 12 << 30
 """Bytes of activations that one step of an ensemble may keep, about."""
@@ -115,9 +115,7 @@ class Ensemble:
         """See :meth:`Trainer.advance`."""
         size = self.runs[0].batch_size
         assert size is not None
-        batches: list[Batch] = [()] * (last - first)
-        if not self._orders[0].full:
-            batches = [(index,) for index in indices(self._orders, size, first, last, self.theta.device)]
+        batches = index_batches(self._orders, size, first, last, self.theta.device)
         self._replay.run(self._step, self._changed, first, batches)
 
     def _changed(self) -> list[Tensor]:

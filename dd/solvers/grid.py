@@ -23,8 +23,8 @@ from dd.kernels.engine import padding_is_exact, stream_key
 from dd.network import Network
 from dd.optim._base import Number, State, UpdateRule
 from dd.solvers._solution import CurvePoint, Snapshot
-from dd.solvers.batches import Orders, indices
-from dd.solvers.replay import Batch, Replay
+from dd.solvers.batches import Orders, index_batches
+from dd.solvers.replay import Replay
 
 WASTE = 1.15
 """A bucket's widest run is at most so many times as wide as its narrowest: at most 15 % of a product is padding."""
@@ -176,9 +176,7 @@ class Grid:
 
     def advance(self, first: int, last: int) -> None:
         """See :meth:`Trainer.advance`."""
-        batches: list[Batch] = [()] * (last - first)
-        if not self._orders[0].full:
-            batches = [(index,) for index in indices(self._orders, self._batch, first, last, self.device)]
+        batches = index_batches(self._orders, self._batch, first, last, self.device)
         self._replay.run(self._step, self._changed, first, batches)
 
     def _changed(self) -> list[Tensor]:

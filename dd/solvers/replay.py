@@ -24,7 +24,7 @@ WORTH = 100
 """Steps on batches of one shape that must be left, about, for it to be recorded; an estimate."""
 
 Step = Callable[..., None]
-"""Takes a step's number, from 1, and a batch's tensors. On a GPU the number is a tensor of no dimension, float64."""
+"""Takes a step's number, from 1, and a batch's tensors."""
 
 Batch = tuple[Tensor, ...]
 
@@ -38,8 +38,8 @@ class Replay:
     """
 
     def __init__(self, budget: int, device: torch.device) -> None:
-        self._budget, self._on_gpu = budget, device.type == "cuda"
-        self._records, self._warm = os.environ.get("DD_CUDA_GRAPHS") == "1", WARM
+        self._budget, self._warm = budget, WARM
+        self._records = device.type == "cuda" and os.environ.get("DD_CUDA_GRAPHS") == "1"
         self._graphs: dict[object, _Graph] = {}
         self._seen: Counter[object] = Counter()
         # a graph cannot count: a number from the host would be that of the recording for ever
@@ -60,7 +60,7 @@ class Replay:
             first: steps taken.
             batches: one a step.
         """
-        if not self._on_gpu:
+        if not self._records:
             for number, batch in enumerate(batches, start=first + 1):
                 step(number, *batch)
             return
