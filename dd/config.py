@@ -225,6 +225,8 @@ SETTINGS = (
     Axis("force", bool, False, "compute again what the table already has"),
     Axis("plan_only", bool, False, "print the plan (packs, runs, estimated time and memory) and stop"),
     Axis("n_jobs", int, "auto", "worker processes", "processes", low=1, words=("auto",)),
+    Axis("timeout", float, None, "a pack that takes longer is ended; a run by itself fails", "seconds", low=0,
+         low_open=True, nullable=True),
     Axis("measure.name", str, "basic", "what is measured (choose by measure=...)", choices=("basic", "full")),
     Axis("measure.memory", float, 0.5, "one run's matrices may take so much; beyond, estimates serve", "GB", low=0),
     Axis("measure.predictions", bool, False, "also write the test outputs of every run (docs/decomposition.md)"),
@@ -244,6 +246,7 @@ class Settings:
     force: bool = False
     plan_only: bool = False
     n_jobs: int | str = "auto"
+    timeout: float | None = None
     measure_name: str = "basic"
     measure_memory: float = 0.5
     measure_predictions: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from typing import Any
 
 
@@ -48,3 +49,10 @@ class Stop(SystemExit):
 
 class RunsFailed(Exception):
     """At least one run of a finished sweep has status ``failed``; exit code 1."""
+
+
+def in_one_line(error: BaseException) -> str:
+    """Kind, message and place of an exception, without line breaks."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({frames[-1].filename.rsplit('/', 1)[-1]}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}{place}"

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 
 from dd.api import compose_jobs
 from dd.errors import ConfigError, DDError
-from dd.processes import warm_up
-from dd.run import FAILED, INTERRUPTED, USAGE
+from dd.executors.server import warm_up
+from dd.executors.signals import exit_code
+from dd.run import FAILED, USAGE
 from dd.task import command_of, conf_dir
 
 HELP = """\
@@ -63,8 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except DDError as error:
         print(f"dd: {error}", file=sys.stderr)
         return USAGE
-    except KeyboardInterrupt:
-        return INTERRUPTED
+    except KeyboardInterrupt as interrupt:
+        return exit_code(interrupt)
     print(f"== done, {time.monotonic() - start:.0f} s" + (f", {failed} runs failed" if failed else ""))
     return FAILED if failed else 0
 

@@ -16,8 +16,9 @@ from dd import registry
 from dd.axis import Axis
 from dd.config import RunConfig, Settings, core_axes
 from dd.errors import ConfigError, DDError
+from dd.executors.signals import exit_code
 from dd.pack import Pack, plan
-from dd.run import FAILED, INTERRUPTED, USAGE
+from dd.run import FAILED, USAGE
 
 HELP = """\
 python -m dd.reproduce [device=...] [table=... [runs=...] [results_dir=...]]
@@ -155,7 +156,9 @@ def compute(packs: Sequence[Pack], settings: Settings, processes: int) -> None:
     Raises:
         DDError: it could not start, or a run failed.
     """
-    from dd.executor import WorkerDied, execute_inline, execute_processes
+    from dd.executors.inline import execute_inline
+    from dd.executors.processes import execute_processes
+    from dd.executors.solving import Lost
     from dd.results import Store
     from dd.sweeps import check_settings
 
@@ -163,8 +166,8 @@ def compute(packs: Sequence[Pack], settings: Settings, processes: int) -> None:
     Store(settings.results_dir, settings.name).open()
     inline = processes == 1
     for _, row in execute_inline(packs, settings) if inline else execute_processes(packs, settings, processes):
-        if isinstance(row, WorkerDied):
-            raise DDError(f"a run could not be computed: {row}")
+        if isinstance(row, Lost):
+            raise DDError(f"a run could not be computed: {row.error}")
         if row["status"] == "failed":
             raise DDError(f"a run failed ({label(row)}): {row['error']}")
 
@@ -316,8 +319,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except DDError as error:
         print(f"dd: {error}", file=sys.stderr)
         return USAGE
-    except KeyboardInterrupt:
-        return INTERRUPTED
+    except KeyboardInterrupt as interrupt:
+        return exit_code(interrupt)
     return FAILED if wrong else 0
 
 

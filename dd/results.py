@@ -182,11 +182,11 @@ class Store:
         parts = [self.predictions / part.name for part in self.parts()]
         return {run_id for part in parts if part.exists() for run_id in _read_part(part, schema)["run_id"].to_pylist()}
 
-    def finished_since(self, start: datetime, run_ids: set[str]) -> int:
-        """How many of some runs have been finished after a moment."""
+    def stamps(self, run_ids: Set[str]) -> dict[str, int]:
+        """When each of some runs that have a row was finished, in microseconds; tells what has changed since."""
         table = self.read(ORDERING)
         pairs = zip(_plain(table["run_id"]), _plain(table["finished_at"]), strict=True)
-        return sum(run_id in run_ids and at >= start.timestamp() * 1e6 for run_id, at in pairs)
+        return {run_id: at for run_id, at in pairs if run_id in run_ids}
 
     def append(
         self,

@@ -12,11 +12,12 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf.errors import OmegaConfBaseException
 
 from dd.errors import ConfigError, DDError, RunsFailed, Stop
-from dd.processes import warm_up
+from dd.executors.server import warm_up
+from dd.executors.signals import exit_code
 from dd.task import conf_dir, task
 
-USAGE, FAILED, INTERRUPTED = 2, 1, 130
-"""Exit codes: bad input, a run failed, Ctrl-C."""
+USAGE, FAILED = 2, 1
+"""Exit codes: bad input, a run failed."""
 
 
 def hydra_main() -> None:
@@ -34,7 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: without the program's name; ``sys.argv`` if None.
 
     Returns:
-        0; 1 if any run failed; 2 for bad input, before any run starts; 130 after Ctrl-C.
+        0; 1 if any run failed; 2 for bad input, before any run starts; 128 and the signal's number
+        after an interruption (130: Ctrl-C).
     """
     if arguments is not None:
         sys.argv[1:] = list(arguments)
@@ -54,8 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise stop.error from None
     except RunsFailed:
         return FAILED
-    except KeyboardInterrupt:
-        return INTERRUPTED
+    except KeyboardInterrupt as interrupt:
+        return exit_code(interrupt)
     except (DDError, HydraException, OmegaConfBaseException) as error:
         if verbose:
             raise

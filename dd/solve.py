@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -15,7 +14,7 @@ import torch
 
 from dd.config import RunConfig, Settings, core_axes
 from dd.data._problem import Problem, load
-from dd.errors import ConfigError
+from dd.errors import ConfigError, in_one_line
 from dd.measure import hessian
 from dd.measure.conditioning import (
     Measure,
@@ -30,6 +29,7 @@ from dd.measure.outcome import outcome
 from dd.measure.smoother import effective_parameters, mode_power
 from dd.measure.spectrum import Spectrum, spectrum
 from dd.network import Inputs, Network, Parameters, common_inputs, weight_dtype
+from dd.numerics import reproducible
 from dd.pack import ON_CPU, ON_GPU, Limits, Pack, estimated_seconds, families
 from dd.predictions import Prediction
 from dd.solvers._solution import CurvePoint, Solution
@@ -50,43 +50,6 @@ class Solved:
     rows: list[Row] = field(default_factory=list)
     curves: list[Row] = field(default_factory=list)
     predictions: list[Prediction] = field(default_factory=list)
-
-
-@contextmanager
-def reproducible(device: torch.device) -> Iterator[None]:
-    """Fix what changes bits behind one's back, and put it back afterwards.
-
-    One thread (results of a matrix product depend on the thread count), denormals flushed (dead units' momentum
-    would double the cost of a long run), no TF32; on a GPU deterministic kernels, chosen without timing them (on a CPU
-    all that are used are, and asking for them costs a second of imports). Deterministic kernels would have fresh memory
-    filled at every allocation, against those who read it: nothing here does.
-    """
-    threads = torch.get_num_threads()
-    precision = torch.get_float32_matmul_precision()
-    flushed = bool(torch.tensor(1e-39) * 1.0 == 0)  # torch tells in no other way
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    memory: Any = torch.utils.deterministic  # a module whose class has the switch
-    fills, timed = memory.fill_uninitialized_memory, torch.backends.cudnn.benchmark
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
-    torch.set_float32_matmul_precision("highest")
-    if device.type != "cpu":
-        torch.use_deterministic_algorithms(True)
-        memory.fill_uninitialized_memory = False
-        torch.backends.cudnn.benchmark = False
-    convolutions = torch.backends.cudnn.allow_tf32  # a switch of their own
-    torch.backends.cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-        torch.set_flush_denormal(flushed)
-        torch.set_float32_matmul_precision(precision)
-        torch.backends.cudnn.allow_tf32 = convolutions
-        if device.type != "cpu":
-            torch.use_deterministic_algorithms(deterministic)
-            memory.fill_uninitialized_memory = fills
-            torch.backends.cudnn.benchmark = timed
 
 
 def device_of(settings: Settings) -> torch.device:
@@ -185,9 +148,10 @@ def axes_row(run: RunConfig) -> Row:
 
 def failed_row(run: RunConfig, error: BaseException) -> Row:
     """The row of a run that raised; ``error`` names exception and place."""
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" ({frames[-1].filename.rsplit('/', 1)[-1]}:{frames[-1].lineno})" if frames else ""
-    return axes_row(run) | {"status": "failed", "error": f"{type(error).__name__}: {error}{place}"}
+    text = in_one_line(error)
+    if _short_of_memory(error):
+        text = f"out of memory: {text}"
+    return axes_row(run) | {"status": "failed", "error": text}
 
 
 def _curve_rows(run: RunConfig, curve: list[CurvePoint]) -> list[Row]:
@@ -456,8 +420,12 @@ def _train_group(jobs: list[Job], shorter: list[list[Job]]) -> Exception | None:
 
 def _without_memory(error: Exception) -> Exception:
     """The error; where memory was short, without the frames that hold what was allocated before."""
-    short = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    return error.with_traceback(None) if short else error
+    return error.with_traceback(None) if _short_of_memory(error) else error
+
+
+def _short_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed; PyTorch has no exception of its own for the memory of a CPU."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def predict(job: Job) -> Prediction:

@@ -6,19 +6,19 @@ import sys
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import Any
 
 from dd.config import RunConfig, Settings
 from dd.data._problem import load
-from dd.executor import WorkerDied, execute_inline, execute_processes
+from dd.executors.dispatch import execute
+from dd.executors.signals import orderly
+from dd.executors.solving import Lost
 from dd.kernels.library import library
 from dd.pack import Pack, plan
 from dd.pack import describe as plan_table
-from dd.processes import cores
 from dd.progress import Progress
 from dd.results import Store, rows_of
-from dd.solve import Row, check_device, device_of, failed_row, limits_of, measure_of, run_axes
+from dd.solve import Row, check_device, failed_row, limits_of, measure_of, run_axes
 from dd.summary import describe, summary
 
 
@@ -54,15 +54,6 @@ def check_settings(runs: Iterable[RunConfig], settings: Settings) -> None:
             # damaged files, or fewer samples in them than asked for, are found here and not in every run
             largest = max(members, key=lambda run: run.n_train)
             load(largest.replace(n_test=max(run.n_test for run in members)), settings)
-
-
-def worker_count(settings: Settings, packs: Sequence[Pack]) -> int:
-    """Processes to use: as many as cores on a CPU, one on a GPU, never more than packs."""
-    if settings.n_jobs != "auto":
-        return min(int(settings.n_jobs), max(len(packs), 1))
-    if device_of(settings).type != "cpu":
-        return 1
-    return min(cores(), max(len(packs), 1))
 
 
 def run_sweep(runs: Sequence[RunConfig], settings: Settings, command: str = "") -> Outcome:
@@ -129,44 +120,48 @@ def _say(text: str) -> None:
 
 
 def _execute(todo: list[RunConfig], settings: Settings, store: Store, many: bool, command: str) -> None:
-    start = datetime.now(UTC)
     if library() is None:
         _say("no compiled engine for this machine: training in PyTorch's operations; pip install -e . compiles one")
+    before = store.stamps({run.run_id for run in todo})
     packs = plan(todo, limits_of(settings), measure_of(settings))
-    n_jobs = worker_count(settings, packs)
-    events: Any = execute_inline(packs, settings) if n_jobs == 1 else execute_processes(packs, settings, n_jobs)
     try:
-        with Progress(len(todo), sum(pack.seconds for pack in packs)) as progress, closing(events):
+        with (
+            orderly(),
+            closing(execute(packs, settings)) as events,
+            Progress(len(todo), sum(pack.seconds for pack in packs)) as progress,
+        ):
             _follow(events, progress, store, many)
     except KeyboardInterrupt:
         # the workers have closed and written what they had finished
         again = f"the same command:\n    {command}" if command else "the same command"
-        done = store.finished_since(start, {run.run_id for run in todo})
+        now = store.stamps({run.run_id for run in todo})
+        done = sum(before.get(run_id) != stamp for run_id, stamp in now.items())
         then = f"it starts over because of force=true: {again}" if settings.force else f"go on by {again}"
         _say(f"interrupted; {done} of {len(todo)} runs are in {store.runs}; {then}")
         raise
-    finally:
-        store.retire()
 
 
-def _follow(events: Iterable[tuple[Pack, Row | WorkerDied]], progress: Progress, store: Store, many: bool) -> None:
-    """Count finished runs; record a run whose process died on it alone."""
-    counted: dict[str, list[str]] = {}
+def _follow(events: Iterable[tuple[Pack, Row | Lost]], progress: Progress, store: Store, many: bool) -> None:
+    """Count finished runs; record those that are lost for good."""
+    counted: dict[str, str] = {}
     for pack, event in events:
         work = pack.seconds / len(pack.runs)
-        if isinstance(event, WorkerDied):
-            progress.forget(counted.pop(pack.pack_id, []), work)
-            if len(pack.runs) == 1:
-                _record_death(pack, event, store)
+        if not isinstance(event, Lost):
+            if many:
+                counted[event["run_id"]] = event["status"]
+                progress.update(event["status"], work)
+            continue
+        progress.forget([counted.pop(run.run_id) for run in event.runs if run.run_id in counted], work)
+        if not event.again:
+            _record(event, pack, store)
+            for _ in event.runs:
                 progress.update("failed", work)
-        elif many:
-            counted.setdefault(pack.pack_id, []).append(event["status"])
-            progress.update(event["status"], work)
 
 
-def _record_death(pack: Pack, death: WorkerDied, store: Store) -> None:
-    rows = [failed_row(run, death) for run in pack.runs]
-    store.append(pack.pack_id, rows, [], {}, {"runs": [run_axes(run) for run in pack.runs]})
+def _record(lost: Lost, pack: Pack, store: Store) -> None:
+    """Write the rows of runs that nothing could be learned of."""
+    rows = [failed_row(run, lost.error) for run in lost.runs]
+    store.append(pack.pack_id, rows, [], {}, {"runs": [run_axes(run) for run in lost.runs]})
 
 
 def _report(outcome: Outcome, settings: Settings, store: Store, many: bool) -> None:

@@ -13,7 +13,7 @@ import torch
 from dd.config import Settings
 from dd.data._problem import load
 from dd.errors import StoreError
-from dd.executor import solve_and_store
+from dd.executors.solving import solve_and_store
 from dd.pack import Pack
 from dd.predictions import Prediction
 from dd.results import Store

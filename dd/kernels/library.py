@@ -3,19 +3,38 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import zlib
 from functools import cache
 from pathlib import Path
 
 import torch
 
+from dd.errors import ConfigError
+
 VARIANTS = {"AVX512": ("avx512", "avx2", "baseline"), "AVX2": ("avx2", "baseline")}
 """PyTorch's name of the processor's instruction set -> libraries that run there, best first."""
+
+SWITCH = "DD_ENGINE"
+"""Environment variable that chooses one of them by name; ``none`` does without."""
+
+
+def allowed() -> tuple[str, ...]:
+    """Names of the libraries that may be used here, best first.
+
+    Raises:
+        ConfigError: ``DD_ENGINE`` names one that does not run here.
+    """
+    here = VARIANTS.get(torch.backends.cpu.get_cpu_capability(), ("baseline",))
+    chosen = os.environ.get(SWITCH, "")
+    if chosen not in ("", "none", *here):
+        raise ConfigError(SWITCH, chosen, "must be one of " + ", ".join([*here, "none"]), "the environment")
+    return here if not chosen else () if chosen == "none" else (chosen,)
 
 
 @cache
 def _found() -> tuple[str, ctypes.CDLL] | None:
-    for name in VARIANTS.get(torch.backends.cpu.get_cpu_capability(), ("baseline",)):
+    for name in allowed():
         for path in sorted(Path(__file__).parent.glob(f"engine_{name}.*")):
             try:
                 found = ctypes.CDLL(str(path))

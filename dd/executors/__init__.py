@@ -1,0 +1,1 @@
+"""Where packs are solved: in this process, or in worker processes."""
