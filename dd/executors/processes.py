@@ -25,6 +25,9 @@ START = 120.0
 BASE = 300 << 20
 """Bytes of a worker beside its pack."""
 
+HOPELESS = 4.0
+"""Estimates of the memory are upper bounds, up to 3.4 times what was measured; beyond this no run is tried."""
+
 Event = tuple[Pack, Row | Lost]
 
 
@@ -85,7 +88,7 @@ class _Farm:
             if not self.busy:
                 self._room = machine.available()
                 most = machine.installed()
-                if most is not None and pack.bytes + BASE > most:
+                if most is not None and pack.bytes > HOPELESS * most:
                     self.waiting.pop()
                     yield self._lose(pack, OutOfMemory(f"out of memory: {needs(pack, most)}"), set())
                     continue
@@ -108,6 +111,8 @@ class _Farm:
 
     def listen(self) -> Iterator[Event]:
         """Wait until something happens, and tell it."""
+        if not self.busy:
+            return
         limit = START if self.settings.timeout is None else self.settings.timeout
         timed = [busy for busy in self.busy if self.settings.timeout is not None or not busy.ready]
         now = time.monotonic()
@@ -169,5 +174,5 @@ class _Farm:
 
 def needs(pack: Pack, room: int | None) -> str:
     """What a pack needs of the memory, in words."""
-    text = f"{'the run needs' if len(pack.runs) == 1 else 'the pack needs'} about {pack.bytes / 1e9:.1f} GB"
-    return text + ("" if room is None else f", {room / 1e9:.1f} GB were available")
+    text = f"{'the run' if len(pack.runs) == 1 else 'the pack'} may need {pack.bytes / 1e9:.1f} GB"
+    return text + ("" if room is None else f", there are {room / 1e9:.1f} GB")

@@ -23,8 +23,8 @@ from dd.solvers.kernel import Kernels
 PADDING = 16
 """Columns of the data are padded to a multiple of this, the widest vector's lanes."""
 
-CALL_OPERATIONS = 3e10
-"""Floating-point operations of one call, about: half a second."""
+CALL_OPERATIONS, STEP_OPERATIONS = 3e10, 2e5
+"""Floating-point operations of one call, about: half a second; and what a step costs besides, in the same unit."""
 
 
 class Data(ctypes.Structure):
@@ -257,7 +257,7 @@ class Engine:
 
     def _steps(self, data: Data, runs: ctypes.Array[Run], parameters: int, first: int, last: int) -> None:
         """Take steps of runs with so many ``parameters`` on ``data``."""
-        operations = 6 * data.batch * parameters
+        operations = 6 * data.batch * parameters + STEP_OPERATIONS
         # Ctrl-C and a stopped worker wait for the end of a call
         at_once = max(int(CALL_OPERATIONS / operations), 1)
         for start in range(first, last, at_once):

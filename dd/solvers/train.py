@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import heapq
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Protocol
 
 import torch
@@ -30,13 +32,22 @@ CHECK_STEPS = 250
 """Divergence is looked for at logged steps and after whole epochs of at least so many steps."""
 
 
-def check_steps(run: RunConfig) -> frozenset[int]:
+def check_steps(run: RunConfig) -> range:
     """Steps besides the logged ones at which a run is looked at: every epoch if it may stop early, else rarely."""
     assert run.steps is not None
     assert run.batches_per_epoch is not None
     wanted = 1 if run.stop_loss is not None else CHECK_STEPS
     interval = run.batches_per_epoch * math.ceil(wanted / run.batches_per_epoch)
-    return frozenset(range(0, run.steps, interval))
+    return range(0, run.steps, interval)
+
+
+def ascending(*steps: Iterable[int]) -> Iterator[int]:
+    """Steps of several ascending sequences, each once; no list of them is made, for budgets have no limit.
+
+    >>> list(ascending([0, 3, 4], range(0, 9, 4)))
+    [0, 3, 4, 8]
+    """
+    return (step for step, _ in groupby(heapq.merge(*steps)))
 
 
 class Trainer(Protocol):
@@ -293,14 +304,14 @@ class _Course:
     Attributes:
         run: its axes.
         logged: steps at which it is logged.
-        looks: steps at which it is looked at, those included.
+        checked: steps at which it is looked at besides.
         curve: logged so far.
         solution: once it has ended.
     """
 
     run: RunConfig
     logged: frozenset[int]
-    looks: frozenset[int]
+    checked: range
     curve: list[CurvePoint] = field(default_factory=list)
     solution: Solution | None = None
 
@@ -308,7 +319,11 @@ class _Course:
     def of(cls, run: RunConfig, *, curve: bool) -> _Course:
         """At its start; without ``curve`` the last step alone is logged."""
         logged = logged_steps(run) if curve else frozenset({run.steps or 0})
-        return cls(run, logged, logged | check_steps(run))
+        return cls(run, logged, check_steps(run))
+
+    def looked_at(self, step: int) -> bool:
+        """Whether its turn is at a step."""
+        return step in self.logged or step in self.checked
 
 
 def train(trainer: Trainer, *, curve: bool = True) -> list[Solution]:
@@ -345,7 +360,6 @@ def train_families(
         for first, others in zip(trainer.runs, shorter, strict=True)
     ]
     courses = [course for family in families for course in family]
-    own_looks = families[0][0].looks
     every_logged = frozenset[int]().union(*{course.logged for course in courses})
     index = list(range(len(families)))
     limit = torch.finfo(weight_dtype(trainer.runs[0])).max ** 0.9
@@ -382,9 +396,9 @@ def train_families(
             if point is not None:
                 point.step = step
             for course in families[index[position]]:
-                if course.solution is None and step in course.looks:
+                if course.solution is None and course.looked_at(step):
                     look_at(position, course, step, norm, point)
-        if step not in own_looks:  # only shorter runs looked: no trace may be left on the others
+        if not families[0][0].looked_at(step):  # only shorter runs looked: no trace may be left on the others
             return
         gone = [position for position, i in enumerate(index) if families[i][0].solution]
         if gone:
@@ -396,8 +410,10 @@ def train_families(
 
     look(0)
     step = 0
-    for stop in sorted(frozenset[int]().union(*{course.looks for course in courses}) - {0}):
-        if index:
+    for stop in ascending(sorted(every_logged), *{course.checked for course in courses}):
+        if not index:
+            break
+        if stop:
             trainer.advance(step, stop)
             step = stop
             look(step)

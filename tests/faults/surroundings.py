@@ -1,0 +1,93 @@
+"""Sweeps in processes of their own: started, disturbed from outside, and looked at afterwards."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+LONG = os.environ.get("DD_FAULTS") == "long"
+"""``make test-faults`` asks for the long form of every test."""
+
+BROKEN = '''
+import errno, os
+left = {after}
+def broken(name):
+    honest = getattr(os, name)
+    def call(*arguments, **named):
+        global left
+        left -= 1
+        if left < 0:
+            number = errno.{error}
+            raise OSError(number, os.strerror(number), str(arguments[0]))
+        return honest(*arguments, **named)
+    setattr(os, name, call)
+for name in {calls}:
+    broken(name)
+'''
+
+
+def start(arguments: list[str], cwd: Path, **environment: str) -> subprocess.Popen[str]:
+    """Start ``python -m dd.run`` in a process group of its own, which Ctrl-C reaches."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it for what runs in background
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-m", "dd.run", *arguments], cwd=cwd, text=True, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, start_new_session=True, env=os.environ | environment,
+        )  # fmt: skip
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
+    """Wait until something is so."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.02)
+
+
+def rows_are_there(cwd: Path) -> None:
+    """Wait until the first part of the table is written."""
+    folder = cwd / "results/default/runs"
+    wait_for(lambda: folder.is_dir() and any(folder.glob("*.parquet")))
+
+
+def descendants(parent: int) -> dict[int, float]:
+    """Processes below a process, and the seconds that each has computed."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+        if fields[0] != "Z":
+            parents[int(stat.parent.name)] = (int(fields[1]), int(fields[11]) / os.sysconf("SC_CLK_TCK"))
+    found = {}
+    for pid, (_, seconds) in parents.items():
+        ancestor = pid
+        while ancestor in parents and ancestor != parent:
+            ancestor = parents[ancestor][0]
+        if ancestor == parent and pid != parent:
+            found[pid] = seconds
+    return found
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs (a zombie does not)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def broken_calls(folder: Path, calls: tuple[str, ...], error: str, after: int) -> dict[str, str]:
+    """Environment in which some functions of ``os`` fail in every process, after some calls that succeed."""
+    folder.mkdir(exist_ok=True)
+    (folder / "sitecustomize.py").write_text(BROKEN.format(calls=calls, error=error, after=after))
+    root = str(Path(__file__).parents[2])
+    return {"PYTHONPATH": os.pathsep.join([str(folder), root, os.environ.get("PYTHONPATH", "")])}
