@@ -130,9 +130,7 @@ def test_what_no_memory_holds_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> N
     assert not lost.again
 
 
-def test_a_worker_that_the_kernel_killed_for_memory_says_so(
-    results: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_worker_that_the_kernel_killed_for_memory_says_so(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel is played: the worker is killed while its counter rises."""
     kills = iter([3, 4])
     monkeypatch.setattr(machine, "out_of_memory_kills", lambda: next(kills))

@@ -13,7 +13,7 @@ from pathlib import Path
 LONG = os.environ.get("DD_FAULTS") == "long"
 """``make test-faults`` asks for the long form of every test."""
 
-BROKEN = '''
+BROKEN = """
 import errno, os
 left = {after}
 def broken(name):
@@ -28,7 +28,7 @@ def broken(name):
     setattr(os, name, call)
 for name in {calls}:
     broken(name)
-'''
+"""
 
 
 def start(arguments: list[str], cwd: Path, **environment: str) -> subprocess.Popen[str]:
