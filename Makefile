@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 RESULTS := results
 FIGURES := figures
 
-.PHONY: help setup engine sweep experiments rmt figures reproduce test next-hydra bench bench-gpu lint format clean
+.PHONY: help setup engine sweep experiments rmt figures reproduce test test-rounding test-faults next-hydra bench bench-gpu lint format clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -40,8 +40,14 @@ figures: setup  ## draw every table in results/
 reproduce: setup  ## whether the same runs give the same numbers here, bit for bit, and those that come with dd (10 s)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m dd.reproduce
 
-test: setup lint  ## lint, then all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+test: setup lint  ## lint, then all tests; TESTS=tests/results for one folder, DD_ENGINE=baseline for another build of the engine
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(TESTS)
+
+test-rounding: setup  ## the tests that hang on the last bits, with the engine built for the oldest processors
+	DD_ENGINE=baseline ATEN_CPU_CAPABILITY=default OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m rounding
+
+test-faults: setup  ## the long form of the tests of kills, damaged files and bad input (half an hour)
+	DD_FAULTS=long OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/faults tests/executors
 
 next-hydra: setup  ## the launcher's tests with the coming Hydra 1.4
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(CURDIR)/build/hydra \

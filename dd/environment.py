@@ -53,3 +53,11 @@ def environment() -> dict[str, Any]:
         "cpu_count": os.cpu_count(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
+
+
+def described() -> str:
+    """What numbers may hang on, in one line: versions, instruction set, build of the engine."""
+    found = environment()
+    names = ("torch", "numpy")
+    versions = ", ".join(f"{name} {found['packages'][name]}" for name in names)
+    return f"Python {found['python']}, {versions}, {found['cpu_capability']}, engine {found['engine'] or 'none'}"

@@ -15,6 +15,7 @@ from typing import Any
 from dd import registry
 from dd.axis import Axis
 from dd.config import RunConfig, Settings, core_axes
+from dd.environment import described
 from dd.errors import ConfigError, DDError
 from dd.executors.signals import exit_code
 from dd.pack import Pack, plan
@@ -307,6 +308,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         own = options_of(arguments)
         _, settings = compose_jobs([f"{key}={own[key]}" for key in ("device", "results_dir") if key in own])
+        print(described(), flush=True)
         if "table" in own:
             return FAILED if check_table(own["table"], int(own.get("runs", "10")), settings) else 0
         from dd.solve import device_of

@@ -7,6 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from dd.environment import described
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What numbers may hang on."""
+    terminalreporter.write_line(described())
+
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:

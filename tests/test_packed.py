@@ -12,6 +12,8 @@ from dd.errors import ConfigError
 from dd.solvers.batches import batch_orders
 from tests.helpers import dd_run
 
+pytestmark = pytest.mark.rounding
+
 GENERATOR = torch.Generator().manual_seed(0)
 X = torch.randn(60, 3, generator=GENERATOR, dtype=torch.float64)
 Y = torch.stack([X.sin().sum(1), X.prod(1)], dim=1)

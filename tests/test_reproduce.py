@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,6 +11,8 @@ import pytest
 
 from dd import reproduce
 from dd.api import compose_runs
+
+pytestmark = pytest.mark.rounding
 
 FEW = (("width=5,20", "optimizer=sgd,min_norm", "epochs=2"), ("width=4", "model=two_layer", "epochs=2"))
 
@@ -26,7 +29,8 @@ def few(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 def test_this_machine_gives_the_numbers_that_come_with_dd(capsys: pytest.CaptureFixture[str]) -> None:
     assert reproduce.main([]) == 0
-    first, second = capsys.readouterr().out.splitlines()
+    environment, first, second = capsys.readouterr().out.splitlines()
+    assert re.search(r"torch [\d.]+.*, engine (avx512|avx2|baseline|none)$", environment)
     assert first.endswith(": the same")
     assert second.endswith(": the same")
 

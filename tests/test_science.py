@@ -12,6 +12,8 @@ import dd
 from dd.theory.isotropic import min_norm_risk
 from tests.helpers import row_of, run_of, solve_rows
 
+pytestmark = pytest.mark.rounding
+
 SEEDS = range(5)
 
 

@@ -15,6 +15,8 @@ from dd.pack import Pack
 from dd.solve import Solved, solve
 from tests.helpers import run_of, solve_rows
 
+pytestmark = pytest.mark.rounding
+
 SMALL = ("data.n_train=60", "data.n_test=40", "steps=20", "batch_size=20", "width=9")
 ALONE = [run_of(*SMALL, "optimizer=muon", f"optimizer.momentum={mu}") for mu in (0.5, 0.6, 0.7, 0.8)]
 

@@ -109,6 +109,7 @@ class Server:
         if self.owner == os.getpid():
             self._process.kill()
             self._process.wait()
+            self._control.close()
 
 
 _server: Server | None = None

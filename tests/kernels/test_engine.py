@@ -15,6 +15,8 @@ from dd.solvers.logs import log_steps
 from dd.solvers.train import Stack, together, train, trainer_of
 from tests.helpers import networks_of, run_of
 
+pytestmark = pytest.mark.rounding
+
 SMALL = ("data.n_train=83", "data.n_test=40", "steps=60", "batch_size=20", "lr_unit=absolute", "lr=0.02")
 
 

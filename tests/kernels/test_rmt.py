@@ -18,6 +18,8 @@ from dd.kernels import rmt
 from dd.kernels.library import library
 from dd.kernels.rmt import Engine, Shape, packed_offsets, workspace_bytes
 
+pytestmark = pytest.mark.rounding
+
 pytestmark = pytest.mark.skipif(not rmt.available(), reason="the engine was not compiled")
 
 

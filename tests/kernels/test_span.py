@@ -17,6 +17,8 @@ from dd.solvers.batches import batch_orders
 from dd.solvers.train import Stack, train, trainer_of
 from tests.helpers import network_of, networks_of, run_of, trained
 
+pytestmark = pytest.mark.rounding
+
 FEW = ("model=two_layer", "data.n_train=30", "data.n_test=20", "lr_unit=absolute", "lr=0.05", "batch_size=13")
 LONG = (*FEW, f"epochs={2 * EPOCHS + 5}")
 

@@ -9,6 +9,8 @@ from dd.solvers.batches import batch_orders
 from dd.solvers.train import kernel_stack_of, train
 from tests.helpers import network_of, networks_of, row_of, run_of, solve_rows
 
+pytestmark = pytest.mark.rounding
+
 BASE = ("data.n_train=60", "data.n_test=40", "batch_size=13", "epochs=30", "model.activation=tanh", "dtype=float64")
 COLUMNS = ("train_loss", "test_loss", "train_error", "test_error", "weight_norm", "gradient_norm")
 

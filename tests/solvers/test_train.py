@@ -22,6 +22,8 @@ from dd.solvers.logs import log_steps
 from dd.solvers.train import Stack, stack_of, stacks, train
 from tests.helpers import network_of, row_of, run_of, solve_rows, trained
 
+pytestmark = pytest.mark.rounding
+
 DATA = ("data.n_train=60", "data.n_test=40", "dtype=float64", "data.label_noise=0.2", "lr_unit=absolute")
 TORCH: dict[str, Callable[[Any, float], torch.optim.Optimizer]] = {
     "sgd": lambda p, lr: torch.optim.SGD(p, lr),

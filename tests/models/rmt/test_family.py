@@ -23,6 +23,8 @@ from dd.solvers.ensemble import Ensemble, ensembles
 from dd.solvers.train import Stack, together, train, trainer_of
 from tests.helpers import network_of, row_of, run_of, solve_rows
 
+pytestmark = pytest.mark.rounding
+
 SMALL = (
     "model=rmt", "width=4", "data.n_train=24", "data.n_test=10", "data.standardize=global", "batch_size=8", "epochs=2",
     "optimizer=adam", "lr=0.003",
