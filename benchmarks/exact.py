@@ -31,7 +31,7 @@ from dd.api import compose_runs
 from dd.config import Settings
 from dd.data._problem import load
 from dd.network import Network
-from dd.solve import reproducible
+from dd.numerics import reproducible
 from dd.solvers.closed_form import factorize
 from dd.solvers.exact import Group
 from dd.solvers.train import train, trainer_of

@@ -22,7 +22,7 @@ from packed import seconds
 
 from dd.api import compose_runs
 from dd.config import RunConfig
-from dd.solve import reproducible
+from dd.numerics import reproducible
 
 SAMPLE = 40
 """The loop trains every run of so many."""

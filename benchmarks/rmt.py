@@ -28,7 +28,7 @@ from dd.config import RunConfig, Settings
 from dd.data._problem import load
 from dd.models.rmt.backbone import RMT
 from dd.network import Network
-from dd.solve import reproducible
+from dd.numerics import reproducible
 from dd.solvers.batches import batch_orders
 from dd.solvers.ensemble import Ensemble, ensembles
 from dd.solvers.train import Stack

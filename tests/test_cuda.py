@@ -22,17 +22,18 @@ import dd
 from dd.api import compose_runs
 from dd.config import RunConfig, Settings
 from dd.environment import environment
+from dd.executors.dispatch import worker_count
 from dd.measure import curvature
 from dd.measure.curvature import Curvature, lanczos
 from dd.measure.jacobian import Jacobian
 from dd.models.rmt.family import _trunk
+from dd.numerics import reproducible
 from dd.pack import ON_GPU, Pack, plan
-from dd.solve import Context, device_of, limits_of, reproducible
+from dd.solve import Context, device_of, limits_of
 from dd.solvers import replay
 from dd.solvers._solution import Solution
 from dd.solvers.randomness import GlobalRandom
 from dd.solvers.train import Trainer, together, train, trainer_of
-from dd.sweeps import worker_count
 from tests.emulated_cuda import MEMORY, REAL, Emulation, Mode, emulated_cuda
 from tests.helpers import run_of, solve_rows
 

@@ -262,7 +262,8 @@ LINEAR = ("min_norm", "gd", "momentum", "conjugate_gradient", "chebyshev", "adam
 def test_deficient_matrices_have_defined_values(case: str, model: str, optimizer: str) -> None:
     """Ratios of what is above the tolerance, with the rank; infinite for zeros; never NaN or an exception."""
     from dd.data._problem import Problem
-    from dd.solve import Context, _measured, prepare, reproducible, train_jobs
+    from dd.numerics import reproducible
+    from dd.solve import Context, _measured, prepare, train_jobs
 
     x = DEFICIENT[case].double()
     y = torch.nn.functional.one_hot(torch.arange(12) % 3).double()
