@@ -17,8 +17,9 @@ from dd.config import RunConfig
 from dd.data._problem import Problem
 from dd.errors import ConfigError
 from dd.network import Network
+from dd.numerics import neutral, reproducible
 from dd.pack import plan
-from dd.solve import Context, Job, check_device, device_of, limits_of, prepare, reproducible, run_axes, train_jobs
+from dd.solve import Context, Job, check_device, device_of, limits_of, prepare, run_axes, train_jobs
 from dd.solvers._solution import CurvePoint, Solution
 
 WITHOUT_MEANING = ("plan_only", "n_jobs", "name", "force", "results_dir", "measure")
@@ -75,6 +76,7 @@ class Trained:
             return network.predict(theta, inputs, buffers)[0]
 
 
+@neutral()
 def train(
     x: Any,
     y: Any,

@@ -14,6 +14,7 @@ from dd.executors.dispatch import execute
 from dd.executors.signals import orderly
 from dd.executors.solving import Lost
 from dd.kernels.library import library
+from dd.numerics import neutral
 from dd.pack import Pack, plan
 from dd.pack import describe as plan_table
 from dd.progress import Progress
@@ -56,6 +57,7 @@ def check_settings(runs: Iterable[RunConfig], settings: Settings) -> None:
             load(largest.replace(n_test=max(run.n_test for run in members)), settings)
 
 
+@neutral()
 def run_sweep(runs: Sequence[RunConfig], settings: Settings, command: str = "") -> Outcome:
     """Compute what the table lacks and report.
 
