@@ -61,22 +61,22 @@ def _of_array(key: str, value: Any) -> Tensor:
         return _of_torch(key, torch.stack([item.detach() for item in value]))
     if np.ma.is_masked(value):
         raise ConfigError(key, _named(value), "has masked values: fill them, or leave their samples out")
+    plain = value
     if hasattr(value, "toarray"):  # SciPy's sparse arrays and matrices
-        value = value.toarray()
+        plain = value.toarray()
     elif hasattr(value, "to_numpy"):  # frames and series, which torch would index by their labels
-        value = value.to_numpy()
-    array = np.asarray(value)
+        plain = value.to_numpy()
+    array = np.asarray(plain)
     if array.dtype.kind == "O":
-        missing = any(item is None or str(item) in ("<NA>", "NaT") for item in array.reshape(-1))
-        if missing:
+        if any(item is None or str(item) in ("<NA>", "NaT") for item in array.reshape(-1)):
             raise ConfigError(key, _named(value), "has missing values: fill them, or leave their samples out")
         array = np.array(array.tolist())
     if array.dtype.kind == "c":
-        raise ConfigError(key, _named(array), "must be real")
-    if array.dtype.kind in "USOMm" or array.dtype.names:
+        raise ConfigError(key, _named(value, array.dtype), "must be real")
+    if array.dtype.kind in "USTOMm" or array.dtype.names:
         raise ConfigError(key, _named(value, array.dtype), ALLOWED)
     if array.dtype.kind == "u" and array.size and int(array.max()) >= 2**63:
-        raise ConfigError(key, _named(array), "holds integers beyond 2**63")
+        raise ConfigError(key, _named(value, array.dtype), "holds integers beyond 2**63")
     kind = np.int64 if array.dtype.kind in "iub" else np.float64
     return torch.from_numpy(np.array(array, dtype=kind, order="C"))  # a copy: the caller's may be read-only
 
