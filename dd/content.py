@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Sequence
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from dd.config import RunConfig, Settings, core_axes
 from dd.data._base import Dataset, Pool
 from dd.data._pools import content_of, former_digest, look_again, pool_of
@@ -89,10 +86,11 @@ def check_table(runs: Sequence[RunConfig], settings: Settings, store: Store) -> 
     for dataset in datasets.values():
         wanted |= {*dataset.pool_axes, *(f"data_{axis.key}" for axis in dataset.options)}
     table = store.read(sorted(wanted))
-    rows = table.filter(
-        pc.and_(pc.is_in(table["data"], pa.array(list(datasets))), pc.not_equal(table["status"], "failed"))
-    )
-    for row in rows.group_by(rows.column_names, use_threads=False).aggregate([]).to_pylist():
+    # the different rows of a table are few; Arrow's own ways to find them import pandas
+    for values in set(zip(*(column.to_pylist() for column in table.columns), strict=True)):
+        row = dict(zip(table.column_names, values, strict=True))
+        if row["data"] not in datasets or row["status"] == "failed":
+            continue
         run = chosen.get(_pool_key(row, datasets[row["data"]]))
         if run is not None and not _same(row, run, settings):
             pool = pool_of(run, settings)

@@ -310,7 +310,7 @@ def test_a_list_of_nets_is_a_line_each() -> None:
 @pytest.mark.parametrize("x", [X[:, :2], X[:, 0], X[:, :, None], X.numpy()[:, :2], "none", np.zeros((3, 1, 1, 3))])
 def test_inputs_of_another_shape_are_refused_by_a_trained_net(x: object) -> None:
     (net,) = dd.train(X, Y, *FAST)
-    with pytest.raises(ConfigError, match="^x="):
+    with pytest.raises(ConfigError, match=r"^x="):
         net(x)
 
 

@@ -249,13 +249,13 @@ def test_a_batch_as_python_2_wrote_it() -> None:
 @pytest.mark.parametrize(
     "content",
     [
-        b"\x80\x02" + b"]" * 1_000_000 + b".",  # a list of 56 bytes for each byte
+        b"\x80\x02" + b"]" * 600_000 + b".",  # a list of 56 bytes for each byte
         b"\x80\x02]r\xff\xff\xff\xff.",  # an index into the memo of gigabytes
         b"\x80\x04\x96" + struct.pack("<Q", 1 << 33) + b".",  # a bytearray of 8 GB
         b"\x80\x04\x8e" + struct.pack("<Q", 1 << 40) + b".",
         b"\x80\x02T\xff\xff\xff\x7f.",
-        b"\x80\x02(" + b")\x85" * 100_000 + b"K\x01u.",  # keys nested beyond the stack of C
-        b"\x80\x02}(" + b")" + b"\x85" * 200_000 + b"K\x01u.",
+        b"\x80\x02(" + b")\x85" * 50_000 + b"K\x01u.",  # keys nested beyond the stack of C
+        b"\x80\x02}(" + b")" + b"\x85" * 100_000 + b"K\x01u.",
         b"\x80\x02c_codecs\nencode\nX\x04\x00\x00\x00aaaaX\x06\x00\x00\x00latin1\x86q\x01R" + b"h\x01" * 9 + b".",
         b"\x80\x02cbuiltins\nbytearray\nJ\x00\x00\x00\x7f\x85R.",
         b"\x80\x02c" + b"x" * 10_000,

@@ -10,7 +10,6 @@ import resource
 import warnings
 from collections import Counter
 from collections.abc import Callable
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,14 +84,19 @@ def damaged(content: bytes, damages: list[Damage]) -> bytes:
     return content
 
 
-@contextmanager
-def bounded():
-    """No more memory than a good file takes, a little more; nothing is warned of either."""
+def refusal(act: Callable[[], object], kind: type[Exception]) -> str | None:
+    """The one line by which something is refused, None where it is not; in little memory, and without warnings."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    line = None
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        yield
+        try:
+            act()
+        except kind as error:
+            line = str(error)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < GROWTH
+    assert line is None or "\n" not in line
+    return line
 
 
 RUNS = {
@@ -103,15 +107,13 @@ RUNS = {
 def read(data: str, folder: Path, path: Path, good: str) -> None:
     """Read a folder with one damaged file: one line that names it, or samples that are what they are said to be."""
     where = Settings(data_root=str(folder))
-    with bounded():
-        try:
-            (run,) = identified([RUNS[data]], where)
-            pool = pool_of(run, where)
-        except ConfigError as error:
-            assert "\n" not in str(error)
-            assert str(path) in str(error) or "must be <=" in str(error), error
-            found[f"{data}: refused"] += 1
-            return
+    line = refusal(lambda: identified([RUNS[data]], where), ConfigError)
+    if line is not None:
+        assert str(path) in line or "must be <=" in line
+        found[f"{data}: refused"] += 1
+        return
+    (run,) = identified([RUNS[data]], where)
+    pool = pool_of(run, where)
     assert pool.test_x is not None
     assert pool.test_y is not None
     for x, y in ((pool.x, pool.y), (pool.test_x, pool.test_y)):
@@ -210,15 +212,12 @@ def test_damaged_checkpoints(
     path.write_bytes(damaged(contents[zipped], damages))
     net = small_net(0)
     before = {key: value.clone() for key, value in net.state_dict().items()}
-    with bounded():
-        try:
-            load_checkpoint(net, path)
-        except ValueError as error:
-            assert "\n" not in str(error)
-            assert str(error).startswith(f"{path}: ")
-            assert all(torch.equal(before[key], value) for key, value in net.state_dict().items())
-            found["checkpoint: refused"] += 1
-            return
+    line = refusal(lambda: load_checkpoint(net, path), ValueError)
+    if line is not None:
+        assert line.startswith(f"{path}: ")
+        assert all(torch.equal(before[key], value) for key, value in net.state_dict().items())
+        found["checkpoint: refused"] += 1
+        return
     # the old format has no checksums: what it holds is what is loaded
     whole = all(torch.equal(state[key], value) for key, value in net.state_dict().items())
     found[f"checkpoint: {'unchanged' if whole else 'other weights'}, {'zip' if zipped else 'old format'}"] += 1
