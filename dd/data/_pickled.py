@@ -44,7 +44,7 @@ class Array:
             ValueError: its state does not describe an array of integers.
         """
         match self.state:
-            case (int(), tuple(shape), Dtype(name), bool(fortran), bytes(raw)):
+            case (int(), tuple(shape), Dtype(name), int(fortran), bytes(raw)):
                 dtype = np.dtype(name)
                 sizes = [n for n in shape if isinstance(n, int) and not isinstance(n, bool) and n >= 0]
                 if len(sizes) == len(shape) <= 4 and math.prod(sizes) * dtype.itemsize == len(raw):
