@@ -31,7 +31,7 @@ LINE_AXES = (
 FOLLOWERS = ("lr", "lr_unit", "batch_size", "steps", "epochs", "init", "init_scale", "stop_loss")
 """Axes that an optimizer brings with it: they vary only if they do so within one optimizer."""
 
-CHOSEN = ("solver", "dtype")
+CHOSEN = ("data_content", "solver", "dtype")
 """Axes that dd may settle by itself for each run, dtype after solver: they vary only if they do so where all other axes
 agree."""
 
@@ -149,7 +149,7 @@ def _varies_by_itself(rows: pd.DataFrame, name: str) -> bool:
     if rows[name].nunique(dropna=False) < 2:
         return False
     later = CHOSEN[CHOSEN.index(name) :]
-    others = [c for c in (*axis_columns(rows), *SEEDS) if c in rows and c not in later]
+    others = [c for c in (*axis_columns(rows), *SEEDS, "test_seed") if c in rows and c not in later]
     distinct = rows[[*others, name]].drop_duplicates()
     return bool(distinct.duplicated(others).any())
 

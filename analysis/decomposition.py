@@ -71,7 +71,8 @@ def decompose(results_dir: Path, name: str) -> pd.DataFrame:
             "two seeds; sweep with measure.predictions=true data.test_seed=0 'data.seed=range(0,10)' 'seed=range(0,10)'"
         )
     kept = [c for c in rows if c in ("width", "interpolation_width", *PANEL_AXES, *LINE_AXES) or c.startswith(OPTIONS)]
-    kept = [c for c in kept if rows[c].notna().any() and c not in ("data_seed", "data_source", "data_sha256")]
+    provenance = ("data_seed", "data_source", "data_sha256", "data_content")
+    kept = [c for c in kept if rows[c].notna().any() and c not in provenance]
     table = pd.DataFrame([{c: first[c] for c in kept} | values for first, values in found])
     return table.reset_index(drop=True)
 

@@ -11,6 +11,7 @@ import pandas as pd
 
 from dd import registry
 from dd.config import RunConfig, Settings, core_axes
+from dd.data._pools import former_digest
 from dd.data._problem import standardize
 from dd.errors import DDError
 from dd.theory import units
@@ -291,7 +292,7 @@ def _data_spectrum(
         pool = dataset.pool(RunConfig(**(axes | {"data": name})), Settings())
     except DDError:
         return None
-    if pool.sha256 != sha256:
+    if sha256 not in (pool.sha256, former_digest(name, pool)):
         return None
     chosen = np.random.default_rng(0).permutation(len(pool.x))[:POPULATION]
     x, _ = standardize(pool.x[chosen] * pool.scale, pool.x[:0] * pool.scale, kind)

@@ -74,6 +74,13 @@ class RunConfig:
         "data.standardize",
         choices=("none", "global", "feature", "sphere"),
     )
+    data_content: str | None = _axis(
+        str,
+        None,
+        "digest of samples that the other axes do not determine, found by dd; given: what they must have",
+        "data.content",
+        nullable=True,
+    )
     init: str = _axis(str, "default", "scheme of the trained weights", nullable=True)
     init_scale: float = _axis(
         float, 1.0, "multiplies the initial standard deviation", "init.scale", low=0, nullable=True
@@ -146,7 +153,8 @@ class RunConfig:
         """Everything that the tensors of the run's problem depend on."""
         return (
             self.data, self.n_train, self.n_test, self.label_noise, self.label_noise_over, self.data_seed,
-            self.test_seed, self.targets, self.standardize, tuple(self.group_options("data").items()),
+            self.test_seed, self.targets, self.standardize, self.data_content,
+            tuple(self.group_options("data").items()),
         )  # fmt: skip
 
     @property

@@ -144,7 +144,7 @@ class PackedLauncher(Launcher):
         rows = {row["run_id"]: row for row in outcome.rows}
         results: list[JobReturn] = []
         answers: list[Any] = []
-        for run in runs:
+        for run in outcome.runs:
             row = rows[run.run_id]
             failed = row["status"] == "failed"
             answers.append(RunsFailed(row["error"]) if failed else row["test_loss"])

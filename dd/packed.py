@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from dd.api import compose_jobs
+from dd.arrays import as_inputs, as_targets, count_classes
 from dd.config import RunConfig
+from dd.data._base import Pool
 from dd.data._problem import Problem
 from dd.errors import ConfigError
+from dd.measure.outcome import outcome
 from dd.network import Network
 from dd.numerics import neutral, reproducible
 from dd.pack import plan
@@ -25,7 +25,7 @@ from dd.solvers._solution import CurvePoint, Solution
 WITHOUT_MEANING = ("plan_only", "n_jobs", "name", "force", "results_dir", "measure")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class Trained:
     """One trained run.
 
@@ -33,7 +33,7 @@ class Trained:
         run: its resolved axes.
         status: ``ok`` or ``diverged`` (then everything is from the last finite state).
         steps_done: updates taken; None for a closed form.
-        curve: losses and errors at log-spaced steps.
+        curve: losses and errors at log-spaced steps; of a closed form one point, at step 0.
     """
 
     run: RunConfig
@@ -42,6 +42,13 @@ class Trained:
     curve: list[CurvePoint]
     _network: Network
     _solution: Solution
+
+    def __repr__(self) -> str:
+        run, last = self.run, self.curve[-1]
+        axes = {"model": run.model, "width": run.width, "optimizer": run.optimizer, "lr": run.lr, "seed": run.seed}
+        told = [f"{key}={value}" for key, value in axes.items() if value is not None]
+        told += [f"status={self.status}", f"train_loss={last.train_loss:.4g}", f"test_loss={last.test_loss:.4g}"]
+        return f"Trained({', '.join(told)})"
 
     @property
     def axes(self) -> dict[str, Any]:
@@ -60,12 +67,22 @@ class Trained:
                 out[name] = value
         return out
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """Outputs for inputs [samples, inputs], or images [samples, channels, height, width]: [samples, outputs]."""
+    def __call__(self, x: Any) -> Tensor:
+        """Outputs for inputs [samples, inputs], or images [samples, channels, height, width]: [samples, outputs].
+
+        Raises:
+            ConfigError: inputs of another kind or shape than the net was trained on.
+        """
         network = self._network
-        image = self.run.group_options("data").get("image", "none")
-        if x.ndim == 4 and _image(x) != image:
-            raise ConfigError("x", _image(x), f"the net was trained on images of {image}")
+        if not isinstance(x, Tensor) or not x.is_floating_point() or x.layout is not torch.strided:
+            x = as_inputs("x", x)
+        options = self.run.group_options("data")
+        image = options.get("image", "none")
+        if x.ndim == 4 and image_of(x) != image:
+            raise ConfigError("x", image_of(x), f"the net was trained on images of {image}")
+        if x.ndim not in (2, 4) or x[:1].numel() != options["dim"]:
+            shape = "x".join(map(str, x.shape))
+            raise ConfigError("x", shape, f"must be [samples, inputs] with {options['dim']} inputs")
         x = x.flatten(1)
         theta = network.named(self._solution.theta[None])
         buffers = {k: v[None] for k, v in self._solution.buffers.items()}
@@ -86,8 +103,9 @@ def train(
     """Train an ensemble as one packed program, on one process; nothing is written.
 
     Args:
-        x: inputs, [samples, inputs], or images [samples, channels, height, width]; tensor or array.
-        y: integer classes [samples], or real targets [samples] or [samples, outputs].
+        x: inputs, [samples, inputs], or images [samples, channels, height, width]; a tensor, array, frame or list of
+            numbers (``dd.arrays.as_tensor``).
+        y: classes 0, 1, ... [samples], integers or booleans; or real targets [samples] or [samples, outputs].
         overrides: what follows ``python -m dd.run -m``, without ``data``: ``"model=two_layer"``, ``"width=8,64,512"``,
             ``"optimizer=sgd,adam"``, ``"lr=0.01,0.1"``, ``"epochs=50"``; every combination is one run.
         test: inputs and targets of the test curve; the training samples where None.
@@ -106,9 +124,9 @@ def train(
             raise ConfigError(key, value, "has no meaning for dd.train, which measures and writes nothing")
         if key.split(".")[0] == "data":
             raise ConfigError(key, override.partition("=")[2], "dd.train has its data from x and y")
-    problem = _problem(x, y, test)
+    problem, image = _problem(x, y, test)
     own = (
-        "data=tensors", f"data.dim={problem.inputs}", f"data.image={_image(x)}", f"data.n_train={len(problem.train_x)}",
+        "data=tensors", f"data.dim={problem.inputs}", f"data.image={image}", f"data.n_train={len(problem.train_x)}",
         f"data.n_test={len(problem.test_x)}", "data.standardize=none",
     )  # fmt: skip
     runs, settings = compose_jobs([*own, *overrides])
@@ -135,63 +153,52 @@ def train(
     return [solved[run.run_id] for run in distinct]
 
 
-def _image(x: Any) -> str:
+def image_of(x: Tensor) -> str:
     """Shape of images as the option ``data.image`` has it."""
-    return "x".join(map(str, np.shape(x)[1:])) if np.ndim(x) == 4 else "none"
+    return "x".join(map(str, x.shape[1:])) if x.ndim == 4 else "none"
 
 
 def _trained(job: Job) -> Trained:
     assert job.solution is not None
     solution = job.solution
-    return Trained(job.run, solution.status, solution.steps_done, solution.curve, job.network, solution)
+    curve = solution.curve or [_end(job.network, solution)]
+    return Trained(job.run, solution.status, solution.steps_done, curve, job.network, solution)
 
 
-def _problem(x: Any, y: Any, test: tuple[Any, Any] | None) -> Problem:
-    """Check the caller's samples."""
-    sides: list[tuple[Tensor, Tensor]] = []
-    given = [("x", x, y)]
+def _end(network: Network, solution: Solution) -> CurvePoint:
+    """Where a closed form ends, and starts: it takes no steps."""
+    buffers = {k: v[None].double() for k, v in solution.buffers.items()}
+    theta = network.named(solution.theta[None].double())
+    got = outcome(network, theta, buffers, network.exact_train, network.exact_test)
+    errors = (None if e is None else float(e) for e in (got.train_error, got.test_error))
+    return CurvePoint(0, float(got.train_loss), float(got.test_loss), *errors)
+
+
+def _problem(x: Any, y: Any, test: tuple[Any, Any] | None) -> tuple[Problem, str]:
+    """Check the caller's samples; returns them with the shape of images as the option ``data.image`` has it."""
+    given = [("x", x, "y", y)]
     if test is not None:
         if not isinstance(test, tuple | list) or len(test) != 2:
             raise ConfigError("test", type(test).__name__, "must be a pair: inputs and targets")
-        given.append(("test", *test))
-    classes = 0
-    for key, inputs, targets in given:
-        try:
-            a, b = (torch.as_tensor(value).detach().cpu() for value in (inputs, targets))
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise ConfigError(key, type(inputs).__name__, "inputs and targets must be tensors or arrays") from error
-        if a.is_complex() or b.is_complex():
-            raise ConfigError(key, str(a.dtype), "inputs and targets must be real")
-        a = a.flatten(1) if a.ndim == 4 else a
-        if a.ndim != 2 or a.numel() == 0 or b.ndim not in (1, 2) or b.numel() == 0 or len(a) != len(b):
-            shapes = f"{list(a.shape)} and {list(b.shape)}"
-            raise ConfigError(key, shapes, "must be [samples, inputs] (or 4-D images) and [samples(, outputs)]")
-        if not torch.isfinite(a.double()).all() or not torch.isfinite(b.double()).all():
-            raise ConfigError(key, "nan or inf", "inputs and targets must be finite")
+        given.append(("test", test[0], "test", test[1]))
+    sides: list[tuple[Tensor, Tensor]] = []
+    for key, inputs, targets_key, targets in given:
+        a, b = as_inputs(key, inputs), as_targets(targets_key, targets)
+        if len(a) != len(b):
+            raise ConfigError(key, f"{len(a)} samples", f"must have as many as its targets, {len(b)}")
         if sides and b.is_floating_point() != sides[0][1].is_floating_point():
             raise ConfigError("test", str(b.dtype), "test targets must be of the same kind as y")
-        if not b.is_floating_point():
-            if b.ndim != 1 or int(b.min()) < 0:
-                raise ConfigError("y", list(b.shape), "integer y must be classes from 0, [samples]")
-            classes = max(classes, int(b.max()) + 1)
-            if classes > max(2 * len(b), 1000):
-                raise ConfigError("y", classes - 1, "integer y are classes; give real targets as floating point")
-        sides.append((a.double(), b))
-    if classes:
-        sides = [(a, torch.nn.functional.one_hot(b.long(), classes).double()) for a, b in sides]
-    else:
-        sides = [(a, b.double().reshape(len(b), -1)) for a, b in sides]
+        sides.append((a, b))
+    classification = not sides[0][1].is_floating_point()
+    if classification:
+        classes = count_classes(torch.cat([labels for _, labels in sides]))
+        sides = [(a, torch.nn.functional.one_hot(b, classes).double()) for a, b in sides]
     (train_x, train_y), (test_x, test_y) = sides[0], sides[-1]
-    if test is not None and "none" not in (_image(test[0]), _image(x)) and _image(test[0]) != _image(x):
-        raise ConfigError("test", _image(test[0]), f"must be images of {_image(x)}, as x")
+    if train_x.ndim == test_x.ndim == 4 and train_x.shape[1:] != test_x.shape[1:]:
+        raise ConfigError("test", image_of(test_x), f"must be images of {image_of(train_x)}, as x")
+    image = image_of(train_x)
+    train_x, test_x = train_x.flatten(1), test_x.flatten(1)
     if train_x.shape[1] != test_x.shape[1] or train_y.shape[1] != test_y.shape[1]:
         raise ConfigError("test", list(test_x.shape), "must have as many inputs and outputs as x and y")
-    digest = _digest([train_x, train_y])
-    return Problem(train_x, train_y, test_x, test_y, classes > 0, "tensors", digest)
-
-
-def _digest(tensors: Sequence[Tensor]) -> str:
-    digest = hashlib.sha256()
-    for tensor in tensors:
-        digest.update(np.ascontiguousarray(tensor.numpy()).tobytes())
-    return digest.hexdigest()
+    pool = Pool(train_x.numpy(), train_y.numpy(), test_x.numpy(), test_y.numpy(), source="tensors")
+    return Problem(train_x, train_y, test_x, test_y, classification, pool.source, pool.sha256), image

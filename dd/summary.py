@@ -77,7 +77,7 @@ GROUPS = ("model", "data", "init", "normalization", "optimizer")
 TRAJECTORY = ("optimizer", "lr", "lr_unit", "batch_size", "steps", "stop_loss", "init", "init_scale", "solver", "dtype")
 """Axes that do not change the min-norm limit."""
 
-CHOSEN = ("solver", "dtype")
+CHOSEN = ("data_content", "solver", "dtype")
 """Axes that dd may settle by itself for each run: they vary only if they do so where all others agree."""
 
 
@@ -101,7 +101,7 @@ def varying(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         group = owner(name)
         owners: tuple[str, ...] = (group,) if group else ()
         if name in CHOSEN:
-            owners = ("optimizer", "width", *(n for n in names if n not in CHOSEN[CHOSEN.index(name) :]))
+            owners = ("optimizer", "width", *SEEDS, *(n for n in names if n not in CHOSEN[CHOSEN.index(name) :]))
         values: dict[Any, set[Any]] = {}
         for row in rows:
             values.setdefault(tuple(row.get(o) for o in owners), set()).add(row[name])

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dd.config import RunConfig, Settings
-from dd.data._problem import load
+from dd.content import check_table, identified, remarks
 from dd.executors.dispatch import execute
 from dd.executors.signals import orderly
 from dd.executors.solving import Lost
@@ -31,11 +31,13 @@ class Outcome:
         rows: rows of its runs, those that were there before included, one a distinct run.
         computed: runs computed now.
         failed: runs with status ``failed``.
+        runs: the sweep as given, with the content of its data settled: their ids are those of the rows.
     """
 
     rows: list[Row] = field(default_factory=list)
     computed: int = 0
     failed: int = 0
+    runs: list[RunConfig] = field(default_factory=list)
 
 
 def check_settings(runs: Iterable[RunConfig], settings: Settings) -> None:
@@ -45,16 +47,8 @@ def check_settings(runs: Iterable[RunConfig], settings: Settings) -> None:
         ConfigError: they are not.
     """
     check_device(settings)
-    by_data: dict[str, list[RunConfig]] = {}
-    for run in runs:
-        by_data.setdefault(run.data, []).append(run)
-    for members in by_data.values():
-        dataset = members[0].component("data")
-        dataset.ensure(settings)
-        if dataset.from_files:
-            # damaged files, or fewer samples in them than asked for, are found here and not in every run
-            largest = max(members, key=lambda run: run.n_train)
-            load(largest.replace(n_test=max(run.n_test for run in members)), settings)
+    for run in {run.data: run for run in runs}.values():
+        run.component("data").ensure(settings)
 
 
 @neutral()
@@ -73,11 +67,15 @@ def run_sweep(runs: Sequence[RunConfig], settings: Settings, command: str = "") 
         ConfigError, StoreError: before anything was computed.
         KeyboardInterrupt: after Ctrl-C; finished packs are in the table.
     """
+    check_settings(runs, settings)
+    runs = identified(runs, settings)
     distinct = {run.run_id: run for run in runs}
-    check_settings(distinct.values(), settings)
     store = Store(settings.results_dir, settings.name)
     store.open()
     store.check()
+    check_table(runs, settings, store)
+    for line in remarks(runs, settings):
+        _say(line)
     had = set() if settings.force else store.finished(settings.measure_name, predictions=settings.measure_predictions)
     todo = [run for run_id, run in distinct.items() if run_id not in had]
     if todo and not settings.force:
@@ -95,11 +93,11 @@ def run_sweep(runs: Sequence[RunConfig], settings: Settings, command: str = "") 
         _say(f"already in {store.runs}; force=true computes it again")
     if settings.plan_only:
         print(plan_table(plan(todo, limits_of(settings), measure_of(settings))))
-        return Outcome()
+        return Outcome(runs=runs)
     if todo:
         _execute(todo, settings, store, many, command)
     rows = rows_of(store, distinct)
-    outcome = Outcome(rows, len(todo), sum(row["status"] == "failed" for row in rows))
+    outcome = Outcome(rows, len(todo), sum(row["status"] == "failed" for row in rows), runs)
     _report(outcome, settings, store, many)
     return outcome
 

@@ -13,7 +13,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from dd.config import RunConfig, Settings, resolve
-from dd.data._problem import load
+from dd.content import identified
+from dd.data._problem import Problem, load
 from dd.network import Inputs, Network, common_inputs
 from dd.pack import Pack
 from dd.solve import Row, Solved, solve
@@ -31,6 +32,12 @@ def config(*overrides: str) -> dict[str, Any]:
 def run_of(*overrides: str) -> RunConfig:
     """The validated run of a command line."""
     return resolve(config(*overrides))
+
+
+def problem_of(*overrides: str, settings: Settings | None = None) -> Problem:
+    """The problem of a command line, whatever the content of its files."""
+    (run,) = identified([run_of(*overrides)], settings or Settings())
+    return load(run, settings or Settings())
 
 
 def solve_rows(*runs: RunConfig, settings: Settings | None = None) -> list[Row]:

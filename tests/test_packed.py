@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from scipy import sparse
 from torch import nn
 
 import dd
@@ -82,8 +84,8 @@ def test_nothing_is_written(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -
         (X, Y, ("plan_only=true",), "plan_only"),
         (X, Y, ("+experiment=label_noise",), "data"),
         (X, Y, ("device=cuda",), "device"),
-        (X, Y.reshape(60, 2, 1), (), "x"),
-        (X, "none", (), "x"),
+        (X, Y.reshape(60, 2, 1), (), "y"),
+        (X, "none", (), "y"),
         (X * 1j, Y, (), "x"),
         (X, torch.arange(60) * 1000, (), "y"),
     ],
@@ -128,3 +130,195 @@ def test_the_command_line_says_where_tensors_belong(tmp_path: object) -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("dd: data=tensors")
     assert "dd.train" in done.stderr
+
+
+LABELS = (np.arange(60) // 20).astype(np.int64)
+XN = X.numpy()
+FAST = ("model=two_layer", "width=4", "steps=3", "batch_size=20", "lr_unit=absolute", "lr=0.01", "dtype=float64")
+
+
+def outputs(x: object, y: object) -> torch.Tensor:
+    (net,) = dd.train(x, y, *FAST)
+    return net(X)
+
+
+@pytest.fixture(scope="module")
+def by_classes() -> torch.Tensor:
+    return outputs(X, torch.from_numpy(LABELS))
+
+
+@pytest.fixture(scope="module")
+def by_targets() -> torch.Tensor:
+    return outputs(X, Y)
+
+
+def masked(values: np.ndarray, hidden: bool = False) -> np.ndarray:
+    found = np.ma.masked_array(values, mask=np.zeros(values.shape, bool))
+    if hidden:
+        found[0] = np.ma.masked
+    return found
+
+
+SHIFTED = pd.RangeIndex(100, 160)  # torch would look for sample 0 under the label 0
+
+INPUTS = {
+    "frame": pd.DataFrame(XN, index=SHIFTED),
+    "frame of nullable numbers": pd.DataFrame(XN, index=SHIFTED).astype("Float64"),
+    "big-endian": XN.astype(">f8"),
+    "negative strides": XN[::-1].copy()[::-1],
+    "column-major": np.asfortranarray(XN),
+    "list": XN.tolist(),
+    "list of tensors": list(X),
+    "objects": XN.astype(object),
+    "masked": masked(XN),
+    "scipy": sparse.csr_array(XN),
+    "scipy's matrix": sparse.coo_matrix(XN),
+    "torch's sparse": X.to_sparse(),
+    "with a gradient": X.clone().requires_grad_(),
+    "read-only": np.frombuffer(XN.tobytes()).reshape(60, 3),
+    "float128": XN.astype(np.longdouble),
+}
+
+
+@pytest.mark.parametrize("kind", INPUTS)
+def test_inputs_of_every_kind_give_the_same_net(kind: str, by_targets: torch.Tensor) -> None:
+    assert torch.equal(outputs(INPUTS[kind], Y), by_targets)
+    (net,) = dd.train(X, Y, *FAST)
+    assert torch.equal(net(INPUTS[kind]), by_targets)
+
+
+@pytest.mark.parametrize("kind", ["float16", "float32", "bfloat16"])
+def test_short_floating_point_is_taken_as_it_is(kind: str) -> None:
+    short = X.to(getattr(torch, kind))
+    expected = outputs(short.double(), Y)
+    assert torch.equal(outputs(short, Y), expected)
+    if kind != "bfloat16":
+        assert torch.equal(outputs(short.numpy(), Y), expected)
+
+
+CLASSES = {
+    "series": pd.Series(LABELS, index=SHIFTED),
+    "nullable series": pd.Series(LABELS, index=SHIFTED).astype("Int64"),
+    "frame of one column": pd.DataFrame({"y": LABELS}, index=SHIFTED),
+    "column": LABELS[:, None],
+    "list": LABELS.tolist(),
+    "objects": LABELS.astype(object),
+    "big-endian": LABELS.astype(">i4"),
+    "backwards": LABELS[::-1].copy()[::-1],
+    **{f"numpy {k}": LABELS.astype(k) for k in ("uint8", "uint16", "uint32", "uint64", "int8", "int16")},
+    **{
+        f"torch {k}": torch.from_numpy(LABELS).to(getattr(torch, k))
+        for k in ("uint8", "uint16", "uint32", "uint64", "int8")
+    },
+}
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_labels_of_every_kind_are_classes(kind: str, by_classes: torch.Tensor) -> None:
+    assert torch.equal(outputs(X, CLASSES[kind]), by_classes)
+
+
+def test_booleans_are_two_classes() -> None:
+    truth = LABELS > 0
+    expected = outputs(X, truth.astype(int))
+    assert expected.shape == (60, 2)
+    for given in (truth, torch.from_numpy(truth), pd.Series(truth), truth.tolist()):
+        assert torch.equal(outputs(X, given), expected)
+
+
+def test_real_targets_in_a_series_are_one_output() -> None:
+    assert outputs(X, pd.Series(Y[:, 0].numpy(), index=SHIFTED)).shape == (60, 1)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "key", "text"),
+    [
+        (X, LABELS + 1, "y=1 to 3", "counted from 0: subtract 1"),
+        (X, np.arange(60) % 10 + 1, "y=1 to 10", "subtract 1"),
+        (X, np.where(LABELS == 1, 5, LABELS), "y=0 to 5", "class 1 occurs nowhere"),
+        (X, LABELS - 1, "y=-1", "classes from 0"),
+        (X, np.full(60, 2**63 + 1, dtype=np.uint64), "y=", "beyond 2**63"),
+        (X, LABELS.astype(str), "y=ndarray of <U", "numbers"),
+        (X, pd.Series(LABELS.astype(str)), "y=Series", "numbers"),
+        (X, pd.Series(LABELS).astype("Int64").where(LABELS > 0), "y=nan or inf", "finite"),
+        (X, np.array([None] * 60), "y=ndarray of object", "missing values"),
+        (X, LABELS.astype("datetime64[s]"), "y=ndarray of datetime64", "numbers"),
+        (X, masked(LABELS, hidden=True), "y=MaskedArray", "masked values"),
+        (masked(XN, hidden=True), Y, "x=MaskedArray", "masked values"),
+        (pd.DataFrame({"a": ["x"] * 60}), Y, "x=DataFrame", "numbers"),
+        (pd.DataFrame(XN).mask(XN > 2), Y, "x=nan or inf", "finite"),
+        ([[1.0, 2.0], [3.0]], Y, "x=list", "numbers"),
+        ({"a": 1}, Y, "x=dict", "numbers"),
+        (None, Y, "x=NoneType", "missing values"),
+        (X.to(torch.complex64), Y, "x=Tensor of torch.complex64", "real"),
+        (X.to("meta"), Y, "x=Tensor", "values"),
+        (XN.reshape(60, 1, 3), Y, "x=60x1x3", "grey images are x[:, None]"),
+        (np.zeros((60, 8, 8, 3)), LABELS, "x=60x8x8x3", "permute(0, 3, 1, 2)"),
+        (np.zeros((60, 8, 8, 1)), LABELS, "x=60x8x8x1", "transpose(0, 3, 1, 2)"),
+        (X, Y[:5], "x=60 samples", "5"),
+        (np.zeros((60, 0)), Y, "x=60x0", "samples"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*masked element.*")
+def test_what_cannot_be_taken_is_named(x: object, y: object, key: str, text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        dd.train(x, y, *FAST)
+    line = str(caught.value)
+    assert line.startswith(key)
+    assert text in line
+    assert "\n" not in line
+
+
+def test_images_with_channels_first_are_taken() -> None:
+    for shape in ((60, 3, 8, 8), (60, 1, 8, 8), (60, 3, 8, 3), (60, 5, 8, 8)):
+        x = np.arange(np.prod(shape)).reshape(shape) % 7 / 7
+        (net,) = dd.train(x, LABELS, *FAST)
+        assert net.axes["data_image"] == "x".join(map(str, shape[1:]))
+
+
+def test_a_class_may_be_missing_in_one_part() -> None:
+    (net,) = dd.train(X[:40], LABELS[:40], *FAST, test=(X, LABELS))
+    assert net(X).shape == (60, 3)
+    (net,) = dd.train(X, LABELS, *FAST, test=(X[:20], LABELS[:20]))
+    assert net(X).shape == (60, 3)
+    few = np.array([0, 2] * 30)
+    (net,) = dd.train(X, few, *FAST, test=(X[:3], np.array([0, 1, 2])))
+    assert net(X).shape == (60, 3)
+
+
+def test_a_closed_form_has_a_curve_of_one_point() -> None:
+    test = (X[:30] + 0.1, Y[:30])
+    (fit,) = dd.train(X[:30], Y[:30], "optimizer=min_norm", "width=10", "model.bias=true", test=test)
+    (point,) = fit.curve
+    assert point.step == 0
+    assert point.train_loss == pytest.approx(float((fit(X[:30]) - Y[:30]).square().mean()))
+    assert point.test_loss == pytest.approx(float((fit(test[0]) - Y[:30]).square().mean()))
+    assert point.train_error is None
+    (fit,) = dd.train(X, LABELS, "optimizer=min_norm", "width=10", "normalization=standardize")
+    assert fit.curve[-1].train_error == pytest.approx(float(np.mean(fit(X).argmax(1).numpy() != LABELS)))
+
+
+def test_a_list_of_nets_is_a_line_each() -> None:
+    nets = dd.train(X, Y, *COMMON, "width=4,8", "optimizer=adam,sgd", "lr=0.01")
+    text = repr(nets)
+    assert len(text) < 4 * 120
+    assert text.startswith("[Trained(model=two_layer, width=4, optimizer=adam, lr=0.01, seed=0, status=ok, train_loss=")
+    (fit,) = dd.train(X, Y, "optimizer=min_norm", "width=10")
+    assert "lr" not in repr(fit)
+    assert fit == fit
+    assert len({fit, nets[0]}) == 2
+
+
+@pytest.mark.parametrize("x", [X[:, :2], X[:, 0], X[:, :, None], X.numpy()[:, :2], "none", np.zeros((3, 1, 1, 3))])
+def test_inputs_of_another_shape_are_refused_by_a_trained_net(x: object) -> None:
+    (net,) = dd.train(X, Y, *FAST)
+    with pytest.raises(ConfigError, match=r"^x="):
+        net(x)
+
+
+def test_gradients_pass_through_a_trained_net_to_its_inputs() -> None:
+    (net,) = dd.train(X, Y, *FAST)
+    x = X.clone().requires_grad_()
+    net(x).sum().backward()
+    assert x.grad is not None
+    assert x.grad.abs().sum() > 0

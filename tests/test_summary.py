@@ -104,3 +104,11 @@ def test_the_time_left_goes_by_the_work_that_is_done(
         progress.update("ok", 2.0)
     lines = capsys.readouterr().err.splitlines()
     assert lines == ["dd: 1/100 runs, 60 s, 40 s left", "dd: 3/100 runs, 200 s, 50 s left"], "one after a silence"
+
+
+def test_contents_tell_curves_apart_only_where_nothing_else_does() -> None:
+    both = rows(CURVE, data="mnist", data_content="a" * 64) + rows(CURVE, data="mnist", data_content="b" * 64)
+    assert summary(both).splitlines()[0].split()[:2] == ["optimizer", "data_content"]
+    # a generator from outside has another content for every training set
+    drawn = [row | {"data_seed": s, "data_content": f"{s}"} for s in (0, 1) for row in rows(CURVE, data="mine")]
+    assert summary(drawn).splitlines()[0].split()[:2] == ["optimizer", "runs"]

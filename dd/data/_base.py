@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import abstractmethod
+from collections.abc import Hashable
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 from numpy.typing import NDArray
 
 from dd.errors import ConfigError
@@ -25,8 +30,9 @@ class Pool:
         test_x: inputs of the set's own test part, or None if the test set is cut from ``x``.
         test_y: as ``y`` for ``test_x``.
         source: where the samples came from.
-        sha256: digest of the raw content.
+        published: whether the content is the one that the set's name stands for, by a checksum that dd knows.
         scale: factor that takes ``x`` to its natural range.
+        decimals: digits after the point that count in the digest, where machines differ in the last bits.
     """
 
     x: NDArray[Any]
@@ -34,17 +40,45 @@ class Pool:
     test_x: NDArray[Any] | None
     test_y: NDArray[Any] | None
     source: str
-    sha256: str
+    published: bool = False
     scale: float = 1.0
+    decimals: int | None = None
+
+    @cached_property
+    def sha256(self) -> str:
+        """Digest of all samples: inputs and labels of both parts, with types, shapes and scale.
+
+        Raises:
+            TypeError: an array of objects, whose bytes say nothing.
+        """
+        digest = hashlib.sha256(repr(float(self.scale)).encode())
+        for part in (self.x, self.y, self.test_x, self.test_y):
+            if part is None:
+                digest.update(b"none")
+                continue
+            if part.dtype.hasobject:
+                raise TypeError("a pool holds numbers, not objects")
+            if self.decimals is not None and part.dtype.kind == "f":
+                part = np.round(part, self.decimals) + 0.0
+            plain = np.ascontiguousarray(part, part.dtype.newbyteorder("<"))
+            digest.update(f"{plain.dtype.str}{plain.shape}".encode())
+            digest.update(plain.reshape(-1).view(np.uint8).data)
+        return digest.hexdigest()
 
 
 class Dataset(Component):
     """Base of every data set and teacher.
 
+    A run's identity holds the digest of its samples, unless the axes say all about them. A set says so by
+    ``generated``, its pool by ``published``; one that says neither has its content in the identity.
+
     Attributes:
         classification: whether targets are one-hot classes (else real numbers).
         outputs: number of classes or targets.
         from_files: whether samples come from files that the user provides or downloads.
+        generated: whether axes and code of dd alone decide every sample.
+        pool_axes: axes of a run, beside the options of the set, that :meth:`pool` may look at. Empty where all runs
+            draw from one pool: then it is read once a process.
         train_samples: samples to train on, or None for a generator without end.
         test_samples: samples of the set's own test part, or None if train and test share ``train_samples``.
     """
@@ -52,6 +86,10 @@ class Dataset(Component):
     classification: ClassVar[bool] = True
     outputs: ClassVar[int] = 10
     from_files: ClassVar[bool] = False
+    generated: ClassVar[bool] = False
+    pool_axes: ClassVar[tuple[str, ...]] = (
+        "n_train", "n_test", "label_noise", "label_noise_over", "data_seed", "test_seed", "targets", "standardize",
+    )  # fmt: skip
     train_samples: ClassVar[int | None] = None
     test_samples: ClassVar[int | None] = None
 
@@ -65,11 +103,20 @@ class Dataset(Component):
 
     @abstractmethod
     def pool(self, run: RunConfig, settings: Settings) -> Pool:
-        """Load or draw the raw samples.
+        """Load or draw the raw samples; callers ask :func:`dd.data._pools.pool_of`, which remembers.
 
         Raises:
-            DataNotFoundError: the files are absent; the message names the fix.
+            DataNotFoundError: the files are absent or damaged; the message names the fix.
         """
+
+    def pool_key(self, run: RunConfig) -> tuple[Hashable, ...]:
+        """What decides which pool a run draws from, files apart."""
+        own = tuple(run.group_options("data").items())
+        return (run.data, own, *(getattr(run, axis) for axis in self.pool_axes))
+
+    def files(self, settings: Settings) -> list[Path]:
+        """Files that :meth:`pool` would read; while they stay as they are, a pool in memory serves."""
+        return []
 
     def ensure(self, settings: Settings) -> None:
         """Make sure that the files are at hand, before any run starts.

@@ -29,7 +29,11 @@ class Remote:
 
 def cache_folder() -> Path:
     """Folder for downloads: ``$XDG_CACHE_HOME/dd``, by default ``~/.cache/dd``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dd"
+    given = os.environ.get("XDG_CACHE_HOME")
+    try:
+        return Path(given or Path.home() / ".cache") / "dd"
+    except RuntimeError:  # neither HOME nor an entry for the user
+        return Path(tempfile.gettempdir()) / f"dd-cache-{os.getuid()}"
 
 
 def find(names: Sequence[str], folders: Sequence[Path]) -> list[Path] | None:
@@ -40,11 +44,34 @@ def find(names: Sequence[str], folders: Sequence[Path]) -> list[Path] | None:
         folders: places to look, in order.
     """
     for folder in folders:
-        found = [p for n in names for p in (folder / f"{n}.gz", folder / n) if p.is_file()]
-        chosen = {p.name.removesuffix(".gz"): p for p in reversed(found)}
-        if len(chosen) == len(names):
-            return [chosen[n] for n in names]
+        found = [_held(folder, name) for name in names]
+        if all(found):
+            return [path for path in found if path]
     return None
+
+
+def _held(folder: Path, name: str) -> Path | None:
+    """The file of a name, gzipped before plain."""
+    return next((p for p in (folder / f"{name}.gz", folder / name) if _is(p, Path.is_file)), None)
+
+
+def _is(path: Path, kind: Callable[[Path], bool]) -> bool:
+    try:
+        return kind(path)
+    except OSError:  # a folder that may not be searched, a name too long
+        return False
+
+
+def _lacking(names: Sequence[str], folder: Path) -> str:
+    """What a folder lacks, in words."""
+    if not _is(folder, Path.is_dir):
+        return f"no folder {folder}"
+    if not os.access(folder, os.R_OK | os.X_OK):
+        return f"{folder} may not be read"
+    lacking = [name for name in names if not _held(folder, name)]
+    folders = [name for name in lacking if any(_is(folder / n, Path.is_dir) for n in (name, f"{name}.gz"))]
+    text = f"{folder} has none of them" if len(lacking) == len(names) > 1 else f"{folder} lacks {', '.join(lacking)}"
+    return text + (f" ({', '.join(folders)}: a folder, not a file)" if folders else "")
 
 
 def download(remote: Remote, mirrors: Sequence[str], folder: Path) -> Path:
@@ -89,6 +116,13 @@ def download(remote: Remote, mirrors: Sequence[str], folder: Path) -> Path:
     raise OSError(f"could not download {remote.name}: " + "; ".join(errors))
 
 
+def _expanded(root: str) -> Path:
+    try:
+        return Path(root).expanduser()
+    except RuntimeError:  # ~ of nobody
+        return Path(root)
+
+
 def locate(
     data: str,
     names: Sequence[str],
@@ -117,7 +151,7 @@ def locate(
         DataNotFoundError: the files are nowhere, or the download failed.
     """
     cache = cache_folder() / data
-    given = [Path(root).expanduser(), Path(root).expanduser() / data] if root else []
+    given = [folder := _expanded(root), folder / data] if root else []
     folders = [*given, cache, *system]
     found = find(names, folders)
     if found:
@@ -127,9 +161,10 @@ def locate(
             return list(fetch(cache))
         except OSError as error:
             raise DataNotFoundError("data", data, str(error)) from error
-    looked = ", ".join(str(f) for f in folders)
+    looked = "; ".join(_lacking(names, folder) for folder in folders)
     raise DataNotFoundError(
         "data",
         data,
-        f"files not found (looked in {looked}); set data.root=FOLDER, {hint}or add data.download=true",
+        f"files not found: {', '.join(names)}, plain or .gz ({looked}); set data.root=FOLDER, {hint}"
+        "or add data.download=true",
     )

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import BinaryIO, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,50 +14,66 @@ from numpy.typing import NDArray
 from dd.config import RunConfig, Settings
 from dd.data._base import Dataset, Pool
 from dd.data._download import Remote, download, locate
-from dd.errors import DataNotFoundError
+from dd.data._files import CHUNK, check_labels, file_sha256, opened, refusing
 
-MAX_BYTES = 1 << 30
-"""Larger contents are refused, so that a bad file cannot fill the memory."""
+MAX_BYTES = 1 << 28
+"""A file that claims more data is refused, so that a bad one cannot fill the memory (MNIST's largest holds 47 MB)."""
+
+SIDE = 28
+"""Pixels of an image, across and down."""
 
 
-def parse_idx(content: bytes) -> NDArray[np.uint8]:
-    """Parse an IDX file of unsigned bytes.
+def read_header(file: BinaryIO) -> tuple[bytes, tuple[int, ...]]:
+    """Read the header of an IDX file of unsigned bytes.
 
     Layout, big-endian: two zero bytes, type byte (8 = unsigned byte), number of dimensions, one 32-bit size a
     dimension, then the data.
 
+    Returns:
+        The header, and the sizes.
+
     Raises:
-        ValueError: bad magic, dimension count outside 1...4, or a length that does not match the sizes.
+        ValueError: bad magic, dimension count outside 1...4, or more than ``MAX_BYTES`` claimed.
     """
-    if len(content) < 4 or content[:3] != b"\x00\x00\x08":
+    head = file.read(4)
+    if len(head) < 4 or head[:3] != b"\x00\x00\x08":
         raise ValueError("not an IDX file of unsigned bytes (bad magic)")
-    dimensions = content[3]
+    dimensions = head[3]
     if not 1 <= dimensions <= 4:
         raise ValueError(f"IDX file with {dimensions} dimensions; 1 to 4 are allowed")
-    start = 4 + 4 * dimensions
-    if len(content) < start:
+    sizes = file.read(4 * dimensions)
+    if len(sizes) < 4 * dimensions:
         raise ValueError("IDX file ends within its header")
-    shape = tuple(int.from_bytes(content[4 + 4 * i : 8 + 4 * i], "big") for i in range(dimensions))
-    if len(content) - start != math.prod(shape):
-        raise ValueError(f"IDX file holds {len(content) - start} bytes of data, its header says {math.prod(shape)}")
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+    shape = tuple(int.from_bytes(sizes[4 * i : 4 * i + 4], "big") for i in range(dimensions))
+    if math.prod(shape) > MAX_BYTES:
+        raise ValueError(f"IDX file claims {math.prod(shape)} bytes of data; at most {MAX_BYTES} are read")
+    return head + sizes, shape
 
 
-def read_bytes(path: Path) -> bytes:
-    """Read a plain or gzipped file.
+def read_idx(file: BinaryIO) -> tuple[NDArray[np.uint8], str]:
+    """Read an IDX file of unsigned bytes to its end.
+
+    Returns:
+        The data in the shape that the header says, and the digest of the whole (decompressed) content.
 
     Raises:
-        ValueError: the gzip stream is damaged, or the content is larger than ``MAX_BYTES``.
+        ValueError: see :func:`read_header`; or the length does not match the sizes.
     """
-    opener = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opener(path, "rb") as file:
-            content = file.read(MAX_BYTES + 1)
-    except (EOFError, gzip.BadGzipFile) as error:
-        raise ValueError(f"damaged gzip file: {error}") from error
-    if len(content) > MAX_BYTES:
-        raise ValueError(f"more than {MAX_BYTES} bytes")
-    return bytes(content)
+    head, shape = read_header(file)
+    # the system gives memory as it is filled: a file that claims more than it holds takes no more than that
+    data = np.empty(math.prod(shape), np.uint8)
+    filled = 0
+    while filled < len(data):
+        got = file.read(min(CHUNK, len(data) - filled))
+        if not got:
+            raise ValueError(f"IDX file holds {filled} bytes of data, its header says {len(data)}")
+        data[filled : filled + len(got)] = np.frombuffer(got, np.uint8)
+        filled += len(got)
+    if file.read(1):
+        raise ValueError(f"IDX file holds more than the {len(data)} bytes of data that its header says")
+    digest = hashlib.sha256(head)
+    digest.update(data.data)
+    return data.reshape(shape), digest.hexdigest()
 
 
 class IdxDataset(Dataset):
@@ -67,17 +82,20 @@ class IdxDataset(Dataset):
     Attributes:
         remotes: the downloadable gzip files: train images, train labels, test images, test labels.
         mirrors: base addresses, in order.
-        content_sha256: digests of the *decompressed* files (system packages recompress), or None if unknown.
+        content_sha256: digests of the *decompressed* published files (system packages recompress), or None if unknown.
+        only_published: whether files with other content are refused; else their content joins the runs' identity.
         system: folders of system packages.
         hint: a further way to get the files, for the error message.
     """
 
     from_files = True
+    pool_axes = ()
     train_samples = 60_000
     test_samples = 10_000
     remotes: ClassVar[tuple[Remote, ...]]
     mirrors: ClassVar[tuple[str, ...]]
     content_sha256: ClassVar[tuple[str, ...] | None] = None
+    only_published: ClassVar[bool] = False
     system: ClassVar[tuple[Path, ...]] = ()
     hint: ClassVar[str] = ""
 
@@ -88,11 +106,11 @@ class IdxDataset(Dataset):
 
     def inputs(self, run: RunConfig) -> int:
         """28x28 pixels."""
-        return 784
+        return SIDE * SIDE
 
     def image(self, run: RunConfig) -> tuple[int, int, int]:
         """See :meth:`Dataset.image`."""
-        return (1, 28, 28)
+        return (1, SIDE, SIDE)
 
     def files(self, settings: Settings) -> list[Path]:
         """Locate the four files, downloading them if ``data.download=true``."""
@@ -111,31 +129,52 @@ class IdxDataset(Dataset):
         self.files(settings)
 
     def pool(self, run: RunConfig, settings: Settings) -> Pool:
-        """Read and verify the four files; pixels are scaled to [0, 1]."""
+        """Read and check the four files; pixels are scaled to [0, 1]."""
         files = self.files(settings)
-        train_x, train_y, test_x, test_y = self._arrays(files)
-        digest = hashlib.sha256(train_x.tobytes())
-        digest.update(test_x.tobytes())
+        self._check_shapes(files)
+        arrays, published = [], True
+        for i, path in enumerate(files):
+            with refusing(self.folder, path):
+                with opened(path) as file:
+                    array, content = read_idx(file)
+                if i % 2:
+                    check_labels(array, self.outputs)
+                published &= self._published(i, path, content)
+                arrays.append(array)
+        train_x, train_y, test_x, test_y = arrays
         return Pool(
             x=train_x.reshape(len(train_x), -1),
             y=train_y.astype(np.int64),
             test_x=test_x.reshape(len(test_x), -1),
             test_y=test_y.astype(np.int64),
             source=str(files[0].parent),
-            sha256=digest.hexdigest(),
+            published=published,
             scale=1 / 255,
         )
 
-    def _arrays(self, files: Sequence[Path]) -> list[NDArray[np.uint8]]:
-        arrays = []
+    def _check_shapes(self, files: Sequence[Path]) -> None:
+        """Compare the headers of all files before any data are read."""
+        samples = 0
         for i, path in enumerate(files):
-            try:
-                content = read_bytes(path)
-                if self.content_sha256 and hashlib.sha256(content).hexdigest() != self.content_sha256[i]:
-                    raise ValueError("content differs from the published data set (sha256)")
-                arrays.append(parse_idx(content))
-            except ValueError as error:
-                raise DataNotFoundError(
-                    "data", self.folder, f"{path}: {error}; remove the file and get it again"
-                ) from error
-        return arrays
+            labels = i % 2 == 1
+            with refusing(self.folder, path):
+                with opened(path) as file:
+                    _, shape = read_header(file)
+                if len(shape) != (1 if labels else 3):
+                    belongs = "labels [samples]" if labels else f"images [samples, {SIDE}, {SIDE}]"
+                    raise ValueError(f"holds {list(shape)} where {belongs} belong (are files swapped?)")
+                if not labels and shape[1:] != (SIDE, SIDE):
+                    raise ValueError(f"images are {shape[1]}x{shape[2]} pixels; data={self.folder} has {SIDE}x{SIDE}")
+                if labels and shape[0] != samples:
+                    raise ValueError(f"holds {shape[0]} labels, but {files[i - 1].name} has {samples} images")
+                if not shape[0]:
+                    raise ValueError("holds no samples")
+                samples = shape[0]
+
+    def _published(self, i: int, path: Path, content: str) -> bool:
+        """Whether a file is the published one: its content, or the compressed file as the mirrors serve it."""
+        if self.content_sha256 and content == self.content_sha256[i]:
+            return True
+        if self.content_sha256 and self.only_published:
+            raise ValueError("content differs from the published data set (sha256)")
+        return path.suffix == ".gz" and file_sha256(path) == self.remotes[i].sha256

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from dd.config import RunConfig, Settings
 from dd.data._base import Pool
+from dd.data._pools import pool_of, verify
 from dd.errors import ConfigError
 from dd.streams import stream
 
@@ -28,7 +30,7 @@ class Problem:
         test_y: clean targets, [n_test, outputs].
         classification: whether targets are one-hot.
         source: where the samples came from.
-        sha256: digest of the raw content.
+        sha256: digest of the pool that they were drawn from.
     """
 
     train_x: torch.Tensor
@@ -183,21 +185,37 @@ def standardize(
 
 
 _recent: OrderedDict[tuple[object, ...], Problem] = OrderedDict()
+_lock = threading.RLock()
 
 
 def load(run: RunConfig, settings: Settings) -> Problem:
     """Load the problem of a run; the two last used stay in memory.
 
+    Content is part of the key, so that a problem in memory is never one of other files.
+
     Raises:
-        DataNotFoundError: the data set's files are absent.
+        DataNotFoundError: the data set's files are absent or damaged.
+        ConfigError: they hold other samples than the run is for, or fewer.
     """
     key = (run.data_key, settings.data_root)
-    if key not in _recent:
-        _recent[key] = _build(run, settings)
-    _recent.move_to_end(key)
-    while len(_recent) > 2:
-        _recent.popitem(last=False)
-    return _recent[key]
+    with _lock:
+        if key not in _recent:
+            _recent[key] = _build(run, settings)
+        _recent.move_to_end(key)
+        while len(_recent) > 2:
+            _recent.popitem(last=False)
+        return _recent[key]
+
+
+def check_sizes(run: RunConfig, pool: Pool) -> None:
+    """Make sure that a pool has as many samples as a run asks for.
+
+    Raises:
+        ConfigError: it has fewer.
+    """
+    for key, wanted, held in _wanted(run, pool):
+        if wanted > held:
+            raise ConfigError(key, wanted, f"must be <= {held} (the files of data={run.data} in {pool.source})")
 
 
 def _wanted(run: RunConfig, pool: Pool) -> list[tuple[str, int, int]]:
@@ -209,10 +227,9 @@ def _wanted(run: RunConfig, pool: Pool) -> list[tuple[str, int, int]]:
 
 def _build(run: RunConfig, settings: Settings) -> Problem:
     dataset = run.component("data")
-    pool = dataset.pool(run, settings)
-    for key, wanted, held in _wanted(run, pool):
-        if wanted > held:
-            raise ConfigError(key, wanted, f"must be <= {held} (the files of data={run.data} in {pool.source})")
+    pool = pool_of(run, settings)
+    verify(run, pool)
+    check_sizes(run, pool)
     if pool.test_x is None or pool.test_y is None:
         train, test = split(pool.y, run.n_train, run.n_test, run.data_seed, run.test_seed)
         train_x, train_y, test_x, test_y = pool.x[train], pool.y[train], pool.x[test], pool.y[test]

@@ -15,6 +15,7 @@ class FashionMNIST(IdxDataset):
         Remote("t10k-images-idx3-ubyte.gz", "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073"),
         Remote("t10k-labels-idx1-ubyte.gz", "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5"),
     )
+    only_published = True  # other data of this shape are for data=mnist
     # Debian recompresses the files, so the decompressed content is what identifies them
     content_sha256 = (
         "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",

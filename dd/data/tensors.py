@@ -9,8 +9,9 @@ from dd.errors import ConfigError
 
 
 class Tensors(Dataset):
-    """The caller's own samples; the command line cannot reach them."""
+    """The caller's own samples; the command line cannot reach them, and no table holds them."""
 
+    generated = True
     options = (
         Axis("dim", int, 1, "input dimension", low=1),
         Axis("image", str, "none", "channels x height x width of images, as 3x32x32"),

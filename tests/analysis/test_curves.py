@@ -73,3 +73,12 @@ def test_an_axis_that_repeats_the_width_splits_no_curve() -> None:
     frame = frame_of(data="linear_teacher", width=[5, 10, 20, 40], data_dim=[5, 10, 20, 40], data_noise=[0.0, 0.5] * 2)
     assert varying_axes(frame, ("width",), ("data_",)) == ["width", "data_noise"]
     assert varying_axes(frame.assign(data_dim=[5, 10, 20, 20]), (), ("data_",)) == ["data_dim", "data_noise"]
+
+
+def test_contents_tell_curves_apart_only_where_nothing_else_does() -> None:
+    frame = runs().assign(data="mnist")
+    both = pd.concat([frame.assign(data_content="a"), frame.assign(data_content=None)])
+    assert varying_axes(both, (), ("data_",)) == ["data_content"]
+    # a generator from outside has another content for every training set
+    drawn = frame.assign(data_content=frame["data_seed"].astype(str))
+    assert varying_axes(drawn, (), ("data_",)) == []

@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 
 from dd.config import Settings
-from dd.data._problem import load
 from dd.data.cifar10 import read_batch
 from dd.errors import DataNotFoundError
-from tests.helpers import run_of
+from tests.helpers import problem_of
 
 NAMES = [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]
 
@@ -41,7 +40,7 @@ def archive(path: Path, names: list[str]) -> None:
 def test_reads_train_and_test_batches_in_order(tmp_path: Path) -> None:
     archive(tmp_path / "cifar-10-python.tar.gz", NAMES)
     overrides = ("data=cifar10", "data.n_train=200", "data.n_test=40", "data.standardize=none")
-    problem = load(run_of(*overrides), Settings(data_root=str(tmp_path)))
+    problem = problem_of(*overrides, settings=Settings(data_root=str(tmp_path)))
     assert problem.train_x.shape == (200, 3072)
     expected = np.concatenate([batch(i)[b"data"] for i in range(5)]) / 255
     order = np.lexsort(problem.train_x.numpy().T)
@@ -52,13 +51,13 @@ def test_reads_train_and_test_batches_in_order(tmp_path: Path) -> None:
 def test_an_archive_without_a_batch_is_refused(tmp_path: Path) -> None:
     archive(tmp_path / "cifar-10-python.tar.gz", NAMES[:-1])
     with pytest.raises(DataNotFoundError, match="lacks test_batch"):
-        load(run_of("data=cifar10", "data.n_train=50", "data.n_test=20"), Settings(data_root=str(tmp_path)))
+        problem_of("data=cifar10", "data.n_train=50", "data.n_test=20", settings=Settings(data_root=str(tmp_path)))
 
 
 def test_a_page_instead_of_an_archive_is_refused(tmp_path: Path) -> None:
     (tmp_path / "cifar-10-python.tar.gz").write_bytes(b"<html>")
     with pytest.raises(DataNotFoundError, match=r"cifar-10-python\.tar\.gz"):
-        load(run_of("data=cifar10", "data.n_train=50", "data.n_test=20"), Settings(data_root=str(tmp_path)))
+        problem_of("data=cifar10", "data.n_train=50", "data.n_test=20", settings=Settings(data_root=str(tmp_path)))
 
 
 class Exploit:

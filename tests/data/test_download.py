@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,11 +15,11 @@ from sklearn.datasets import load_digits
 from dd.config import Settings
 from dd.data import mnist
 from dd.data._download import Remote, cache_folder, download
-from dd.data._idx import parse_idx, read_bytes
+from dd.data._idx import read_idx
 from dd.data._problem import load
 from dd.errors import ConfigError, DataNotFoundError
 from tests.data.servers import Answer, serve
-from tests.helpers import run_of
+from tests.helpers import problem_of, run_of
 
 HTML = b"<!DOCTYPE html><html><body>Please log in</body></html>"
 
@@ -114,10 +115,10 @@ def test_mnist_downloads_only_when_asked_and_then_comes_from_the_cache(served: C
 def test_data_root_is_searched_first_and_plain_files_will_do(tmp_path: Path, served: Callable[[str], None]) -> None:
     for name, body in small_mnist().items():
         (tmp_path / name.removesuffix(".gz")).write_bytes(gzip.decompress(body))
-    problem = load(run_of("data=mnist", "data.n_train=50", "data.n_test=50"), Settings(data_root=str(tmp_path)))
+    problem = problem_of("data=mnist", "data.n_train=50", "data.n_test=50", settings=Settings(data_root=str(tmp_path)))
     assert problem.source == str(tmp_path)
     with pytest.raises(ConfigError, match=r"data.n_train=2000.*<= 1500"):
-        load(run_of("data=mnist", "data.n_train=2000", "data.n_test=50"), Settings(data_root=str(tmp_path)))
+        problem_of("data=mnist", "data.n_train=2000", "data.n_test=50", settings=Settings(data_root=str(tmp_path)))
 
 
 @pytest.mark.parametrize(
@@ -130,17 +131,17 @@ def test_data_root_is_searched_first_and_plain_files_will_do(tmp_path: Path, ser
         (b"\0\0\x08\x05" + bytes(20), "5 dimensions"),
         (b"\0\0\x08\x03\0\0", "within its header"),
         (idx(np.zeros((3, 4)))[:-1], "holds 11 bytes"),
-        (idx(np.zeros((3, 4))) + b"x", "holds 13 bytes"),
+        (idx(np.zeros((3, 4))) + b"x", "holds more than the 12 bytes"),
     ],
 )
 def test_damaged_idx_files_are_refused(content: bytes, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
-        parse_idx(content)
+        read_idx(io.BytesIO(content))
 
 
 def test_idx_round_trip() -> None:
     array = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
-    assert np.array_equal(parse_idx(idx(array)), array)
+    assert np.array_equal(read_idx(io.BytesIO(idx(array)))[0], array)
 
 
 def test_a_truncated_gzip_file_is_named(tmp_path: Path) -> None:
@@ -148,7 +149,5 @@ def test_a_truncated_gzip_file_is_named(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(body)
     broken = tmp_path / "train-images-idx3-ubyte.gz"
     broken.write_bytes(broken.read_bytes()[:500])
-    with pytest.raises(ValueError, match="damaged gzip"):
-        read_bytes(broken)
     with pytest.raises(DataNotFoundError, match=r"train-images-idx3-ubyte\.gz: damaged gzip"):
-        load(run_of("data=mnist", "data.n_train=50", "data.n_test=50"), Settings(data_root=str(tmp_path)))
+        problem_of("data=mnist", "data.n_train=50", "data.n_test=50", settings=Settings(data_root=str(tmp_path)))

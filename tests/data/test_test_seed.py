@@ -9,6 +9,7 @@ import pytest
 
 from dd.config import Settings
 from dd.data._base import Pool
+from dd.data._pools import look_again
 from dd.data._problem import Problem, load
 from dd.registry import get
 from tests.helpers import run_of
@@ -36,8 +37,10 @@ def _small_cifar10(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stands for the sets with a test part of their own, all of which are files."""
     generator = np.random.default_rng(0)
     x, y = generator.random((900, 5)), generator.integers(0, 10, 900)
-    pool = Pool(x[:500], y[:500], x[500:], y[500:], "made up", "")
+    pool = Pool(x[:500], y[:500], x[500:], y[500:], "made up", published=True)
     monkeypatch.setattr(type(get("data", "cifar10")), "pool", lambda *_: pool)
+    monkeypatch.setattr(type(get("data", "cifar10")), "files", lambda *_: [])
+    look_again()
 
 
 @pytest.mark.usefixtures("_small_cifar10")

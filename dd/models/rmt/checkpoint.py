@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import mmap
 import pickle
 import re
 import warnings
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,8 +47,9 @@ def load_checkpoint(model: RMT, path: str | Path, *, ema: bool = False, strict: 
         strict: refuse a file that lacks trained weights or running statistics.
 
     Raises:
-        ValueError: the file holds something else, the release of December 2023, another variant, other classes, other
-            decays or, where ``strict``, too little.
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged or holds something else: the release of December 2023, another variant, other
+            classes, other decays or, where ``strict``, too little.
     """
     path = Path(path)
     state = _state_dict(path, ema)
@@ -63,7 +66,9 @@ def load_checkpoint(model: RMT, path: str | Path, *, ema: bool = False, strict: 
         )
     own = model.state_dict()
     _check_variant(path, state, own)
-    for key in state.keys() & own.keys():
+    for key in sorted(state.keys() & own.keys()):
+        if state[key].is_floating_point() != own[key].is_floating_point():
+            raise ValueError(f"{path}: {key} is {state[key].dtype}, the model's {own[key].dtype}")
         if state[key].shape != own[key].shape:
             raise ValueError(f"{path}: {key} has shape {tuple(state[key].shape)}, the model's {tuple(own[key].shape)}")
         if ".Relpos." in key and not torch.allclose(state[key].float(), own[key].float().cpu(), rtol=1e-4, atol=1e-6):
@@ -77,6 +82,7 @@ def load_checkpoint(model: RMT, path: str | Path, *, ema: bool = False, strict: 
 
 def _state_dict(path: Path, ema: bool) -> dict[str, Tensor]:
     try:
+        _check_file(path)
         with torch.serialization.safe_globals([argparse.Namespace]):  # type of the released files' args
             found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -86,15 +92,56 @@ def _state_dict(path: Path, ema: bool) -> dict[str, Tensor]:
         raise ValueError(f"{path}: cannot be read as weights alone ({reason})") from None
     except FileNotFoundError:
         raise
-    except (EOFError, OSError, RuntimeError) as error:
+    except _Refused as error:
+        raise ValueError(f"{path}: {error}") from None
+    except Exception as error:  # a damaged file makes torch's reader stumble wherever it happens to be
         raise ValueError(f"{path}: is damaged or not a file of torch ({type(error).__name__})") from None
     name = "model_ema" if ema else "model"
     bare = isinstance(found, Mapping) and not ema and "model" not in found
     state = found if bare or not isinstance(found, Mapping) else found.get(name)
-    if not isinstance(state, Mapping) or not state or not all(isinstance(v, Tensor) for v in state.values()):
-        held = ", ".join(map(str, list(found)[:6])) if isinstance(found, Mapping) else type(found).__name__
+    if not isinstance(state, Mapping) or not state or not all(_is_weight(k, v) for k, v in state.items()):
+        keys = list(found)[:6] if isinstance(found, Mapping) else [found]
+        held = ", ".join(repr(k[:40])[1:-1] if isinstance(k, str) else type(k).__name__ for k in keys)
         raise ValueError(f"{path}: holds no weights under {name!r} (it holds: {held})")
     return {key.removeprefix("module."): value for key, value in state.items()}
+
+
+class _Refused(ValueError):
+    """What is wrong with a file, in words for the user."""
+
+
+def _check_file(path: Path) -> None:
+    """Make sure that a file is whole and takes no more memory than it has bytes, as far as its format tells.
+
+    Torch's reader compares no checksums. The format before torch 1.6, no zip archive, has none.
+
+    Raises:
+        _Refused: it is not.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        if size:
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                if content.find(b"\nbytearray\n") >= 0:
+                    raise _Refused("holds more than weights (a bytearray, of any size)")
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+            raise _Refused("is a compressed archive; torch writes its files without compression")
+        if (claimed := sum(entry.file_size for entry in entries)) > size:
+            raise _Refused(f"is damaged: its entries claim {claimed} bytes, it has {size}")
+        if damaged := archive.testzip():
+            raise _Refused(f"is damaged: the checksum of its entry {damaged.rpartition('/')[2]!r} differs")
+
+
+def _is_weight(key: object, value: object) -> bool:
+    """Whether an entry is a named tensor with values of its own (no meta device, not sparse, not quantised)."""
+    if not isinstance(key, str) or not isinstance(value, Tensor):
+        return False
+    plain = value.layout is torch.strided and value.device.type == "cpu" and not value.is_quantized
+    return plain and not value.is_complex()
 
 
 def _described(state: Mapping[str, Tensor]) -> dict[str, object]:

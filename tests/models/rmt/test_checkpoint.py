@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import resource
+import zipfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -168,3 +171,104 @@ def test_a_file_that_torch_did_not_write_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.pth").write_text("no weights")
     with pytest.raises(ValueError, match="cannot be read as weights alone"):
         load_checkpoint(target(), tmp_path / "a.pth")
+
+
+def refused(path: Path) -> str:
+    """The line by which a file is refused; the net stays as it was."""
+    model = target()
+    with pytest.raises(ValueError, match=r".") as caught:
+        load_checkpoint(model, path)
+    line = str(caught.value)
+    assert line.startswith(f"{path}: ")
+    assert "\n" not in line
+    assert holds(model, target().state_dict())
+    return line
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_flipped_bit_anywhere_is_refused_or_does_no_harm(zipped: bool, tmp_path: Path) -> None:
+    """IndexError, KeyError, TypeError, AttributeError and others came through; flipped weights were loaded."""
+    state, path = drawn(), tmp_path / "a.pth"
+    torch.save({"model": state}, path, _use_new_zipfile_serialization=zipped)
+    content = path.read_bytes()
+    refusals = 0
+    places = range(3, 6000, 67) if zipped else range(100, 3000, 31)
+    for at in (*places, len(content) // 2, len(content) - 40):
+        path.write_bytes(content[:at] + bytes([content[at] ^ 0x21]) + content[at + 1 :])
+        model = target()
+        try:
+            load_checkpoint(model, path)
+        except ValueError:
+            refusals += 1
+            refused(path)
+        else:
+            assert holds(model, state) or not zipped
+    assert refusals > 30
+
+
+def test_a_flipped_weight_is_told_by_its_checksum(tmp_path: Path) -> None:
+    state = drawn()
+    state["head.bias"] = torch.full((5,), 1234.5)
+    path = released(tmp_path / "a.pth", state)
+    content = bytearray(path.read_bytes())
+    content[content.index(state["head.bias"].numpy().tobytes()) + 1] ^= 1
+    path.write_bytes(content)
+    assert "checksum of its entry" in refused(path)
+
+
+def rewritten(path: Path, change: Callable[[str, bytes], bytes], *, compressed: bool = False) -> Path:
+    """The same archive with other contents."""
+    with zipfile.ZipFile(path) as archive:
+        entries = [(entry.filename, archive.read(entry)) for entry in archive.infolist()]
+    kind = zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED
+    with zipfile.ZipFile(path, "w", kind) as archive:
+        for name, content in entries:
+            archive.writestr(name, change(name, content))
+    return path
+
+
+def test_files_that_claim_more_than_they_hold_take_no_memory(tmp_path: Path) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    bomb = rewritten(released(tmp_path / "a.pth", drawn()), lambda _, content: content * 2, compressed=True)
+    assert "compressed archive" in refused(bomb)
+    hostile = b"\x80\x02c__builtin__\nbytearray\nJ\x00\x00\x00\x7f\x85R."
+    path = rewritten(
+        released(tmp_path / "b.pth", drawn()), lambda name, content: hostile if name.endswith("data.pkl") else content
+    )
+    assert "a bytearray" in refused(path)
+    # a tensor of 8 GB on a record of 5 kB
+    torch.save({"w": torch.zeros(1234)}, tmp_path / "c.pth")
+    path = rewritten(tmp_path / "c.pth", lambda _, content: content.replace(b"M\xd2\x04", b"J\xff\xff\xff\x7f"))
+    assert "is damaged" in refused(path)
+    torch.save({"w": torch.zeros(1234)}, tmp_path / "d.pth", _use_new_zipfile_serialization=False)
+    content = (tmp_path / "d.pth").read_bytes()
+    (tmp_path / "d.pth").write_bytes(content.replace(b"M\xd2\x04", b"J\xff\xff\xff\x7f"))
+    assert "is damaged" in refused(tmp_path / "d.pth")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
+
+
+@pytest.mark.parametrize(
+    ("entry", "line"),
+    [
+        (torch.zeros(5, dtype=torch.int64), "head.bias is torch.int64, the model's torch.float32"),
+        (torch.zeros(5, dtype=torch.complex64), "holds no weights under 'model'"),
+        (torch.zeros(5).to_sparse(), "holds no weights under 'model'"),
+        (torch.zeros(5, device="meta"), "holds no weights under 'model'"),
+    ],
+)
+def test_entries_that_are_no_weights_are_refused(entry: Tensor, line: str, tmp_path: Path) -> None:
+    assert line in refused(released(tmp_path / "a.pth", drawn() | {"head.bias": entry}))
+
+
+def test_entries_without_names_are_refused(tmp_path: Path) -> None:
+    torch.save({3: torch.zeros(2)}, tmp_path / "a.pth")
+    assert "holds no weights under 'model' (it holds: int)" in refused(tmp_path / "a.pth")
+    (tmp_path / "b.pth").mkdir()
+    assert "is damaged or not a file of torch (IsADirectoryError)" in refused(tmp_path / "b.pth")
+
+
+def test_half_precision_is_loaded(tmp_path: Path) -> None:
+    state = {k: v.half() if v.is_floating_point() and "Relpos" not in k else v for k, v in drawn().items()}
+    model = target()
+    load_checkpoint(model, released(tmp_path / "a.pth", state))
+    assert torch.equal(model.state_dict()["head.weight"], state["head.weight"].float())
