@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import Any
 
 from dd.config import RunConfig, Settings
@@ -17,7 +16,7 @@ from dd.pack import Pack, plan
 from dd.pack import describe as plan_table
 from dd.processes import cores
 from dd.progress import Progress
-from dd.results import Store, rows_of
+from dd.results import Store, runs_schema
 from dd.solve import Row, check_device, device_of, failed_row, limits_of, measure_of, run_axes
 from dd.summary import describe, summary
 
@@ -105,7 +104,9 @@ def run_sweep(runs: Sequence[RunConfig], settings: Settings, command: str = "") 
         return Outcome()
     if todo:
         _execute(todo, settings, store, many, command)
-    rows = rows_of(store, distinct)
+    store.tidy()
+    # moments would import pandas
+    rows = store.rows(distinct, [c for c in runs_schema().names if c != "finished_at"]).to_pylist()
     outcome = Outcome(rows, len(todo), sum(row["status"] == "failed" for row in rows))
     _report(outcome, settings, store, many)
     return outcome
@@ -129,7 +130,7 @@ def _say(text: str) -> None:
 
 
 def _execute(todo: list[RunConfig], settings: Settings, store: Store, many: bool, command: str) -> None:
-    start = datetime.now(UTC)
+    before = store.stamps(run.run_id for run in todo)
     if library() is None:
         _say("no compiled engine for this machine: training in PyTorch's operations; pip install -e . compiles one")
     packs = plan(todo, limits_of(settings), measure_of(settings))
@@ -141,12 +142,10 @@ def _execute(todo: list[RunConfig], settings: Settings, store: Store, many: bool
     except KeyboardInterrupt:
         # the workers have closed and written what they had finished
         again = f"the same command:\n    {command}" if command else "the same command"
-        done = store.finished_since(start, {run.run_id for run in todo})
+        done = len(store.stamps(run.run_id for run in todo).items() - before.items())
         then = f"it starts over because of force=true: {again}" if settings.force else f"go on by {again}"
         _say(f"interrupted; {done} of {len(todo)} runs are in {store.runs}; {then}")
         raise
-    finally:
-        store.retire()
 
 
 def _follow(events: Iterable[tuple[Pack, Row | WorkerDied]], progress: Progress, store: Store, many: bool) -> None:
