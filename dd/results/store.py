@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from dd.arrow import are, booleans, integers, is_one_of, mask, numbers, single, strings
 from dd.errors import StoreError
@@ -21,7 +22,7 @@ from dd.results.footers import footer_of, merged, with_footer
 from dd.results.holdings import holdings
 from dd.results.order import ORDERING, fixes, winners
 from dd.results.patience import patiently
-from dd.results.schema import CURVES_SCHEMA, conform, runs_schema, table_of, unite
+from dd.results.schema import CURVES_SCHEMA, conform, empty, runs_schema, table_of, unite
 
 
 class Store:
@@ -118,8 +119,8 @@ class Store:
     def _gather(self, columns: Sequence[str] | None, wanted: pa.Array | None) -> pa.Table:
         asked = list(columns or runs_schema().names)
         schema = pa.schema([runs_schema().field(c) for c in [*ORDERING, *(c for c in asked if c not in ORDERING)]])
-        tables = [schema.empty_table()]
-        for part in self.parts():
+        tables = [empty(schema)]
+        for part in self.parts() if wanted is None else self._parts_with(wanted):
             table = conform(parts.read(part, schema.names), schema)
             tables.append(table if wanted is None else table.filter(is_one_of(table["run_id"], wanted)))
         table = pa.concat_tables(tables)
@@ -127,6 +128,11 @@ class Store:
         if len(winning) < table.num_rows:
             table = table.take(numbers(winning, pa.int64()))
         return table.select(asked)
+
+    def _parts_with(self, wanted: pa.Array) -> list[Path]:
+        """Parts that hold one of some runs."""
+        held = [(holding.part, is_one_of(holding.ids, wanted)) for holding in holdings(self.runs)]
+        return [part for part, there in held if there.true_count]
 
     def finished(self, measure: str, *, predictions: bool = False) -> set[str]:
         """``run_id`` of every run that has not failed and has been measured, with ``basic`` or ``full``.
@@ -144,7 +150,7 @@ class Store:
         """Whether any of some finished runs has been measured in full, and whether any has its test outputs."""
         wanted = strings(list(run_ids))
         held = (self._measured("full"), self._predicted())
-        full, predicted = (any(is_one_of(ids, wanted).to_pylist()) for ids in held)
+        full, predicted = (pc.any(is_one_of(ids, wanted)).as_py() is True for ids in held)
         return full, predicted
 
     def stamps(self, run_ids: Iterable[str]) -> dict[str, int]:
@@ -203,7 +209,7 @@ class Store:
         """
         stamped = [{"name": self.name, "finished_at": datetime.now(UTC), **provenance, **row} for row in rows]
         new_rows, new_points = table_of(stamped, runs_schema()), table_of(curves, CURVES_SCHEMA)
-        outputs = predictions_table(predictions) if predictions else PREDICTIONS_SCHEMA.empty_table()
+        outputs = predictions_table(predictions) if predictions else empty(PREDICTIONS_SCHEMA)
         with change(self.folder) as made:
             return self.put(
                 made, f"{pack_id}.parquet", new_rows, new_points, outputs, metadata, targets_tables(predictions)
