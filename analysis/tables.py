@@ -206,9 +206,13 @@ def _read(part: Path, columns: Sequence[str] | None = None) -> pa.Table:
     file = _open(part)
     held = set(file.schema_arrow.names)
     try:
-        return file.read(None if columns is None else [c for c in columns if c in held])
+        table = file.read(None if columns is None else [c for c in columns if c in held], use_threads=False)
+        if part.parent.name != "targets":  # without the column, or with numbers in it, this is no table of dd's
+            place = table.column_names.index("run_id")
+            table = table.set_column(place, "run_id", table["run_id"].cast(pa.string()))
     except Exception as error:  # pyarrow answers damage with errors of many classes
         raise _unreadable(part, error) from error
+    return table
 
 
 def _open(part: Path) -> pq.ParquetFile:

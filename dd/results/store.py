@@ -22,7 +22,7 @@ from dd.results.footers import footer_of, merged, with_footer
 from dd.results.holdings import holdings
 from dd.results.order import ORDERING, fixes, winners
 from dd.results.patience import patiently
-from dd.results.schema import CURVES_SCHEMA, conform, empty, runs_schema, table_of, unite
+from dd.results.schema import CURVES_SCHEMA, empty, runs_schema, table_of, unite
 
 
 class Store:
@@ -121,7 +121,7 @@ class Store:
         schema = pa.schema([runs_schema().field(c) for c in [*ORDERING, *(c for c in asked if c not in ORDERING)]])
         tables = [empty(schema)]
         for part in self.parts() if wanted is None else self._parts_with(wanted):
-            table = conform(parts.read(part, schema.names), schema)
+            table = parts.read_as(part, schema)
             tables.append(table if wanted is None else table.filter(is_one_of(table["run_id"], wanted)))
         table = pa.concat_tables(tables)
         winning = winners(table)

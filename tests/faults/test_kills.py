@@ -29,7 +29,7 @@ LONG = os.environ.get("DD_FAULTS") == "long"
 KILLS = 1000 if LONG else 3
 """Kills of one scenario at most, evenly spread over its steps."""
 
-MOVES = {"compact", "tidy"}
+MOVES = {"compact", "tidy", "repair"}
 """Where a run moves from part to part: for an instant it is there twice, and a part that was listed goes."""
 
 ROOT = Path(__file__).parents[2]

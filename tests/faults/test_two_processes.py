@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
 from analysis.tables import load_curves, load_runs
 from dd.results import Store, compaction
@@ -19,8 +20,8 @@ from tests.faults.scenarios import append
 from tests.results.tables import losses, points
 
 LONG = os.environ.get("DD_FAULTS") == "long"
-ROUNDS = 60 if LONG else 8
-KILLS = 50 if LONG else 1
+ROUNDS = 60 if LONG else 5
+KILLS = 50
 
 SHARED = [f"s{i}" for i in range(12)]
 
@@ -88,6 +89,7 @@ def test_two_writers_and_readers(results: Path) -> None:
     assert faults(store.folder) == []
 
 
+@pytest.mark.skipif(not LONG, reason="half a minute; DD_FAULTS=long")
 def test_random_kills_of_one_of_two_writers(results: Path) -> None:
     """What a killed writer leaves, the other completes; whatever had a row keeps one."""
     rng = random.Random(0)

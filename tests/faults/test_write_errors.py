@@ -48,7 +48,7 @@ def test_a_write_that_fails(store: Store, number: int, lasting: bool) -> None:
     assert wanted != before
     append(store, ["a", "c"], 1.0, outputs=True)
     told = 0
-    for at in range(1, count[0] + 1, 1 if LONG else 6):
+    for at in range(1, count[0] + 1, 1 if LONG else 13):
         _reset(store)
         assert contents(store) == before
         try:
@@ -71,7 +71,7 @@ def test_a_write_that_fails(store: Store, number: int, lasting: bool) -> None:
         assert contents(store) in (before, wanted)
         assert faults_of(store.folder) == []
         assert files(store) == names or contents(store) == wanted
-    assert told > count[0] / (1 if LONG else 6) * 0.7
+    assert told > (0.7 * count[0] if LONG else 2)
 
 
 def _reset(store: Store) -> None:
