@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import shlex
+import struct
+import time
+import zlib
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from analysis.curves import SEEDS, axis_columns
@@ -19,6 +24,20 @@ NEUTRAL: dict[str, tuple[str, Callable[[pd.DataFrame], pd.Series]]] = {
     "model_weights": ("gaussian", lambda rows: rows["model"] == "random_features"),
 }
 """Axes that older parts do not have: what they stand for there, and for which rows."""
+
+
+MARK = b"\x89ddseal\n"
+SEAL = struct.Struct(f"<{len(MARK)}sII{len(MARK)}s")
+"""What dd writes before a part's footer (docs/columns.md): mark, CRC-32 of all before, CRC-32 of all after, mark."""
+
+POINT, OUTPUTS = ["run_id", "step"], ["run_id", "targets_id", "outputs"]
+WINNING = ("run_id", "status", "finished_at")
+"""What names a point; columns of ``predictions``; columns of ``runs`` that tell which of two rows of a run counts."""
+
+TRIES, PAUSE = 4, 0.05
+"""How often a table is read that another process changes meanwhile, and seconds in between."""
+
+Result = TypeVar("Result")
 
 
 class UnreadableTable(Exception):
@@ -31,16 +50,32 @@ def table_names(results_dir: Path) -> list[str]:
 
 
 def _parts(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.glob("*.parquet") if not p.name.startswith("_"))
+    """Parts by name; what begins with ``_`` or ``.`` is something else (macOS writes ``._x.parquet``)."""
+    return sorted(p for p in folder.glob("*.parquet") if not p.name.startswith(("_", ".")))
+
+
+def _again(look: Callable[[], Result]) -> Result:
+    """List and read, once more where a part has gone meanwhile because another process has merged it with others."""
+    for _ in range(TRIES - 1):
+        try:
+            return look()
+        except FileNotFoundError:
+            time.sleep(PAUSE)
+    try:
+        return look()
+    except FileNotFoundError as error:
+        raise UnreadableTable(
+            f"{error.filename} goes whenever it is read; another program changes the table"
+        ) from error
 
 
 def load_runs(results_dir: Path, name: str) -> pd.DataFrame:
-    """Rows of one table, whatever version of dd wrote its parts.
+    """Rows of one table, one a run, whatever version of dd wrote its parts.
 
     Raises:
         UnreadableTable: naming the file.
     """
-    rows = _load(results_dir / name / "runs", None)
+    rows = _again(lambda: _rows(results_dir / name))
     for column, (neutral, applies) in NEUTRAL.items():
         if column in rows:
             rows[column] = rows[column].where(rows[column].notna() | ~applies(rows), neutral)
@@ -53,7 +88,12 @@ def load_curves(results_dir: Path, name: str, columns: Sequence[str] | None = No
     Raises:
         UnreadableTable: naming the file.
     """
-    return _load(results_dir / name / "curves", columns)
+    asked = None if columns is None else [*columns, *(c for c in POINT if c not in columns)]
+    points = _again(lambda: _points(results_dir / name, "curves", asked))
+    if points.empty:
+        return points
+    points = points.drop_duplicates(POINT, keep="last", ignore_index=True)
+    return points if columns is None else points[list(columns)]
 
 
 def curve_rows(results_dir: Path, name: str) -> pd.DataFrame:
@@ -65,7 +105,7 @@ def curve_rows(results_dir: Path, name: str) -> pd.DataFrame:
     Raises:
         UnreadableTable: naming the file.
     """
-    runs = load_runs(results_dir, name).drop_duplicates("run_id", keep="last")
+    runs = load_runs(results_dir, name)
     curves = load_curves(results_dir, name)
     if curves.empty:
         return curves
@@ -76,20 +116,63 @@ def curve_rows(results_dir: Path, name: str) -> pd.DataFrame:
 
 def environments(results_dir: Path, name: str) -> list[dict[str, Any]]:
     """What one table's parts were computed with, each environment once: packages, Python, platform, processor."""
+    return _again(lambda: _environments(results_dir / name / "runs"))
+
+
+def _environments(folder: Path) -> list[dict[str, Any]]:
     found = []
-    for part in _parts(results_dir / name / "runs"):
-        footer = (pq.read_metadata(part).metadata or {}).get(b"dd")
-        environment = json.loads(footer).get("environment") if footer else None
-        if environment and environment not in found:
-            found.append(environment)
+    for part in _parts(folder):
+        footer = json.loads((_open(part).schema_arrow.metadata or {}).get(b"dd", b"{}"))
+        for environment in (*footer.get("environments", []), footer.get("environment")):
+            if environment and environment not in found:
+                found.append(environment)
     return found
 
 
-def _load(folder: Path, columns: Sequence[str] | None) -> pd.DataFrame:
-    """All parts of a folder, with the columns of any of them."""
-    tables = [_read(part, columns) for part in _parts(folder)]
+def _rows(folder: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """One row a run: one that has not failed, then the newest; with the name of its part as the column ``_part``."""
+    tables = {part.name: _read(part, columns) for part in _parts(folder / "runs")}
     if not tables:
         return pd.DataFrame()
+    rows = _joined(tables.values())
+    names = np.repeat(list(tables), [table.num_rows for table in tables.values()])
+    if rows["run_id"].duplicated().any():  # an earlier version of dd, killed while it replaced rows
+        moments = rows.get("finished_at", pd.Series(0, rows.index))
+        keys = pd.DataFrame({"good": rows["status"] != "failed", "at": moments, "run_id": rows["run_id"]})
+        newest = keys.sort_values(["good", "at"], kind="stable").drop_duplicates("run_id", keep="last").index
+        kept = np.sort(newest)
+        rows, names = rows.loc[kept].reset_index(drop=True), names[kept]
+    return rows if columns is None else rows.assign(_part=names)
+
+
+def _points(folder: Path, kind: str, columns: Sequence[str] | None) -> pd.DataFrame:
+    """Points of ``curves`` or ``predictions``: of each run those beside its row, in the part of the same name.
+
+    A part whose rows are nowhere counts for runs without other points.
+    """
+    rows = _rows(folder, WINNING)
+    places = {} if rows.empty else dict(iter(rows.groupby("_part")["run_id"]))
+    beside, alone = [], []
+    for part in _parts(folder / kind):
+        table = _read(part, columns)
+        if (folder / "runs" / part.name).exists():
+            beside.append(_of(table, places.get(part.name, ())))
+        else:
+            alone.append(table)
+    if alone:
+        covered = {i for table in beside for i in pc.unique(table["run_id"]).to_pylist()}
+        beside += [_of(table, set(pc.unique(table["run_id"]).to_pylist()) - covered) for table in alone]
+    return _joined(beside) if beside else pd.DataFrame()
+
+
+def _of(table: pa.Table, run_ids: Iterable[str]) -> pa.Table:
+    """Points of some runs."""
+    wanted = pa.array(list(run_ids), table["run_id"].type)
+    return table.filter(pc.is_in(table["run_id"], value_set=wanted))
+
+
+def _joined(tables: Iterable[pa.Table]) -> pd.DataFrame:
+    """Tables one below the other, with the columns of any of them."""
     merged = pa.concat_tables([t.replace_schema_metadata() for t in tables], promote_options="permissive")
     frame: pd.DataFrame = merged.to_pandas()
     return frame
@@ -103,13 +186,8 @@ def load_predictions(results_dir: Path, name: str) -> pd.DataFrame:
     Raises:
         UnreadableTable: naming the file.
     """
-    frames = [pd.DataFrame(columns=["run_id", "targets_id", "outputs"])]
-    for part in _parts(results_dir / name / "predictions"):
-        rows = results_dir / name / "runs" / part.name
-        if rows.is_file():
-            frame = _read(part).to_pandas()
-            frames.append(frame[frame["run_id"].isin(_read(rows, ["run_id"])["run_id"].to_pylist())])
-    merged = pd.concat(frames[1:] or frames, ignore_index=True).drop_duplicates("run_id")
+    found = _again(lambda: _points(results_dir / name, "predictions", OUTPUTS))
+    merged = pd.DataFrame(columns=OUTPUTS) if found.empty else found.drop_duplicates("run_id", ignore_index=True)
     return merged.rename(columns={"outputs": "predicted"})  # runs has a column of the name outputs, their number
 
 
@@ -119,12 +197,50 @@ def load_targets(results_dir: Path, name: str) -> dict[str, np.ndarray]:
     Raises:
         UnreadableTable: naming the file.
     """
-    tables = [_read(part).to_pandas() for part in _parts(results_dir / name / "targets")]
+    tables = _again(lambda: [_read(part).to_pandas() for part in _parts(results_dir / name / "targets")])
     return {row.targets_id: row.targets for table in tables for row in table.itertuples()}
 
 
 def _read(part: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Columns of a part, those of them that it has."""
+    file = _open(part)
+    held = set(file.schema_arrow.names)
     try:
-        return pq.ParquetFile(part).read(columns)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UnreadableTable(f"{part} is not a readable parquet file; move it away") from error
+        table = file.read(None if columns is None else [c for c in columns if c in held], use_threads=False)
+        if part.parent.name != "targets":  # without the column, or with numbers in it, this is no table of dd's
+            place = table.column_names.index("run_id")
+            table = table.set_column(place, "run_id", table["run_id"].cast(pa.string()))
+    except Exception as error:  # pyarrow answers damage with errors of many classes
+        raise _unreadable(part, error) from error
+    return table
+
+
+def _open(part: Path) -> pq.ParquetFile:
+    """A part whose bytes are those that were written, as far as it carries checksums."""
+    try:
+        data = part.read_bytes()
+        starts = {data.find(MARK), data.rfind(MARK), data.rfind(MARK) - SEAL.size + len(MARK)}
+        if MARK in data and not any(_sealed(data, start) for start in starts):
+            raise ValueError("its bytes are not those that were written: the checksum differs")
+        return pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        raise _unreadable(part, error) from error
+
+
+def _sealed(data: bytes, start: int) -> bool:
+    if start < 0 or start + SEAL.size > len(data):
+        return False
+    _, before, after, _ = SEAL.unpack_from(data, start)
+    view = memoryview(data)
+    return bool(zlib.crc32(view[:start]) == before and zlib.crc32(view[start + SEAL.size :]) == after)
+
+
+def _unreadable(part: Path, error: Exception) -> UnreadableTable:
+    folder = part.parents[1]
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return UnreadableTable(
+        f"{part} is not a readable parquet file ({reason}); python -m dd.results repair {shlex.quote(folder.name)} "
+        f"{shlex.quote(f'results_dir={folder.parent}')} moves it away, and the same sweep computes its runs again"
+    )

@@ -82,10 +82,9 @@ def sweep(*overrides: str, n_jobs: int | str | None = None) -> pd.DataFrame:
 
     runs, settings = compose_jobs([*overrides, *([] if n_jobs is None else [f"n_jobs={n_jobs}"])])
     outcome = run_sweep(runs, settings)
-    table = Store(settings.results_dir, settings.name).read().to_pandas()
-    wanted = {row["run_id"] for row in outcome.rows}
-    kept: pd.DataFrame = table[table["run_id"].isin(wanted)].reset_index(drop=True)
-    return kept
+    rows = Store(settings.results_dir, settings.name).rows(row["run_id"] for row in outcome.rows)
+    frame: pd.DataFrame = rows.to_pandas()
+    return frame
 
 
 def train(x: Any, y: Any, *overrides: str, test: tuple[Any, Any] | None = None) -> list[Trained]:

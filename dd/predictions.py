@@ -1,7 +1,4 @@
-"""What runs say about the test set: the tables ``predictions`` and ``targets``.
-
-Arrow arrays are made from buffers: pyarrow's own conversion of Python values imports pandas.
-"""
+"""What runs say about the test set: the tables ``predictions`` and ``targets``."""
 
 from __future__ import annotations
 
@@ -11,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+
+from dd.arrow import lists, numbers, strings
 
 PREDICTIONS_SCHEMA = pa.schema(
     [("run_id", pa.string()), ("targets_id", pa.string()), ("outputs", pa.list_(pa.float32()))]
@@ -43,9 +42,9 @@ class Prediction:
 def predictions_table(predictions: Sequence[Prediction]) -> pa.Table:
     """Rows of ``predictions``; outputs are flattened sample by sample."""
     columns = [
-        _strings([p.run_id for p in predictions]),
-        _strings([p.targets_id for p in predictions]),
-        _lists([p.outputs for p in predictions], pa.float32()),
+        strings([p.run_id for p in predictions]),
+        strings([p.targets_id for p in predictions]),
+        lists([p.outputs for p in predictions], pa.float32()),
     ]
     return pa.Table.from_arrays(columns, schema=PREDICTIONS_SCHEMA)
 
@@ -56,32 +55,11 @@ def targets_tables(predictions: Sequence[Prediction]) -> dict[str, pa.Table]:
     return {
         targets_id: pa.Table.from_arrays(
             [
-                _strings([targets_id]),
-                *(_numbers(np.array([size]), pa.int64()) for size in targets.shape),
-                _lists([targets], pa.float64()),
+                strings([targets_id]),
+                *(numbers(np.array([size]), pa.int64()) for size in targets.shape),
+                lists([targets], pa.float64()),
             ],
             schema=TARGETS_SCHEMA,
         )
         for targets_id, targets in distinct.items()
     }
-
-
-def _numbers(values: NDArray[np.generic], kind: pa.DataType) -> pa.Array:
-    """A column of numbers that have the type's size already."""
-    return pa.Array.from_buffers(kind, values.size, [None, pa.py_buffer(np.ascontiguousarray(values).tobytes())])
-
-
-def _lists(rows: Sequence[NDArray[np.generic]], kind: pa.DataType) -> pa.Array:
-    """A column of lists, one flattened array a row."""
-    values = _numbers(np.concatenate([row.ravel() for row in rows]), kind)
-    return pa.ListArray.from_arrays(_numbers(_offsets([row.size for row in rows]), pa.int32()), values)
-
-
-def _strings(values: Sequence[str]) -> pa.Array:
-    encoded = [value.encode() for value in values]
-    offsets = pa.py_buffer(_offsets([len(value) for value in encoded]).tobytes())
-    return pa.StringArray.from_buffers(len(values), offsets, pa.py_buffer(b"".join(encoded)))
-
-
-def _offsets(sizes: Sequence[int]) -> NDArray[np.int32]:
-    return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)

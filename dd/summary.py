@@ -7,6 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from dd.config import core_axes
 
 MINIMUM_RATIO = 1.1
@@ -14,6 +17,11 @@ MINIMUM_RATIO = 1.1
 
 GROUP_LIMIT = 24
 """Lines of the table at most."""
+
+TOLD = frozenset(
+    ("width", "status", "optimizer", "train_loss", "test_loss", "min_norm_train_loss", "min_norm_test_loss")
+)
+"""Columns that the summary reads whatever they hold."""
 
 SEEDS = ("seed", "data_seed", "test_seed")
 
@@ -42,6 +50,17 @@ def medians(rows: Iterable[Mapping[str, Any]], column: str) -> dict[int, float]:
         if row["status"] == "ok" and row[column] is not None:
             by_width.setdefault(row["width"], []).append(row[column])
     return {width: statistics.median(by_width[width]) for width in sorted(by_width)}
+
+
+def shown(table: pa.Table) -> list[dict[str, Any]]:
+    """Rows of a sweep as :func:`summary` takes them; columns of one value, which no line of it tells, are left out.
+
+    Args:
+        table: rows of ``runs``.
+    """
+    kept = [name for name in table.column_names if name in TOLD or pc.count_distinct(table[name], "all").as_py() > 1]
+    rows: list[dict[str, Any]] = table.select(kept).to_pylist()
+    return rows
 
 
 def find_peak(rows: Sequence[Mapping[str, Any]], test: str = "test_loss", train: str = "train_loss") -> Peak | None:

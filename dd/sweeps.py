@@ -18,9 +18,12 @@ from dd.numerics import neutral
 from dd.pack import Pack, plan
 from dd.pack import describe as plan_table
 from dd.progress import Progress
-from dd.results import Store, rows_of
+from dd.results import Store, runs_schema
 from dd.solve import Row, check_device, failed_row, limits_of, measure_of, run_axes
-from dd.summary import describe, summary
+from dd.summary import describe, shown, summary
+
+ANSWER = ("run_id", "status", "error", "test_loss")
+"""Columns of an outcome's rows; the table has the others."""
 
 
 @dataclass
@@ -28,16 +31,19 @@ class Outcome:
     """What became of a sweep.
 
     Attributes:
-        rows: rows of its runs, those that were there before included, one a distinct run.
+        rows: the columns :data:`ANSWER` of its runs, those that were there before included, one row a distinct run.
         computed: runs computed now.
-        failed: runs with status ``failed``.
-        runs: the sweep as given, with the content of its data settled: their ids are those of the rows.
+        runs: its runs with their final ids, in the order given.
     """
 
     rows: list[Row] = field(default_factory=list)
     computed: int = 0
-    failed: int = 0
     runs: list[RunConfig] = field(default_factory=list)
+
+    @property
+    def failed(self) -> int:
+        """Runs with status ``failed``."""
+        return sum(row["status"] == "failed" for row in self.rows)
 
 
 def check_settings(runs: Iterable[RunConfig], settings: Settings) -> None:
@@ -96,9 +102,9 @@ def run_sweep(runs: Sequence[RunConfig], settings: Settings, command: str = "") 
         return Outcome(runs=runs)
     if todo:
         _execute(todo, settings, store, many, command)
-    rows = rows_of(store, distinct)
-    outcome = Outcome(rows, len(todo), sum(row["status"] == "failed" for row in rows), runs)
-    _report(outcome, settings, store, many)
+    store.tidy()
+    outcome = Outcome(store.rows(distinct, ANSWER).to_pylist(), len(todo), runs)
+    _report(outcome, store, many)
     return outcome
 
 
@@ -122,7 +128,7 @@ def _say(text: str) -> None:
 def _execute(todo: list[RunConfig], settings: Settings, store: Store, many: bool, command: str) -> None:
     if library() is None:
         _say("no compiled engine for this machine: training in PyTorch's operations; pip install -e . compiles one")
-    before = store.stamps({run.run_id for run in todo})
+    before = store.stamps(run.run_id for run in todo)
     packs = plan(todo, limits_of(settings), measure_of(settings))
     try:
         with (
@@ -134,8 +140,7 @@ def _execute(todo: list[RunConfig], settings: Settings, store: Store, many: bool
     except KeyboardInterrupt:
         # the workers have closed and written what they had finished
         again = f"the same command:\n    {command}" if command else "the same command"
-        now = store.stamps({run.run_id for run in todo})
-        done = sum(before.get(run_id) != stamp for run_id, stamp in now.items())
+        done = len(store.stamps(run.run_id for run in todo).items() - before.items())
         then = f"it starts over because of force=true: {again}" if settings.force else f"go on by {again}"
         _say(f"interrupted; {done} of {len(todo)} runs are in {store.runs}; {then}")
         raise
@@ -164,11 +169,14 @@ def _record(lost: Lost, pack: Pack, store: Store) -> None:
     store.append(pack.pack_id, rows, [], {}, {"runs": [run_axes(run) for run in lost.runs]})
 
 
-def _report(outcome: Outcome, settings: Settings, store: Store, many: bool) -> None:
+def _report(outcome: Outcome, store: Store, many: bool) -> None:
+    # moments would import pandas
+    columns = [name for name in runs_schema().names if name != "finished_at"]
+    table = store.rows([row["run_id"] for row in outcome.rows], columns)
     if many:
-        print(summary(outcome.rows))
+        print(summary(shown(table)))
     else:
-        for row in outcome.rows:
+        for row in table.to_pylist():
             print(describe(row))
     if outcome.failed and many:
         first = next(row for row in outcome.rows if row["status"] == "failed")

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -15,12 +14,11 @@ from dd.data._problem import load
 from dd.errors import StoreError
 from dd.executors.solving import solve_and_store
 from dd.pack import Pack
-from dd.predictions import Prediction
-from dd.results import Store
+from dd.results import Store, commit
 from dd.solve import Solved, solve
 from dd.sweeps import run_sweep
 from tests.helpers import run_of
-from tests.test_results import curve, row
+from tests.results.tables import curve, prediction, row
 
 SMALL = ("data.n_train=40", "data.n_test=30", "batch_size=20", "width=15", "steps=30")
 WAYS = {
@@ -120,10 +118,6 @@ def test_an_interruption_writes_the_outputs_of_the_runs_that_are_done(results: P
     assert run_sweep(runs, settings_in(results)).computed == 2
 
 
-def prediction(run_id: str, value: float = 1.0) -> Prediction:
-    return Prediction(run_id, np.full((3, 2), value, np.float32), "same", np.zeros((3, 2)))
-
-
 @pytest.fixture
 def store(results: Path) -> Store:
     store = Store(results, "t")
@@ -131,43 +125,22 @@ def store(results: Path) -> Store:
     return store
 
 
-def test_a_write_that_fails_leaves_no_half_file_and_no_row(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    write = pq.write_table
+def test_a_write_that_fails_leaves_no_file_and_no_row(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = commit._write
 
-    def full(table: object, path: Path, **options: object) -> None:
+    def full(path: Path, data: bytes) -> None:
         if path.parent.name == "curves":
             path.write_bytes(b"half")
             raise OSError(28, "No space left on device")
-        write(table, path, **options)
+        plain(path, data)
 
-    monkeypatch.setattr(pq, "write_table", full)
+    monkeypatch.setattr(commit, "_write", full)
     with pytest.raises(StoreError, match="No space left"):
         store.append("a", [row("1")], curve("1"), {}, {}, [prediction("1")])
     files = sorted(str(p.relative_to(store.folder)) for p in store.folder.rglob("*") if p.is_file())
-    assert files == ["predictions/a.parquet", "targets/same.parquet"]
+    assert files == ["_lock"]
     assert store.finished("basic", predictions=True) == set()
     monkeypatch.undo()
     store.append("b", [row("1")], [], {}, {})
     assert store.finished("basic") == {"1"}
-    assert store.finished("basic", predictions=True) == set(), "the outputs of an unwritten row do not count"
-
-
-def test_superseded_outputs_go_with_their_rows(store: Store) -> None:
-    store.append("a", [row("1"), row("2")], [], {}, {}, [prediction("1"), prediction("2")])
-    store.append("b", [row("1")], [], {}, {}, [prediction("1", 5.0)])
-    store.retire()
-    frame = pd.read_parquet(store.predictions).set_index("run_id")
-    assert sorted(frame.index) == ["1", "2"]
-    assert frame.outputs["1"].tolist() == [5.0] * 6
-    store.append("c", [row("2")], [], {}, {}, [prediction("2")])
-    store.retire()
-    assert sorted(p.stem for p in store.predictions.iterdir()) == ["b", "c"]
-
-
-@pytest.mark.parametrize("folder", ["predictions", "targets"])
-def test_a_truncated_part_is_named(store: Store, folder: str) -> None:
-    store.append("a", [row("1")], [], {}, {}, [prediction("1")])
-    path = next((store.folder / folder).iterdir())
-    path.write_bytes(path.read_bytes()[:50])
-    with pytest.raises(StoreError, match=rf"{folder}/{path.name} is not a readable parquet file"):
-        store.check()
+    assert store.finished("basic", predictions=True) == set()
