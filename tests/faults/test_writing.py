@@ -34,8 +34,8 @@ def one_line(errors: str) -> str:
 
 @pytest.mark.parametrize(("error", "n_jobs", "calls"), CASES if LONG else SHORT)
 def test_a_disk_that_refuses(tmp_path: Path, error: str, n_jobs: int, calls: tuple[str, ...]) -> None:
-    """Each process may make a few calls before the disk refuses."""
-    environment = broken_calls(tmp_path / "broken", calls, error, after=12)
+    """Each process may make two calls before the disk refuses, in the middle of a change."""
+    environment = broken_calls(tmp_path / "broken", calls, error, after=2)
     began = time.monotonic()
     process = start([*SWEEP, f"n_jobs={n_jobs}"], tmp_path, **environment)
     output, errors = process.communicate(timeout=60)
