@@ -11,6 +11,7 @@ from dd.errors import ConfigError, DDError
 from dd.processes import warm_up
 from dd.run import FAILED, INTERRUPTED, USAGE
 from dd.task import command_of, conf_dir
+from dd.terminal import steady
 
 HELP = """\
 python -m dd.experiments [preset ...] [key=value ...]
@@ -70,4 +71,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    steady()
     sys.exit(main())

@@ -28,8 +28,11 @@ class Remote:
 
 
 def cache_folder() -> Path:
-    """Folder for downloads: ``$XDG_CACHE_HOME/dd``, by default ``~/.cache/dd``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dd"
+    """Folder for downloads: ``$XDG_CACHE_HOME/dd``, by default ``~/.cache/dd``; a temporary one without home."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dd"
+    except RuntimeError:  # HOME is not set, and the user is in no list (usual in containers)
+        return Path(tempfile.gettempdir()) / f"dd-{os.getuid()}"
 
 
 def find(names: Sequence[str], folders: Sequence[Path]) -> list[Path] | None:
