@@ -55,7 +55,7 @@ class Range(RangeSweep):
             return 0
         if not _finite(stop):
             return math.inf if (stop > 0) == (step > 0) else 0
-        return max(0, math.ceil((_exact(stop) - _exact(start)) / _exact(step)))
+        return max(0, math.ceil(Fraction(_exact(stop) - _exact(start)) / _exact(step)))
 
     def __iter__(self) -> Iterator[Any]:
         """Values, integers where start and step are, shuffled if asked for."""
@@ -132,7 +132,7 @@ def as_typed(argument: str) -> str:
     ("name='1.10'", 'width=1_0', "name='1.10','true'")
     """
     key, equals, value = argument.partition("=")
-    if not equals or not BARE.search(value):
+    if not equals or (value.isascii() and not BARE.search(value)):
         return argument
     nullable = _is_text(key.lstrip("+"))
     if nullable is None:
@@ -140,7 +140,8 @@ def as_typed(argument: str) -> str:
     try:
         tokens = _tokens(value)
     except HydraException:
-        return argument  # the parser tells what is wrong
+        # Hydra knows ASCII alone outside of quotes; of all else the parser tells what is wrong
+        return argument if value.isascii() or "'" in value else f"{key}='{value}'"
     words = {OverrideLexer.INT, OverrideLexer.FLOAT, OverrideLexer.BOOL}
     if not nullable:
         words.add(OverrideLexer.NULL)

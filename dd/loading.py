@@ -109,7 +109,10 @@ def one_line(error: BaseException, arguments: Sequence[str]) -> str:
         choices = [option for option in error.options if not option.startswith("_")]  # those are shared parts of others
         return str(ConfigError(group, name, "must be one of " + ", ".join(choices), COMMAND_LINE))
     if isinstance(error, OverrideParseException):
-        return f"{printable(error.override)} (from {COMMAND_LINE}): {_words(str(error).split('See https')[0])}"
+        reason = _words(str(error).split("See https")[0])
+        if "LexerNoViableAlt" in reason:
+            reason = "cannot be read; put quotes around what is no plain word or number"
+        return f"{printable(error.override) or repr('')} (from {COMMAND_LINE}): {reason}"
     if isinstance(error, RecursionError):
         return f"{printable(' '.join(arguments))} (from {COMMAND_LINE}): nested too deeply"
     if wrong := _wrong_choice(arguments):
@@ -134,7 +137,7 @@ def one_line(error: BaseException, arguments: Sequence[str]) -> str:
             if key not in known_keys() and not key.startswith("hydra"):
                 near = difflib.get_close_matches(key, known_keys(), n=3, cutoff=0.5)
                 hint = f"did you mean {' or '.join(near)}?" if near else "python -m dd.run --help lists the keys"
-                return f"{printable(key)} (from {COMMAND_LINE}): no such key; {hint}"
+                return f"{printable(key) or repr('')} (from {COMMAND_LINE}): no such key; {hint}"
             if argument not in text:
                 return f"{printable(argument)} (from {COMMAND_LINE}): {text}"
     return text
@@ -161,5 +164,9 @@ def _wrong_choice(arguments: Sequence[str]) -> str | None:
 
 def _words(text: str) -> str:
     """A message in one line, without what OmegaConf adds about its classes."""
-    lines = [line for line in text.splitlines() if not line.strip().startswith(("full_key:", "object_type="))]
+    lines = [
+        line
+        for line in text.splitlines()
+        if not line.strip().startswith(("full_key:", "object_type=", "reference_type="))
+    ]
     return printable(" ".join(" ".join(lines).split()))
