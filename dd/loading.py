@@ -104,10 +104,11 @@ def one_line(error: BaseException, arguments: Sequence[str]) -> str:
     """
     if isinstance(error, DDError):
         return str(error)
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = error.missing_cfg_file.rpartition("/")
-        choices = [option for option in error.options if not option.startswith("_")]  # those are shared parts of others
-        return str(ConfigError(group, name, "must be one of " + ", ".join(choices), COMMAND_LINE))
+        choices = [option for option in error.options or _files(group) if not option.startswith("_")]
+        if choices:
+            return str(ConfigError(group, name, "must be one of " + ", ".join(choices), COMMAND_LINE))
     if isinstance(error, OverrideParseException):
         reason = _words(str(error).split("See https")[0])
         if "LexerNoViableAlt" in reason:
@@ -121,14 +122,14 @@ def one_line(error: BaseException, arguments: Sequence[str]) -> str:
     if "'scale'" in text and "No match in the defaults list" in text:
         allowed = "only presets of the study have one: with -m +experiment=iterations, for example"
         return str(ConfigError("scale", text.rpartition("scale=")[2], allowed, COMMAND_LINE))
-    cause = error.__cause__
-    if cause is not None and not isinstance(error, OmegaConfBaseException):
-        text = f"{text}: {_words(str(cause))}" if str(error).strip() else _words(str(cause))
     given = [a for a in arguments if "=" in a]
-    if isinstance(error, OmegaConfBaseException) and error.full_key:
-        for argument in given:
-            if argument.split("=")[0].lstrip("+~") == error.full_key:
-                return f"{printable(argument)} (from {COMMAND_LINE}): {text}"
+    if isinstance(error, OmegaConfBaseException):
+        # the key whose value cannot be followed; the only reference if OmegaConf does not know
+        at = [a for a in given if a.split("=")[0].lstrip("+~") == error.full_key] or [a for a in given if "${" in a]
+        return f"{printable(at[0])} (from {COMMAND_LINE}): {text}" if len(at) == 1 else text
+    cause = error.__cause__
+    if cause is not None:
+        text = f"{text}: {_words(str(cause))}" if str(error).strip() else _words(str(cause))
     for argument in given:
         key = argument.split("=")[0].lstrip("+~")
         if f"'{key}'" in text or f" {key}" in text or (cause is not None and key.split(".")[-1] in str(cause)):
@@ -143,12 +144,17 @@ def one_line(error: BaseException, arguments: Sequence[str]) -> str:
     return text
 
 
+def _files(group: str) -> list[str]:
+    """Names of the files of a group; empty where there is no such group."""
+    return sorted(path.stem for path in (conf_dir() / group).glob("[!_]*.yaml")) if group else []
+
+
 def _wrong_choice(arguments: Sequence[str]) -> str | None:
     """A group that was given something else than a name, on which Hydra fails in its own ways; else None."""
     for argument in arguments:
         key, equals, value = argument.partition("=")
         group = key.lstrip("+")
-        if not equals or not (conf_dir() / group).is_dir() or not group.isidentifier():
+        if not equals or not group.isidentifier() or not (conf_dir() / group).is_dir():
             continue
         try:
             parsed = OverridesParser.create().parse_override(argument)
@@ -157,8 +163,7 @@ def _wrong_choice(arguments: Sequence[str]) -> str | None:
         listed = parsed.value()
         found = listed.list if isinstance(listed, ChoiceSweep) else [listed]
         if any(not isinstance(one, str | QuotedString | dict) and not isinstance(one, Sweep | Glob) for one in found):
-            names = sorted(path.stem for path in (conf_dir() / group).glob("[!_]*.yaml"))
-            return str(ConfigError(group, value, "must be one of " + ", ".join(names), COMMAND_LINE))
+            return str(ConfigError(group, value, "must be one of " + ", ".join(_files(group)), COMMAND_LINE))
     return None
 
 

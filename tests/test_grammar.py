@@ -17,7 +17,6 @@ from dd.grammar import Range, as_typed, parser
 from dd.grid import MAX_RUNS, Grid, Reader
 from dd.loading import own_loader
 from dd.run import main
-from tests.helpers import dd_run
 
 READER = Reader(own_loader())
 
@@ -87,17 +86,15 @@ def test_decimal_ranges_are_decimal_arithmetic(start: int, span: int, step: int,
     ]
 
 
-def test_presets_and_job_directories_have_the_same_values(tmp_path: Path) -> None:
+def test_presets_and_job_directories_have_the_same_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     sweep = ("width=sort(range(100,10,-25))", "optimizer=min_norm", "hydra.sweep.dir=jobs", "n_jobs=1")
-    done = dd_run("-m", *sweep, "hydra.output_subdir=.hydra", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    assert main(["-m", *sweep, "hydra.output_subdir=.hydra"]) == 0
     texts = [(tmp_path / f"jobs/{i}/.hydra/overrides.yaml").read_text() for i in range(4)]
     assert [text.splitlines()[0] for text in texts] == [f"- width={w}" for w in (25, 50, 75, 100)]
     assert sorted(pd.read_parquet(tmp_path / "results/default/runs").width) == [25, 50, 75, 100]
-    done = dd_run(
-        "-m", "+hydra.sweeper.params.width='sort(range(100,10,-25))'", *sweep[1:], "name=preset", cwd=tmp_path
-    )
-    assert done.returncode == 0, done.stderr
+    preset = "+hydra.sweeper.params.width='sort(range(100,10,-25))'"
+    assert main(["-m", preset, *sweep[1:], "name=preset"]) == 0
     assert sorted(pd.read_parquet(tmp_path / "results/preset/runs").width) == [25, 50, 75, 100]
 
 
@@ -157,7 +154,7 @@ def test_two_spellings_are_two_tables(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_name_may_refer_to_a_number() -> None:
-    for line in (["name=${seed}"], ["name=${seed}", "seed=7"], ["name='${oc.decode:\\'7\\'}'"]):
+    for line in (["name=${seed}"], ["name=${seed}", "seed=7"], ["name='${oc.decode:\"7\"}'"]):
         assert compose_jobs(line)[1].name in ("0", "7")
 
 
