@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from analysis.components import estimate, resampled
 from analysis.curves import LINE_AXES, PANEL_AXES, split, varying_axes
 from analysis.labels import OWN_SETTINGS, legend_of
+from analysis.names import file_stem
 from analysis.style import OKABE_ITO, SHEET, Drawing, save
 from analysis.tables import UnreadableTable, load_predictions, load_runs, load_targets, table_names
 
@@ -203,7 +204,7 @@ def draw_table(table: pd.DataFrame, name: str, folder: Path) -> list[Drawing]:
     groups = [members for _, members in split(table, [a for a in own if a != x])]
     written = []
     for start in range(0, len(groups), COLUMNS):
-        stem = f"{name}-decomposition" + (f"-{start // COLUMNS + 1}" if len(groups) > COLUMNS else "")
+        stem = file_stem(name, {"decomposition": ""}) + (f"-{start // COLUMNS + 1}" if len(groups) > COLUMNS else "")
         with plt.style.context(SHEET):
             figure = draw_decomposition(pd.concat(groups[start : start + COLUMNS]), x)
             written.append(Drawing(save(figure, folder / stem), f"{CAPTION} {OWN_SETTINGS}"))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,11 +30,13 @@ from analysis.decomposition import NotCrossed, decompose
 from analysis.effective import draw_effective, has_effective
 from analysis.labels import OWN_SETTINGS, legend_of, plain, title_of, x_title
 from analysis.maps import LEVEL, draw_maps, longest, map_of
+from analysis.names import file_stem
 from analysis.panels import draw, has_theory
 from analysis.peaks import BUDGETS
 from analysis.scatter import steps_needed
 from analysis.style import SHEET, Drawing, save
 from analysis.tables import UnreadableTable, curve_rows, environments, load_curves, load_runs, table_names
+from dd.terminal import steady
 
 MAX_LINES = 8
 """More lines than this are spread over several figures."""
@@ -139,7 +140,7 @@ def draw_table(rows: pd.DataFrame, name: str, folder: Path, curves: pd.DataFrame
             if not (members["status"] == "ok").any():
                 continue
             for kind, figure, caption in _figures(members, layout, _within(curves, fixed)):
-                stem = folder / _file_name(name, fixed | kind)
+                stem = folder / file_stem(name, fixed | kind)
                 drawn.append(Drawing(save(figure, stem), f"{caption} {OWN_SETTINGS}"))
     return drawn
 
@@ -153,11 +154,6 @@ def _within(curves: pd.DataFrame | None, values: Mapping[str, object]) -> pd.Dat
         if key in curves:  # a column without any value is not carried
             chosen = chosen[chosen[key].isna() if pd.isna(value) else chosen[key] == value]
     return chosen
-
-
-def _file_name(name: str, values: Mapping[str, object]) -> str:
-    slug = "-".join([name, *(f"{k}={v}" if v != "" else k for k, v in values.items() if v == v)])
-    return re.sub(r"[^\w.=+-]+", "_", slug)
 
 
 Piece = tuple[dict[str, object], Figure, str]
@@ -415,4 +411,5 @@ def findings_of(results: Path, tables: Mapping[str, pd.DataFrame]) -> report.Fin
 
 
 if __name__ == "__main__":
+    steady()
     sys.exit(main())

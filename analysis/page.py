@@ -51,17 +51,22 @@ def heading(level: int, words: str, anchor: str | None = None) -> str:
     return f"<h{level}{place}>{html.escape(words)}</h{level}>"
 
 
-def anchors(names: Iterable[str]) -> dict[str, str]:
+def anchors(names: Iterable[str], taken: Iterable[str] = ()) -> dict[str, str]:
     """An id for each name, all different.
 
-    >>> anchors(["ridge", "a b", "a-b"])
-    {'ridge': 'ridge', 'a b': 'a-b', 'a-b': 'a-b-2'}
+    Args:
+        names: what is linked to.
+        taken: ids that others have.
+
+    >>> anchors(["ridge", "a b", "a-b"], ["ridge"])
+    {'ridge': 'ridge-2', 'a b': 'a-b', 'a-b': 'a-b-2'}
     """
     found: dict[str, str] = {}
+    others = set(taken)
     for name in names:
         slug = re.sub(r"[^A-Za-z0-9_]+", "-", name).strip("-") or "table"
         used, number = slug, 1
-        while used in found.values():
+        while used in found.values() or used in others:
             number += 1
             used = f"{slug}-{number}"
         found[name] = used
@@ -126,4 +131,4 @@ def contents(parts: Sequence[tuple[str, str, Sequence[tuple[str, str]]]]) -> str
 
 def document(title: str, body: Iterable[str]) -> str:
     """The page: no scripts, no fonts, nothing that is fetched."""
-    return Template(TEMPLATE.read_text()).substitute(title=html.escape(title), body="\n".join(body))
+    return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(title=html.escape(title), body="\n".join(body))

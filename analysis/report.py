@@ -106,7 +106,8 @@ class Findings:
 def write(folder: Path, sections: Sequence[Section], findings: Findings) -> Path:
     """Write ``index.html`` and the figures over all experiments into a folder; returns the page's path."""
     path = folder / "index.html"
-    path.write_text(page.document("Double descent: what decides the peak?", _body(folder, sections, findings)))
+    text = page.document("Double descent: what decides the peak?", _body(folder, sections, findings))
+    path.write_text(text, encoding="utf-8")
     return path
 
 
@@ -128,29 +129,30 @@ def _body(folder: Path, sections: Sequence[Section], findings: Findings) -> Iter
     found = {s.name: s for s in sections}
     parts = experiments.parts(found)
     listed = [name for titles in parts.values() for name in titles]
-    links = page.anchors([*parts, *listed, "The verdict", "Where the numbers come from"])
+    titled = page.anchors([*parts, "The verdict", "Where the numbers come from"])
+    links = page.anchors(listed, titled.values())  # a table may be called like a part of the page
     images = _Images()
 
     yield page.heading(1, "Double descent: what decides the peak?")
     yield page.paragraph(ASKED)
     yield page.paragraph(READING)
-    toc: list[tuple[str, str, list[tuple[str, str]]]] = [("The verdict", links["The verdict"], [])]
+    toc: list[tuple[str, str, list[tuple[str, str]]]] = [("The verdict", titled["The verdict"], [])]
     toc += [
-        (part, links[part], [(title, links[name]) for name, title in titles.items() if name in found])
+        (part, titled[part], [(title, links[name]) for name, title in titles.items() if name in found])
         for part, titles in parts.items()
     ]
-    yield page.contents([*toc, ("Where the numbers come from", links["Where the numbers come from"], [])])
+    yield page.contents([*toc, ("Where the numbers come from", titled["Where the numbers come from"], [])])
 
-    yield page.heading(2, "The verdict", links["The verdict"])
+    yield page.heading(2, "The verdict", titled["The verdict"])
     yield from _verdict(folder, findings, images)
     for part, titles in parts.items():
-        yield page.heading(2, part, links[part])
+        yield page.heading(2, part, titled[part])
         for name, title in titles.items():
             if name in found:
                 yield page.heading(3, title, links[name])
                 yield from _experiment(found[name], images)
         yield from _missing([name for name in titles if name not in found])
-    yield page.heading(2, "Where the numbers come from", links["Where the numbers come from"])
+    yield page.heading(2, "Where the numbers come from", titled["Where the numbers come from"])
     yield from _provenance(sections)
 
 

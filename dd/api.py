@@ -27,32 +27,24 @@ def compose_jobs(overrides: Sequence[str]) -> tuple[list[RunConfig], Settings]:
     Raises:
         ConfigError: bad input.
     """
-    import hydra
-    from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.core.plugins import Plugins
-    from hydra.errors import HydraException
-
-    Plugins.instance()  # its scan executes Hydra's sweeper again: what is derived from it must be imported afterwards
+    from dd.grammar import as_typed
+    from dd.grid import Grid, Reader
     from dd.jobs import Composer
-    from dd.launcher import PackedSweeper
-    from dd.run import one_line
-    from dd.task import conf_dir
+    from dd.loading import load, own_loader, told
 
-    typed = list(overrides)
-    base = {"version_base": "1.3"} if hydra.__version__ < "1.4" else {}
-    try:
-        with initialize_config_dir(str(conf_dir()), **base):
-            loader = GlobalHydra.instance().config_loader()
-            parser = OverridesParser.create(config_loader=loader)
-            fixed = [o.input_line for o in parser.parse_overrides(typed) if o.input_line and not o.is_sweep_override()]
-            master = compose("config", fixed, return_hydra_config=True)
-            preset = [f"{key}={value}" for key, value in (master.hydra.sweeper.params or {}).items()]
-            jobs = PackedSweeper.split_arguments(parser.parse_overrides([*preset, *typed]), None)[0]
-            runs, settings = Composer(master, loader).runs(jobs, typed)
-    except HydraException as error:
-        raise ConfigError("sweep", " ".join(typed), one_line(error, typed)) from error
+    for override in overrides:
+        if not isinstance(override, str):
+            raise ConfigError("override", repr(override), "must be a string, key=value", "the command line")
+    typed = [as_typed(override) for override in overrides]
+    with told(typed):
+        loader = own_loader()
+        reader = Reader(loader)
+        parsed = reader.overrides(typed)
+        fixed = [o.input_line for o in parsed if o.input_line and not o.is_sweep_override()]
+        master = load(loader, fixed)
+        preset = [f"{key}={value}" for key, value in (master.hydra.sweeper.params or {}).items()]
+        grid = Grid.of(reader, [*reader.overrides(preset), *parsed])
+    runs, settings = Composer(master, loader).runs(grid, typed)
     assert settings is not None, "a sweep without a job has been refused"
     return runs, settings
 

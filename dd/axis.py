@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from dd.errors import ConfigError
+from dd.errors import ConfigError, is_control
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Axis:
         elif self.kind is bool:
             text = "must be true or false"
         elif self.kind is str:
-            text = "must be a word"
+            text = "must be a word, in one line"
         else:
             noun = "an integer" if self.kind is int else "a number"
             bounds = []
@@ -86,9 +86,12 @@ class Axis:
         """
         try:
             return self._checked(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             key = key or self.key
-            raise ConfigError(key, value, self.allowed(), origin(key)) from None
+            allowed = self.allowed()
+            if self.kind is str and not self.choices and isinstance(value, int | float):
+                allowed = f"{allowed}: write it in quotes"  # YAML has read 1.10 as 1.1 before dd could see it
+            raise ConfigError(key, value, allowed, origin(key)) from None
 
     def _checked(self, value: Any) -> Any:
         if value is None:
@@ -98,21 +101,23 @@ class Axis:
         if isinstance(value, str) and value in self.words:
             return value
         if self.kind is str:
-            if isinstance(value, int | float) and not isinstance(value, bool) and not self.choices:
-                return str(value)  # a name that looks like a number
             if not isinstance(value, str) or (self.choices and value not in self.choices):
+                raise ValueError
+            if not value.isprintable() and any(map(is_control, value)):
                 raise ValueError
             return value
         if self.kind is bool:
             if not isinstance(value, bool):
                 raise ValueError
             return value
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError
+        if isinstance(value, float) and not math.isfinite(value):
             raise ValueError
         if self.kind is int:
-            if value != int(value):
+            if value != (whole := int(value)):
                 raise ValueError
-            value = int(value)
+            value = whole
             if abs(value) >= 2**63:  # what a parquet integer holds
                 raise ValueError
         else:

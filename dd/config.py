@@ -14,7 +14,7 @@ from typing import Any
 
 from dd import registry
 from dd.axis import Axis
-from dd.errors import ConfigError
+from dd.errors import ConfigError, is_control
 from dd.solvers.choose import SOLVERS, choose
 
 ID_VERSION = 1
@@ -268,10 +268,51 @@ class Settings:
         for axis in SETTINGS:
             if axis.key != "epochs":
                 values[axis.column] = axis.check(_get(config, axis.key), origin)
-        name = values["name"]
-        if not name or name.startswith((".", "_")) or "/" in name or "\\" in name:
-            raise ConfigError("name", name, "must be a plain folder name", origin("name"))
+        if fault := name_fault(values["name"]):
+            raise ConfigError("name", values["name"], f"must be a plain folder name: {fault}", origin("name"))
+        if not values["results_dir"].strip():
+            raise ConfigError("results_dir", values["results_dir"], "must be a folder", origin("results_dir"))
         return cls(**values)
+
+
+LONGEST_NAME = 100
+"""Bytes of a table's name at most: files are named after it, and a file name has 255."""
+
+
+def name_fault(name: str) -> str | None:
+    """What keeps a name from being a folder that every system can hold; None if nothing does."""
+    if not name or name.startswith((".", "_")):
+        return "not empty, and not beginning with . or _"
+    if "/" in name or "\\" in name or any(map(is_control, name)):
+        return "one line without / and \\"
+    if name.endswith((" ", ".")):
+        return "not ending in a space or a dot"
+    if len(name.encode()) > LONGEST_NAME:
+        return f"at most {LONGEST_NAME} bytes"
+    return None
+
+
+class SettingsReader:
+    """Checks the settings of one configuration after the other; those that are the same are checked once."""
+
+    def __init__(self) -> None:
+        self._raw: list[Any] | None = None
+        self._settings = Settings()
+
+    def __call__(self, config: Mapping[str, Any], origin: OriginOf) -> Settings:
+        """Settings of a composed configuration; the object of the one before, if they are the same."""
+        raw = [_get(config, axis.key) for axis in SETTINGS[1:]]
+        if self._raw is None or not all(
+            a is b or (type(a) is type(b) and a == b) for a, b in zip(raw, self._raw, strict=True)
+        ):
+            self._settings, self._raw = Settings.from_dict(config, origin), raw
+        return self._settings
+
+
+@cache
+def text_paths() -> frozenset[tuple[str, ...]]:
+    """Paths of the settings that are free text."""
+    return frozenset(tuple(axis.key.split(".")) for axis in SETTINGS if axis.kind is str and not axis.choices)
 
 
 def _get(config: Mapping[str, Any], key: str) -> Any:
@@ -293,6 +334,22 @@ def _choice(config: Mapping[str, Any], group: str, origin: OriginOf) -> str:
     return str(name)
 
 
+@cache
+def _known_keys() -> frozenset[str]:
+    """Keys at the top of a configuration."""
+    return frozenset({*registry.ROOMS, "epochs", "scale"} | {a.key.split(".")[0] for a in _all_axes()})
+
+
+@cache
+def _shared_keys(group: str) -> frozenset[str]:
+    """Keys below a group that do not belong to its component."""
+    return frozenset({"name"} | {a.key.split(".")[1] for a in _all_axes() if a.key.startswith(group + ".")})
+
+
+def _all_axes() -> tuple[Axis, ...]:
+    return (*core_axes().values(), *SETTINGS)
+
+
 def resolve(config: Mapping[str, Any], origin: OriginOf = lambda key: "") -> RunConfig:
     """Turn a composed configuration (plain nested dict) into a RunConfig.
 
@@ -304,8 +361,8 @@ def resolve(config: Mapping[str, Any], origin: OriginOf = lambda key: "") -> Run
         ConfigError: a value, or a combination of values, that cannot be run.
     """
     axes = core_axes()
-    keys = {*registry.ROOMS, "epochs", "scale"} | {a.key.split(".")[0] for a in (*axes.values(), *SETTINGS)}
-    for unknown in sorted(config.keys() - keys):
+    keys = _known_keys()
+    for unknown in sorted(map(str, config.keys() - keys)):
         near = difflib.get_close_matches(unknown, keys, n=2)
         hint = f"did you mean {' or '.join(near)}?" if near else "python -m dd.run --help lists the keys"
         raise ConfigError(unknown, config[unknown], f"no such key; {hint}", origin(unknown))
@@ -315,12 +372,9 @@ def resolve(config: Mapping[str, Any], origin: OriginOf = lambda key: "") -> Run
         name = values[group] = _choice(config, group, origin)
         component = registry.get(group, name)
         known = {axis.key: axis for axis in component.options}
-        reserved = {"name"} | {
-            a.key.split(".")[1] for a in (*axes.values(), *SETTINGS) if a.key.startswith(group + ".")
-        }
         node = config.get(group)
-        given = dict(node) if isinstance(node, Mapping) else {}
-        for key in given.keys() - known.keys() - reserved:
+        given: Mapping[str, Any] = node if isinstance(node, Mapping) else {}
+        for key in given.keys() - known.keys() - _shared_keys(group):
             allowed = ", ".join(sorted(known)) or "none"
             raise ConfigError(
                 f"{group}.{key}",

@@ -3,7 +3,29 @@
 from __future__ import annotations
 
 import traceback
+import unicodedata
 from typing import Any
+
+LONGEST = 300
+"""Characters of a value that a message shows."""
+
+
+def is_control(character: str) -> bool:
+    """Whether a character has no place in a line of text: control characters, line ends, half of a pair."""
+    return unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
+
+
+def printable(text: str) -> str:
+    r"""Text as one line of bounded length that any terminal can show.
+
+    >>> printable("a\nb"), len(printable("x" * 1000))
+    ('a\\nb', 301)
+    """
+    if len(text) > LONGEST:
+        text = f"{text[: LONGEST // 2]}…{text[-LONGEST // 2 :]}"
+    if text.isprintable():
+        return text
+    return "".join(c.encode("unicode_escape").decode() if is_control(c) else c for c in text)
 
 
 class DDError(Exception):
@@ -22,9 +44,9 @@ class ConfigError(DDError):
 
     def __init__(self, key: str, value: Any, allowed: str, origin: str = "") -> None:
         self.key, self.value, self.allowed, self.origin = key, value, allowed, origin
-        shown = "null" if value is None else value
+        shown = "null" if value is None else printable(str(value))
         where = f" (from {origin})" if origin else ""
-        super().__init__(f"{key}={shown}{where}: {allowed}")
+        super().__init__(f"{printable(key)}={shown}{where}: {allowed}")
 
 
 class DataNotFoundError(ConfigError):

@@ -12,6 +12,7 @@ from dd.executors.server import warm_up
 from dd.executors.signals import exit_code
 from dd.run import FAILED, USAGE
 from dd.task import command_of, conf_dir
+from dd.terminal import steady
 
 HELP = """\
 python -m dd.experiments [preset ...] [key=value ...]
@@ -71,4 +72,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    steady()
     sys.exit(main())

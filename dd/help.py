@@ -34,7 +34,11 @@ def _described(group: str) -> list[tuple[str, str]]:
     """(name, first comment) of each file of a group."""
     found = []
     for path in sorted((conf_dir() / group).glob("[!_]*.yaml")):
-        comments = [x[1:].strip() for x in path.read_text().splitlines() if x.startswith("#") and "@package" not in x]
+        comments = [
+            x[1:].strip()
+            for x in path.read_text(encoding="utf-8").splitlines()
+            if x.startswith("#") and "@package" not in x
+        ]
         found.append((path.stem, comments[0] if comments else ""))
     return found
 

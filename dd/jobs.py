@@ -1,4 +1,4 @@
-"""From override lists to validated runs, without composing every job.
+"""From the jobs of a sweep to validated runs, without composing every job.
 
 Hydra takes about 0.1 s to compose a configuration. Here that happens once for each combination of group choices (and of
 anything else that is not a plain value of a known key); plain values are set on a copy, and references to other keys
@@ -7,21 +7,17 @@ anything else that is not a plain value of a known key); plain values are set on
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, OverrideType
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from dd.config import RunConfig, Settings
+from dd.config import RunConfig, Settings, SettingsReader, resolve, text_paths
 from dd.errors import ConfigError
-from dd.task import origin_of, validated
-
-REFERENCE = re.compile(r"\$\{([A-Za-z_]\w*(?:\.\w+)*)\}")
-"""An interpolation that names a key from the root; resolvers and relative keys are left to Hydra."""
+from dd.grid import REFERENCE, Grid, Job, Reader, foreign
+from dd.loading import told
+from dd.task import container_of, origin_of
 
 MAX_DEPTH = 10
 """References to references that are followed; longer chains are loops."""
@@ -40,8 +36,7 @@ class Composer:
     def __init__(self, config: DictConfig, loader: ConfigLoader) -> None:
         self.config = config
         self.loader = loader
-        self.parser = OverridesParser.create(config_loader=self.loader)
-        self._parsed: dict[str, tuple[Override, bool]] = {}
+        self.reader = Reader(loader)
         self._live: set[tuple[str, ...]] = set()
         self._bases: dict[tuple[str, ...], tuple[dict[str, Any], dict[str, str], list[Path]]] = {}
 
@@ -49,7 +44,7 @@ class Composer:
         """Compose and validate every job of a sweep.
 
         Args:
-            jobs: overrides of each job.
+            jobs: overrides of each job; a :class:`dd.grid.Grid` is not parsed again.
             typed: overrides as the user typed them, for error messages.
 
         Returns:
@@ -60,41 +55,47 @@ class Composer:
         """
         runs: list[RunConfig] = []
         settings: Settings | None = None
-        for overrides in jobs:
-            config, choices = self.compose(overrides)
-            origin = origin_of(overrides, typed, choices)
-            run, own = validated(config, origin)
-            settings = settings or own
-            for key, value in vars(own).items():
-                if value != getattr(settings, key):
-                    allowed = f"one sweep has one {key}; an earlier run has {getattr(settings, key)}"
-                    raise ConfigError(key, value, allowed, origin(key))
+        read = SettingsReader()
+        options: dict[Any, Any] = {}
+        for job in self._jobs(jobs, typed):
+            config, choices = self._composed(job, typed)
+            origin = origin_of([assignment.text for assignment in job], typed, choices)
+            run = resolve(config, origin)
+            # most runs of a sweep have the same options: one tuple serves them all
+            object.__setattr__(run, "options", options.setdefault(run.options, run.options))
+            own = read(config, origin)
+            if own is not settings:
+                settings = settings or own
+                _agree(settings, own, origin)
             runs.append(run)
         return runs, settings
 
-    def _parse(self, text: str) -> tuple[Override, bool]:
-        """Override, and whether it is a plain value of a key (no group, no addition, no interpolation)."""
-        if text not in self._parsed:
-            override = self.parser.parse_override(text)
-            plain = (
-                override.type is OverrideType.CHANGE
-                and override.package is None
-                and not _foreign(override.value())
-                and "\\$" not in text
-                and not override.key_or_group.startswith("hydra.")
-                and not self.loader.get_group_options(override.key_or_group)
-            )
-            self._parsed[text] = (override, plain)
-        return self._parsed[text]
+    def _jobs(self, jobs: Iterable[Sequence[str]], typed: Sequence[str]) -> Iterator[Job]:
+        if isinstance(jobs, Grid):
+            yield from jobs.jobs()
+            return
+        for texts in jobs:
+            with told(typed):
+                job = tuple(self.reader.assignment(text) for text in texts)
+            yield job
 
-    def compose(self, overrides: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
+    def _composed(self, job: Job, typed: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
+        """A job's configuration as a nested dict, and the chosen file of each group.
+
+        Raises:
+            ConfigError: what Hydra cannot compose.
+        """
+        with told(typed):
+            return self.compose(job)
+
+    def compose(self, job: Job) -> tuple[dict[str, Any], dict[str, str]]:
         """Return a job's configuration as a nested dict, and the chosen file of each group."""
-        parsed = [(text, *self._parse(text)) for text in overrides]
-        plain = [(text, override) for text, override, is_plain in parsed if is_plain]
-        other = [text for text, _, is_plain in parsed if not is_plain]
-        added = {override.key_or_group for _, override, is_plain in parsed if not is_plain}
-        if tuple(other) in self._live or any(override.key_or_group in added for _, override in plain):
-            plain, other = [], list(overrides)
+        plain = [assignment for assignment in job if assignment.plain]
+        other = [assignment.text for assignment in job if not assignment.plain]
+        if other:
+            added = {assignment.key for assignment in job if not assignment.plain}
+            if tuple(other) in self._live or any(assignment.key in added for assignment in plain):
+                plain, other = [], [assignment.text for assignment in job]
         key = tuple(other)
         if key not in self._bases:
             composed = self.loader.load_sweep_config(self.config, other)
@@ -105,28 +106,26 @@ class Composer:
             assert isinstance(container, dict)
             found = [(path, text) for path, text in _texts(container) if "${" in text]
             references = [path for path, _ in found]
-            if any(_foreign(text) for _, text in found):
+            if any(foreign(text) for _, text in found):
                 if plain:  # a value that may follow a swept one: every job is composed in full
                     self._live.add(key)
-                    return self.compose(overrides)
-                container, references = OmegaConf.to_container(composed, resolve=True), []
-                assert isinstance(container, dict)
+                    return self.compose(job)
+                container, references = container_of(composed), []
             self._bases[key] = ({str(k): v for k, v in container.items()}, choices, references)
         base, choices, references = self._bases[key]
         config = _copied(base)
-        references = list(references)
-        for text, override in plain:
-            value = override.value()
-            if not _set(config, override.key_or_group, value):
+        for assignment in plain:
+            value = assignment.value
+            if not _set(config, assignment.key, value):
                 # a key that the base lacks: Hydra itself tells what is wrong with it
-                self.loader.load_sweep_config(self.config, [*other, text])
+                self.loader.load_sweep_config(self.config, [*other, assignment.text])
             if isinstance(value, str) and "${" in value:
-                references.append(tuple(override.key_or_group.split(".")))
+                references = [*references, tuple(assignment.key.split("."))]
         try:
             _follow(config, references)
         except KeyError:
             # Hydra itself tells what is wrong with the reference
-            return self._in_full(overrides), choices
+            return self._in_full([assignment.text for assignment in job]), choices
         return config, choices
 
     def _in_full(self, overrides: Sequence[str]) -> dict[str, Any]:
@@ -134,19 +133,20 @@ class Composer:
         composed = self.loader.load_sweep_config(self.config, list(overrides))
         with open_dict(composed):
             del composed["hydra"]
-        container = OmegaConf.to_container(composed, resolve=True)
-        assert isinstance(container, dict)
-        return {str(k): v for k, v in container.items()}
+        return container_of(composed)
+
+
+def _agree(settings: Settings, own: Settings, origin: Any) -> None:
+    """Refuse a job whose settings are not those of the jobs before it."""
+    for key, value in vars(own).items():
+        if value != getattr(settings, key):
+            allowed = f"one sweep has one {key}; an earlier run has {getattr(settings, key)}"
+            raise ConfigError(key, value, allowed, origin(key))
 
 
 def _copied(node: dict[str, Any]) -> dict[str, Any]:
     """Copy of a nested dict, values shared: ``copy.deepcopy`` would take most of a job's time."""
     return {key: _copied(value) if isinstance(value, dict) else value for key, value in node.items()}
-
-
-def _foreign(value: Any) -> bool:
-    """Whether a value holds an interpolation that is more than the name of a key, or lies within a list."""
-    return "${" in (REFERENCE.sub("", value) if isinstance(value, str) else str(value))
 
 
 def _texts(node: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
@@ -193,6 +193,8 @@ def _follow(config: dict[str, Any], references: Sequence[Path]) -> None:
                 value = REFERENCE.sub(lambda found: str(_get(config, tuple(found[1].split(".")))), value)
         else:
             raise KeyError(".".join(path))
+        if path in text_paths() and isinstance(value, int | float):
+            value = str(value)  # name=${seed} is a word
         _get(config, tuple(parents))[leaf] = value
 
 

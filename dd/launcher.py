@@ -6,86 +6,62 @@ job after the other.
 
 from __future__ import annotations
 
-import copy
-import sys
 from collections.abc import Sequence
-from decimal import Decimal
 from pathlib import Path
-from random import shuffle
-from typing import Any
+from typing import Any, overload
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, RangeSweep
+from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job, setup_globals
 from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
-from dd.errors import ConfigError, RunsFailed
+from dd.errors import RunsFailed
+from dd.grid import Grid, Reader
 from dd.jobs import Composer
-from dd.task import command_of, task
+from dd.loading import told
+from dd.task import command_line, command_of, overrides_of, task
 
 
-def decimal_range(sweep: RangeSweep) -> list[str]:
-    """Values of a range with float bounds, in decimal: start + i·step, the stop excluded.
+class PackedSweeper(Sweeper):
+    """Like Hydra's basic sweeper, without composing every job for validation, and with ranges that mean what they say.
 
-    >>> decimal_range(RangeSweep(start=0.1, stop=0.4, step=0.1))
-    ['0.1', '0.2', '0.3']
+    Args:
+        max_batch_size: jobs that the launcher gets at once; null: all.
+        params: sweeps of a preset.
     """
-    start, stop, step = (Decimal(str(v)) for v in (sweep.start, sweep.stop, sweep.step))
-    values = []
-    value = start
-    while (value < stop) if step > 0 else (value > stop):
-        values.append(repr(float(value)))
-        value += step
-    if sweep.shuffle:
-        shuffle(values)
-    return values
 
-
-def _any_value(override: Override) -> bool:
-    """Whether a sweep holds at least one value (a range whose step is 0 or leads away from its stop does not)."""
-    sweep = override.value()
-    if isinstance(sweep, RangeSweep):
-        if not sweep.step or sweep.start is None or sweep.stop is None:
-            return False
-        return sweep.start < sweep.stop if sweep.step > 0 else sweep.start > sweep.stop
-    return not override.is_discrete_sweep() or any(True for _ in override.sweep_string_iterator())
-
-
-class PackedSweeper(BasicSweeper):
-    """The basic sweeper, without composing every job for validation, and with float ranges that mean what they say."""
+    # not derived from BasicSweeper: Hydra's scan for plugins makes another class of that name
 
     def __init__(self, max_batch_size: int | None, params: Any = None) -> None:
-        super().__init__(max_batch_size, dict(params or {}))
+        self.max_batch_size, self.params = max_batch_size, dict(params or {})
+        self.config: DictConfig | None = None
+        self.hydra_context: HydraContext | None = None
+        self.launcher: Launcher | None = None
 
-    @staticmethod
-    def split_arguments(overrides: list[Override], max_batch_size: int | None) -> list[list[list[str]]]:
-        """Expand sweeps into one list of override strings a job, float ranges in decimal."""
-        expanded = []
-        for override in overrides:
-            sweep = override.value()
-            if override.is_sweep_override() and not _any_value(override):
-                text = (override.input_line or "").partition("=")[2]
-                raise ConfigError(override.key_or_group, text, "holds no value to run", "the command line")
-            if isinstance(sweep, RangeSweep) and not isinstance(sweep.range(), range):
-                override = copy.copy(override)
-                override._value = [float(v) for v in decimal_range(sweep)]
-            expanded.append(override)
-        return BasicSweeper.split_arguments(expanded, max_batch_size)
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Take what Hydra gives, and make the launcher."""
+        self.config, self.hydra_context = config, hydra_context
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
 
     def sweep(self, arguments: list[str]) -> Any:
         """Expand, launch and answer; the sweep's directory is made only if ``hydra.output_subdir`` asks for it."""
         assert self.config is not None
-        if self.config.hydra.output_subdir is not None:
-            return super().sweep(arguments)
         assert self.launcher is not None
         assert self.hydra_context is not None
-        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        overrides = parser.parse_overrides([*self._parse_config(), *arguments])
+        with told(arguments):
+            reader = Reader(self.hydra_context.config_loader)
+            preset = [f"{key}={value}" for key, value in self.params.items()]
+            grid = Grid.of(reader, reader.overrides([*preset, *arguments]))
+        if self.config.hydra.output_subdir is not None:
+            folder = Path(str(self.config.hydra.sweep.dir))
+            folder.mkdir(parents=True, exist_ok=True)
+            OmegaConf.save(self.config, folder / "multirun.yaml")
         returns, number = [], 0
-        for batch in self.split_arguments(overrides, self.max_batch_size):
+        for batch in grid.batches(self.max_batch_size):
             results = self.launcher.launch(batch, initial_job_idx=number)
             for result in results:
                 if result.status is JobStatus.FAILED:
@@ -95,8 +71,36 @@ class PackedSweeper(BasicSweeper):
             returns.append(results)
         return returns
 
-    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
-        """Nothing: the launcher validates all runs before any starts, without composing each."""
+
+class Answers(Sequence[JobReturn]):
+    """What a sweep's jobs returned, one JobReturn a job, made when it is asked for.
+
+    Args:
+        jobs: override texts of each job.
+        values: test loss, or the error of a failed run.
+    """
+
+    def __init__(self, jobs: Sequence[Sequence[str]], values: Sequence[Any]) -> None:
+        self.jobs, self.values = jobs, values
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @overload
+    def __getitem__(self, index: int) -> JobReturn: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Answers: ...
+
+    def __getitem__(self, index: int | slice) -> JobReturn | Answers:
+        """One job's return, or those of a part."""
+        if isinstance(index, slice):
+            return Answers(self.jobs[index], self.values[index])
+        value = self.values[index]
+        status = JobStatus.FAILED if isinstance(value, Exception) else JobStatus.COMPLETED
+        result = JobReturn(overrides=list(self.jobs[index]), status=status, task_name="dd")
+        result.return_value = value
+        return result
 
 
 class PackedLauncher(Launcher):
@@ -135,14 +139,13 @@ class PackedLauncher(Launcher):
         assert self.config is not None
         assert self.hydra_context is not None
         composer = Composer(self.config, self.hydra_context.config_loader)
-        runs, settings = composer.runs(job_overrides, list(self.config.hydra.overrides.task))
+        runs, settings = composer.runs(job_overrides, overrides_of(self.config.hydra))
         if settings is None:
             return []
-        outcome = run_sweep(runs, settings, command_of(sys.argv[1:]))
+        outcome = run_sweep(runs, settings, command_of(command_line()))
         if settings.plan_only:
             return []
         rows = {row["run_id"]: row for row in outcome.rows}
-        results: list[JobReturn] = []
         answers: list[Any] = []
         for run in outcome.runs:
             row = rows[run.run_id]
@@ -158,12 +161,7 @@ class PackedLauncher(Launcher):
                 return value
 
             return self._one_by_one(job_overrides, initial_job_idx, answer)
-        for overrides, value in zip(job_overrides, answers, strict=True):
-            status = JobStatus.FAILED if isinstance(value, Exception) else JobStatus.COMPLETED
-            result = JobReturn(overrides=list(overrides), status=status, task_name="dd")
-            result.return_value = value
-            results.append(result)
-        return results
+        return Answers(job_overrides, answers)
 
     def _one_by_one(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int, function: TaskFunction | None

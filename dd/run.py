@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-import difflib
+import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import hydra
-from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra._internal.utils import get_args_parser
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from dd.errors import ConfigError, DDError, RunsFailed, Stop
+from dd.errors import ConfigError, DDError, RunsFailed, Stop, printable
 from dd.executors.server import warm_up
 from dd.executors.signals import exit_code
-from dd.task import conf_dir, task
+from dd.grammar import as_typed
+from dd.loading import COMMAND_LINE, is_foreign, one_line
+from dd.task import TYPED, conf_dir, task
+from dd.terminal import steady
 
 USAGE, FAILED = 2, 1
 """Exit codes: bad input, a run failed."""
@@ -38,86 +45,82 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0; 1 if any run failed; 2 for bad input, before any run starts; 128 and the signal's number
         after an interruption (130: Ctrl-C).
     """
-    if arguments is not None:
-        sys.argv[1:] = list(arguments)
-    if {"-h", "--help"} & set(sys.argv[1:]):
+    typed = sys.argv[1:] if arguments is None else list(arguments)
+    if {"-h", "--help"} & set(typed):
         from dd.help import help_text
 
         print(help_text())
         return 0
-    warm_up(sys.argv[1:])
+    warm_up(typed)
     verbose = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come here instead of being printed by Hydra
-    try:
+    with _own_hydra(typed):
         try:
-            check_plugins(sys.argv[1:])
-            hydra_main()
-        except Stop as stop:
-            raise stop.error from None
-    except RunsFailed:
-        return FAILED
-    except KeyboardInterrupt as interrupt:
-        return exit_code(interrupt)
-    except (DDError, HydraException, OmegaConfBaseException) as error:
-        if verbose:
-            raise
-        print(f"dd: {one_line(error, sys.argv[1:])}", file=sys.stderr)
-        return USAGE
-    except ValueError as error:
-        if verbose or "override must be a string" not in str(error):
-            raise
-        print(f"dd: a group takes a name, not null ({' '.join(str(error).split())})", file=sys.stderr)
-        return USAGE
-    finally:
-        if not verbose:
-            del os.environ["HYDRA_FULL_ERROR"]
+            try:
+                check_options(typed)
+                hydra_main()
+            except Stop as stop:
+                raise stop.error from None
+        except RunsFailed:
+            return FAILED
+        except KeyboardInterrupt as interrupt:
+            return exit_code(interrupt)
+        except Exception as error:
+            if verbose or not (
+                isinstance(error, DDError | HydraException | OmegaConfBaseException) or is_foreign(error)
+            ):
+                raise
+            print(f"dd: {one_line(error, typed)}", file=sys.stderr)
+            return USAGE
     return 0
 
 
-def check_plugins(arguments: Sequence[str]) -> None:
-    """Refuse ``hydra.launcher=NAME``, on which Hydra fails without a word; a group is chosen with a slash.
+@contextmanager
+def _own_hydra(typed: Sequence[str]) -> Iterator[None]:
+    """Hydra's global state, the program's arguments and logging are the caller's again afterwards.
+
+    Args:
+        typed: the command line.
+    """
+    this, node = GlobalHydra.instance(), HydraConfig.instance()
+    root = logging.getLogger()
+    before = this.hydra, node.cfg, sys.argv, os.environ.get("HYDRA_FULL_ERROR"), root.handlers[:], root.level
+    token = TYPED.set(typed)
+    this.clear()
+    node.cfg = None
+    sys.argv = [*sys.argv[:1], *map(as_typed, typed)]
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come here instead of being printed by Hydra
+    try:
+        yield
+    finally:
+        this.hydra, node.cfg, sys.argv, full, root.handlers[:], level = before
+        root.setLevel(level)
+        TYPED.reset(token)
+        os.environ.pop("HYDRA_FULL_ERROR")
+        if full is not None:
+            os.environ["HYDRA_FULL_ERROR"] = full
+
+
+def check_options(arguments: Sequence[str]) -> None:
+    """Refuse options that Hydra does not have, and what it fails on without a word.
 
     Raises:
-        ConfigError: it is there.
+        ConfigError: an unknown option; ``hydra.launcher=NAME`` (a group is chosen with a slash).
     """
     for argument in arguments:
         key, equals, value = argument.partition("=")
         group = key.lstrip("+~")
         if equals and group in ("hydra.launcher", "hydra.sweeper"):
-            raise ConfigError(group, value, f"is chosen by {group.replace('.', '/')}=NAME", "the command line")
+            raise ConfigError(group, value, f"is chosen by {group.replace('.', '/')}=NAME", COMMAND_LINE)
+    parser = get_args_parser()
 
+    def refuse(message: str) -> None:
+        raise DDError(f"{printable(' '.join(message.split()))}; python -m dd.run --help lists what there is")
 
-def one_line(error: BaseException, arguments: Sequence[str]) -> str:
-    """Tell an error of dd, Hydra or OmegaConf in one line that says what is allowed.
-
-    Args:
-        error: what was raised.
-        arguments: the command line.
-    """
-    if isinstance(error, DDError):
-        return str(error)
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
-        group, _, name = error.missing_cfg_file.rpartition("/")
-        choices = [option for option in error.options if not option.startswith("_")]  # those are shared parts of others
-        return str(ConfigError(group, name, "must be one of " + ", ".join(choices), "the command line"))
-    if isinstance(error, OverrideParseException):
-        reason = " ".join(str(error).split("See https")[0].split())
-        return f"{error.override} (from the command line): {reason}"
-    text = " ".join(str(error).split())
-    if "'scale'" in text and "No match in the defaults list" in text:
-        allowed = "only presets of the study have one: with -m +experiment=iterations, for example"
-        return str(ConfigError("scale", text.rpartition("scale=")[2], allowed, "the command line"))
-    cause = error.__cause__
-    for key in (a.split("=")[0].lstrip("+~") for a in arguments if "=" in a):
-        if f"'{key}'" in text or f" {key}" in text or (cause is not None and key.split(".")[-1] in str(cause)):
-            from dd.help import known_keys
-
-            if key not in known_keys():
-                near = difflib.get_close_matches(key, known_keys(), n=3, cutoff=0.5)
-                hint = f"did you mean {' or '.join(near)}?" if near else "python -m dd.run --help lists the keys"
-                return f"{key} (from the command line): no such key; {hint}"
-    return text
+    parser.error = refuse  # type: ignore[assignment,method-assign]
+    if "--version" not in arguments:
+        parser.parse_args(list(arguments))
 
 
 if __name__ == "__main__":
+    steady()
     sys.exit(main())

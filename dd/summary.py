@@ -176,6 +176,8 @@ def describe(row: Mapping[str, Any]) -> str:
     """One run in words."""
     if row["status"] == "failed":
         return f"failed: {row['error']}"
+    if row["train_loss"] is None or row["test_loss"] is None:
+        return f"{row['status']}: no loss was finite"
     text = f"train loss {row['train_loss']:.4g}, test loss {row['test_loss']:.4g}"
     if row.get("test_error") is not None:
         text += f", test error {row['test_error']:.3f}"

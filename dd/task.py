@@ -5,12 +5,13 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from dd.config import OriginOf, RunConfig, Settings, resolve
+from dd.config import OriginOf, RunConfig, Settings, resolve, text_paths
 from dd.errors import DDError, RunsFailed, Stop
 
 
@@ -32,9 +33,8 @@ def origin_of(overrides: Sequence[str], command_line: Sequence[str], choices: Ma
     def keys(items: Sequence[str]) -> set[str]:
         return {item.split("=", 1)[0].lstrip("+~") for item in items}
 
-    given, typed = keys(overrides), keys(command_line)
-
     def origin(key: str) -> str:
+        given, typed = keys(overrides), keys(command_line)  # asked for in an error message only
         if key in typed:
             return "the command line"
         preset = choices.get("experiment")
@@ -87,6 +87,42 @@ def command_of(arguments: Sequence[str]) -> str:
     return shlex.join(["python", "-m", "dd.run", *arguments])
 
 
+TYPED: ContextVar[Sequence[str] | None] = ContextVar("TYPED", default=None)
+"""The command line as the user typed it, where Hydra is given another spelling of it."""
+
+
+def command_line() -> Sequence[str]:
+    """What the user typed after ``python -m dd.run``."""
+    typed = TYPED.get()
+    return sys.argv[1:] if typed is None else typed
+
+
+def container_of(config: DictConfig) -> dict[str, Any]:
+    """A composed configuration as a nested dict, its interpolations resolved.
+
+    Free text that refers to a number (``name=${seed}``) becomes a word; a number itself is left for the check.
+    """
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
+    for path in text_paths():
+        node: Any = plain
+        for part in path[:-1]:
+            node = node.get(part) if isinstance(node, dict) else None
+        leaf = path[-1]
+        if isinstance(node, dict) and isinstance(node.get(leaf), int | float):
+            parent = OmegaConf.select(config, ".".join(path[:-1])) if path[:-1] else config
+            if OmegaConf.is_interpolation(parent, leaf):
+                node[leaf] = str(node[leaf])
+    return {str(k): v for k, v in plain.items()}
+
+
+def overrides_of(node: Any) -> list[str]:
+    """What was typed, from a composed ``hydra`` node; iterating over it would follow the references in it."""
+    found = OmegaConf.to_container(node.overrides.task, resolve=False)
+    assert isinstance(found, list)
+    return [str(text) for text in found]
+
+
 def task(config: DictConfig) -> float | None:
     """Run one point and return its test loss (for sweepers that search); Hydra calls this.
 
@@ -97,12 +133,14 @@ def task(config: DictConfig) -> float | None:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    plain = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(plain, dict)
-    overrides = list(HydraConfig.get().overrides.task)
+    from dd.loading import told
+
+    overrides = overrides_of(HydraConfig.get())
     choices = {k: str(v) for k, v in HydraConfig.get().runtime.choices.items() if v is not None}
     try:
-        return run_one({str(k): v for k, v in plain.items()}, origin_of(overrides, overrides, choices))
+        with told(overrides):
+            plain = container_of(config)
+        return run_one(plain, origin_of(overrides, overrides, choices))
     except (DDError, RunsFailed) as error:
         if HydraConfig.get().mode is RunMode.RUN:
             raise Stop(error) from error
@@ -114,7 +152,7 @@ def run_one(config: Mapping[str, Any], origin: OriginOf) -> float | None:
     from dd.sweeps import run_sweep
 
     run, settings = validated(config, origin)
-    outcome = run_sweep([run], settings, command_of(sys.argv[1:]))
+    outcome = run_sweep([run], settings, command_of(command_line()))
     if outcome.failed:
         raise RunsFailed("the run failed")
     return outcome.rows[0]["test_loss"] if outcome.rows else None

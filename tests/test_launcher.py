@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.core.singleton import Singleton
 from hydra.plugins.launcher import Launcher
@@ -18,7 +17,9 @@ from hydra.test_utils.launcher_common_tests import LauncherTestSuite
 from hydra.test_utils.test_utils import TSweepRunner
 from hydra.version import VersionBase
 
-from dd.launcher import PackedLauncher, PackedSweeper
+from dd.grid import Grid, Reader
+from dd.launcher import PackedLauncher
+from dd.loading import own_loader
 from tests.helpers import dd_run
 
 assert TSweepRunner  # the suite's fixtures come from Hydra's pytest plugin
@@ -46,7 +47,8 @@ class TestHydrasLauncherSuite(LauncherTestSuite):
 
 
 def expand(*texts: str) -> list[list[str]]:
-    return PackedSweeper.split_arguments(OverridesParser.create().parse_overrides(list(texts)), None)[0]
+    reader = Reader(own_loader())
+    return list(Grid.of(reader, reader.overrides(texts)))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,189 @@
+"""What is typed after ``python -m dd.run``: Hydra's grammar, with exact ranges and with names kept as typed."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+from functools import cache
+from random import shuffle
+from typing import Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser, create_functions
+from hydra.core.override_parser.overrides_visitor import HydraErrorListener
+from hydra.core.override_parser.types import RangeSweep
+from hydra.errors import HydraException
+from hydra.grammar.gen.OverrideLexer import InputStream, OverrideLexer  # type: ignore[attr-defined]
+
+from dd.axis import Axis
+
+CASTS = ("int", "float", "str", "bool")
+"""Functions of the grammar that turn values into another type."""
+
+PASSING = {"choice", "shuffle", "sort", "tag", "str"}
+"""Functions that hand words on as they are."""
+
+BARE = re.compile(r"(?i)[-+]?(\d|\.\d|inf|nan)|true|false|null")
+"""How a value begins that Hydra reads as something else than text."""
+
+
+@dataclass
+class Range(RangeSweep):
+    """``range(start,stop,step)``: start + i·step, the stop excluded, in exact decimal arithmetic.
+
+    Hydra 1.3 adds up in binary (``range(0.1,0.4,0.1)`` has four values), and its ``sort`` takes the wrong end of a
+    range that does not land on its stop. Nothing is expanded before somebody iterates.
+
+    Attributes:
+        descending: the order that ``sort`` asks for; None: as typed.
+        converted: casts, applied to each value.
+    """
+
+    descending: bool | None = None
+    converted: tuple[Callable[[Any], Any], ...] = ()
+
+    @property
+    def count(self) -> int | float:
+        """Number of values; infinity where there is no end."""
+        start, stop, step = self.start, self.stop, self.step
+        if start is None or stop is None or not step or not (_finite(start) and _finite(step)) or stop != stop:
+            return 0
+        if not _finite(stop):
+            return math.inf if (stop > 0) == (step > 0) else 0
+        return max(0, math.ceil(Fraction(_exact(stop) - _exact(start)) / _exact(step)))
+
+    def __iter__(self) -> Iterator[Any]:
+        """Values, integers where start and step are, shuffled if asked for."""
+        count = int(self.count)
+        assert self.start is not None
+        indices: Any = range(count)
+        if self.shuffle:
+            indices = list(indices)
+            shuffle(indices)
+        elif self.descending is not None and self.descending != (self.step < 0):
+            indices = reversed(indices)
+        start, step = _exact(self.start), _exact(self.step)
+        whole = all(isinstance(v, int) for v in (self.start, self.stop, self.step))
+        if whole:
+            start, step = int(start), int(step)
+        for i in indices:
+            value: Any = start + i * step
+            value = value if whole else float(value)
+            for convert in self.converted:
+                value = convert(value)
+            yield value
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, int) or math.isfinite(value)
+
+
+def _exact(value: Any) -> Fraction | int:
+    """A number as it was typed: 0.1 is a tenth."""
+    return int(value) if isinstance(value, int) else Fraction(Decimal(repr(float(value))))
+
+
+def parser(loader: ConfigLoader | None = None) -> OverridesParser:
+    """Hydra's parser, its ranges replaced by :class:`Range`.
+
+    Args:
+        loader: lists the files of a group for ``glob``.
+    """
+    functions = create_functions()
+    stock = dict(functions.functions)
+
+    def exact_range(start: Any, stop: Any = None, step: Any = 1) -> Range:
+        return Range(start=0, stop=start, step=step) if stop is None else Range(start=start, stop=stop, step=step)
+
+    def sort(*args: Any, sweep: Any = None, list: Any = None, reverse: bool = False) -> Any:
+        target = sweep if sweep is not None else args[0] if len(args) == 1 else None
+        if isinstance(target, Range):
+            return dataclasses.replace(target, descending=reverse, shuffle=False)
+        found = stock["sort"](*args, sweep=sweep, list=list, reverse=reverse)
+        if hasattr(found, "shuffle"):
+            found.shuffle = False  # sort(shuffle(...)) is sorted
+        return found
+
+    def cast(function: Callable[..., Any]) -> Callable[..., Any]:
+        def converted(*args: Any, value: Any = None) -> Any:
+            target = value if value is not None else args[0] if len(args) == 1 else None
+            if isinstance(target, Range):
+                return dataclasses.replace(target, converted=(*target.converted, function))
+            return function(*args, value=value)
+
+        return converted
+
+    functions.functions.update({"range": exact_range, "sort": sort})
+    functions.functions.update({name: cast(stock[name]) for name in CASTS})
+    return OverridesParser(functions, loader)
+
+
+def as_typed(argument: str) -> str:
+    """An override whose value is text is kept as it is typed: quoted where Hydra would read a number.
+
+    ``name=1.10`` would be the table 1.1, ``name=2024_01_01`` the table 20240101.
+
+    >>> as_typed("name=1.10"), as_typed("width=1_0"), as_typed("name=1.10,true")
+    ("name='1.10'", 'width=1_0', "name='1.10','true'")
+    """
+    key, equals, value = argument.partition("=")
+    if not equals or (value.isascii() and not BARE.search(value)):
+        return argument
+    nullable = _is_text(key.lstrip("+"))
+    if nullable is None:
+        return argument
+    try:
+        tokens = _tokens(value)
+    except HydraException:
+        # Hydra knows ASCII alone outside of quotes; of all else the parser tells what is wrong
+        return argument if value.isascii() or "'" in value else f"{key}='{value}'"
+    words = {OverrideLexer.INT, OverrideLexer.FLOAT, OverrideLexer.BOOL}
+    if not nullable:
+        words.add(OverrideLexer.NULL)
+    ends = {OverrideLexer.COMMA, OverrideLexer.POPEN, OverrideLexer.PCLOSE, None}
+    kinds = [None, *(token.type for token in tokens), None]
+    calls: list[str] = []
+    out, done = [], 0
+    for i, token in enumerate(tokens):
+        if token.type == OverrideLexer.POPEN:
+            calls.append(tokens[i - 1].text if i else "")
+        elif token.type == OverrideLexer.PCLOSE and calls:
+            calls.pop()
+        elif token.type in words and kinds[i] in ends and kinds[i + 2] in ends and PASSING.issuperset(calls):
+            out += [value[done : token.start], f"'{token.text}'"]
+            done = token.stop + 1
+    return f"{key}={''.join(out)}{value[done:]}"
+
+
+def _tokens(value: str) -> list[Any]:
+    """Tokens of a value, without whitespace."""
+    lexer = OverrideLexer(InputStream(value))
+    lexer.removeErrorListeners()
+    lexer.addErrorListener(HydraErrorListener())
+    lexer.mode(OverrideLexer.VALUE_MODE)
+    return [token for token in lexer.getAllTokens() if token.type != OverrideLexer.WS]
+
+
+def _is_text(key: str) -> bool | None:
+    """Whether a key of free text may be null; None for any other key."""
+    from dd.config import SETTINGS
+
+    group, dot, _ = key.partition(".")
+    axis = _texts(tuple(SETTINGS)).get(key)
+    if axis is None and dot:
+        from dd.registry import ROOMS, option_axes
+
+        axis = _texts(option_axes()).get(key) if group in ROOMS else None
+    return axis.nullable if axis is not None else None
+
+
+@cache
+def _texts(axes: tuple[Any, ...]) -> Mapping[str, Axis]:
+    """Axes of free text by their full key."""
+    named = [axis if isinstance(axis, tuple) else (axis.key, axis) for axis in axes]
+    return {key: axis for key, axis in named if axis.kind is str and not axis.choices}

@@ -1,0 +1,203 @@
+"""The jobs of a sweep: counted before they are made, and made one at a time."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from random import shuffle
+from typing import Any, overload
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.types import ChoiceSweep, Override, OverrideType
+
+from dd.errors import ConfigError
+from dd.grammar import Range, as_typed, parser
+
+MAX_RUNS = 500_000
+"""Runs of one sweep at most: composing and planning so many takes less than 2 GB (docs/reliability.md)."""
+
+FROM = "the command line"
+
+REFERENCE = re.compile(r"\$\{([A-Za-z_]\w*(?:\.\w+)*)\}")
+"""An interpolation that names a key from the root; resolvers and relative keys are left to Hydra."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """One ``key=value`` of a job.
+
+    Attributes:
+        text: as Hydra reads it.
+        key: the key or group.
+        value: parsed.
+        plain: whether it is a plain value of a key: no group, no addition, no interpolation that only Hydra follows.
+    """
+
+    text: str
+    key: str
+    value: Any
+    plain: bool
+
+
+Job = tuple[Assignment, ...]
+
+
+class Reader:
+    """Parses overrides, and knows which keys are groups.
+
+    Args:
+        loader: Hydra's.
+    """
+
+    def __init__(self, loader: ConfigLoader) -> None:
+        self.loader = loader
+        self.parser = parser(loader)
+        self._groups: dict[str, bool] = {}
+        self._read: dict[str, Assignment] = {}
+
+    def overrides(self, texts: Sequence[str]) -> list[Override]:
+        """Parse overrides as a user types them."""
+        return list(self.parser.parse_overrides([as_typed(text) for text in texts]))
+
+    def assignment(self, text: str) -> Assignment:
+        """Parse one override that is no sweep; each text once."""
+        if text not in self._read:
+            override = self.parser.parse_override(text)
+            self._read[text] = self._made(override, text, override.value())
+        return self._read[text]
+
+    def dimension(self, override: Override) -> Dimension:
+        """What one override says about the jobs: a value, or several.
+
+        Raises:
+            ConfigError: a sweep without a value, without an end, or over an interval.
+        """
+        key, sweep = override.get_key_element(), override.value()
+        line = override.input_line or ""
+        if not override.is_sweep_override():
+            text = line if override.is_delete() else f"{key}={override.get_value_element_as_str()}"
+            return Dimension(1, [self._made(override, text, override.value())])
+        given = line.partition("=")[2]
+        if override.is_hydra_override():
+            raise ConfigError(key, given, "Hydra's own settings cannot be swept", FROM)
+        if override.is_interval_sweep():
+            raise ConfigError(key, given, "an interval has no grid; use choice(...) or range(start,stop,step)", FROM)
+        count: int | float
+        if isinstance(sweep, Range):
+            plain = self._plain(override)
+            count, values = sweep.count, (_number(override, key, value, plain) for value in sweep)
+        else:
+            listed = list(override.sweep_iterator()) if not isinstance(sweep, ChoiceSweep) else list(sweep.list)
+            if isinstance(sweep, ChoiceSweep) and sweep.shuffle:
+                shuffle(listed)
+            count, values = len(listed), (self._element(override, key, element) for element in listed)
+        if count == 0:
+            raise ConfigError(key, given, "holds no value to run", FROM)
+        return Dimension(count, values)
+
+    def _element(self, override: Override, key: str, element: Any) -> Assignment:
+        """One value of a list."""
+        if element is None or type(element) in (bool, int, float):
+            return _number(override, key, element, self._plain(override))
+        return self.assignment(as_typed(f"{key}={Override._get_value_element_as_str(element)}"))
+
+    def _made(self, override: Override, text: str, value: Any) -> Assignment:
+        plain = not foreign(value) and "\\$" not in text and self._plain(override)
+        return Assignment(text, override.key_or_group, value, plain)
+
+    def _plain(self, override: Override) -> bool:
+        """Whether an override sets a key, whatever its value is."""
+        key = override.key_or_group
+        if override.type is not OverrideType.CHANGE or override.package is not None or key.startswith("hydra."):
+            return False
+        if key not in self._groups:  # Hydra takes milliseconds to say so
+            self._groups[key] = bool(self.loader.get_group_options(key))
+        return not self._groups[key]
+
+
+def _number(override: Override, key: str, value: Any, plain: bool) -> Assignment:
+    text = "null" if value is None else str(value)
+    return Assignment(f"{key}={text}", override.key_or_group, value, plain)
+
+
+def foreign(value: Any) -> bool:
+    """Whether a value holds an interpolation that is more than the name of a key, or lies within a list."""
+    if isinstance(value, str):
+        return "${" in value and "${" in REFERENCE.sub("", value)
+    return isinstance(value, list | dict) and "${" in str(value)
+
+
+@dataclass
+class Dimension:
+    """Values of one key, with their number, which is known before they are."""
+
+    count: int | float
+    values: Any
+
+
+class Grid(Sequence[list[str]]):
+    """All combinations of the values of some keys, the last key fastest; as a sequence, lists of override texts.
+
+    Args:
+        pools: values of each key, in the order of the command line.
+        span: numbers of the jobs that belong to it.
+    """
+
+    def __init__(self, pools: Sequence[tuple[Assignment, ...]], span: range | None = None) -> None:
+        self.pools = pools
+        self.span = range(math.prod(map(len, pools))) if span is None else span
+
+    @classmethod
+    def of(cls, reader: Reader, overrides: Sequence[Override]) -> Grid:
+        """Expand overrides; of two for one key the later one counts.
+
+        Raises:
+            ConfigError: more than :data:`MAX_RUNS` jobs, before any is made; or a sweep that cannot be enumerated.
+        """
+        found: dict[str, Dimension] = {}
+        for override in overrides:
+            found[override.get_key_element()] = reader.dimension(override)
+        total = math.prod(dimension.count for dimension in found.values() if dimension.count != math.inf)
+        endless = any(dimension.count == math.inf for dimension in found.values())
+        if endless or total > MAX_RUNS:
+            words = "endless" if endless else f"{total} runs" if total < 10**15 else f"{Decimal(total):.1e} runs"
+            allowed = f"at most {MAX_RUNS} runs at once: take fewer values, or several sweeps into one table"
+            raise ConfigError("sweep", words, allowed, FROM)
+        return cls([tuple(dimension.values) for dimension in found.values()])
+
+    def jobs(self) -> Iterator[Job]:
+        """The jobs, one at a time."""
+        return itertools.islice(itertools.product(*self.pools), self.span.start, self.span.stop)
+
+    def batches(self, size: int | None) -> list[Grid]:
+        """Split into parts of at most so many jobs."""
+        if size is None or size < 1:
+            return [self]
+        return [self[i : i + size] for i in range(0, len(self), size)]
+
+    def __len__(self) -> int:
+        return len(self.span)
+
+    def __iter__(self) -> Iterator[list[str]]:
+        for job in self.jobs():
+            yield [assignment.text for assignment in job]
+
+    @overload
+    def __getitem__(self, index: int) -> list[str]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Grid: ...
+
+    def __getitem__(self, index: int | slice) -> list[str] | Grid:
+        """Texts of one job, or a part of the grid (without a stride)."""
+        if isinstance(index, slice):
+            return Grid(self.pools, self.span[index])
+        number, texts = self.span[index], []
+        for pool in reversed(self.pools):
+            number, i = divmod(number, len(pool))
+            texts.append(pool[i].text)
+        return texts[::-1]
