@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,12 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from dd.config import RunConfig, Settings, resolve
+from dd.config import RunConfig, Settings
 from dd.content import identified
 from dd.data._problem import Problem, load
+from dd.jobs import Composer
+from dd.loading import load as load_config
+from dd.loading import own_loader
 from dd.network import Inputs, Network, common_inputs
 from dd.pack import Pack
 from dd.solve import Row, Solved, solve
@@ -29,9 +33,16 @@ def config(*overrides: str) -> dict[str, Any]:
         return OmegaConf.to_container(compose("config", list(overrides)), resolve=True)
 
 
+@cache
+def _composer() -> Composer:
+    """One for all tests: what Hydra composes is composed once for each choice of groups."""
+    loader = own_loader()
+    return Composer(load_config(loader, []), loader)
+
+
 def run_of(*overrides: str) -> RunConfig:
     """The validated run of a command line."""
-    return resolve(config(*overrides))
+    return _composer().runs([overrides], overrides)[0][0]
 
 
 def problem_of(*overrides: str, settings: Settings | None = None) -> Problem:
