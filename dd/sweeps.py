@@ -8,6 +8,8 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import pyarrow as pa
+
 from dd.config import RunConfig, Settings
 from dd.content import check_table, identified, remarks
 from dd.executors.dispatch import execute
@@ -103,8 +105,10 @@ def run_sweep(runs: Sequence[RunConfig], settings: Settings, command: str = "") 
     if todo:
         _execute(todo, settings, store, many, command)
     store.tidy()
-    outcome = Outcome(store.rows(distinct, ANSWER).to_pylist(), len(todo), runs)
-    _report(outcome, store, many)
+    # moments would import pandas
+    table = store.rows(distinct, [name for name in runs_schema().names if name != "finished_at"])
+    outcome = Outcome(table.select(ANSWER).to_pylist(), len(todo), runs)
+    _report(outcome, table, store, many)
     return outcome
 
 
@@ -169,10 +173,7 @@ def _record(lost: Lost, pack: Pack, store: Store) -> None:
     store.append(pack.pack_id, rows, [], {}, {"runs": [run_axes(run) for run in lost.runs]})
 
 
-def _report(outcome: Outcome, store: Store, many: bool) -> None:
-    # moments would import pandas
-    columns = [name for name in runs_schema().names if name != "finished_at"]
-    table = store.rows([row["run_id"] for row in outcome.rows], columns)
+def _report(outcome: Outcome, table: pa.Table, store: Store, many: bool) -> None:
     if many:
         print(summary(shown(table)))
     else:
