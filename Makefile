@@ -52,7 +52,8 @@ test-faults: setup  ## the long form of the tests of kills, damaged files and ba
 next-hydra: setup  ## the launcher's tests with the coming Hydra 1.4
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(CURDIR)/build/hydra \
 		hydra-core==1.4.0rc3 omegaconf==2.4.1rc1
-	PYTHONPATH=$(CURDIR)/build/hydra OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_launcher.py tests/test_api.py
+	PYTHONPATH=$(CURDIR)/build/hydra OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_launcher.py tests/test_api.py \
+		tests/test_grammar.py tests/test_surroundings.py tests/faults/test_command_line.py
 
 bench: setup  ## dd beside a plain torch loop and JAX, one pinned core (half an hour)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt 'jax>=0.4.30'

@@ -114,7 +114,9 @@ def check_options(arguments: Sequence[str]) -> None:
     parser = get_args_parser()
 
     def refuse(message: str) -> None:
-        raise DDError(f"{printable(' '.join(message.split()))}; python -m dd.run --help lists what there is")
+        # argparse takes no option between two overrides
+        hint = "write -m and other options first" if "=" in message else "python -m dd.run --help lists what there is"
+        raise DDError(f"{printable(' '.join(message.split()))}; {hint}")
 
     parser.error = refuse  # type: ignore[assignment,method-assign]
     if "--version" not in arguments:

@@ -76,7 +76,8 @@ def steady() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
-    sys.stdout, sys.stderr = _steady(sys.stdout), _steady(sys.stderr)
+    sys.stdout = sys.__stdout__ = _steady(sys.stdout)  # type: ignore[misc]
+    sys.stderr = sys.__stderr__ = _steady(sys.stderr)  # type: ignore[misc]
 
 
 def _steady(stream: Any) -> Any:

@@ -35,12 +35,16 @@ def shell(line: str, cwd: Path, **environment: str) -> subprocess.CompletedProce
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("environment", [{"PYTHONIOENCODING": "ascii"}, {"PYTHONIOENCODING": "latin-1"}])
-def test_help_and_summary_are_readable_in_any_encoding(tmp_path: Path, environment: dict[str, str]) -> None:
-    done = shell("PYTHON -m dd.run --help", tmp_path, **environment)
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_help_is_readable_in_any_encoding(encoding: str, tmp_path: Path) -> None:
+    done = shell("PYTHON -m dd.run --help", tmp_path, PYTHONIOENCODING=encoding)
     assert (done.returncode, done.stderr) == (0, "")
     assert "n_jobs" in done.stdout
     assert "?" not in done.stdout
+
+
+def test_summary_and_errors_are_readable_in_ascii(tmp_path: Path) -> None:
+    environment = {"PYTHONIOENCODING": "ascii"}
     done = shell("PYTHON -m dd.run -m width=5 optimizer=min_norm seed=0,1 name=Ä–λ n_jobs=1", tmp_path, **environment)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
@@ -54,8 +58,6 @@ def test_help_and_summary_are_readable_in_any_encoding(tmp_path: Path, environme
     [
         "PYTHON -m dd.run --help | head -1",
         "PYTHON -m dd.run -m width=5,6 optimizer=min_norm n_jobs=1 2>&1 | head -1",
-        "PYTHON -m dd.run width=5 optimizer=min_norm 2>&- ; echo $?",
-        "PYTHON -m dd.run width=5 optimizer=min_norm >&- ; echo $?",
         "PYTHON -m dd.run width=5 optimizer=min_norm >&- 2>&- <&- ; echo $?",
         "PYTHON -m dd.run width=0 2>&- ; echo $?",
     ],
@@ -89,6 +91,44 @@ def test_weights_beyond_every_number_are_a_diverged_run(
     assert printed.err == ""
     assert printed.out.startswith("diverged: no loss was finite\n")
     assert pd.read_parquet(tmp_path / "results/default/runs").status.tolist() == ["diverged"]
+
+
+LINES = [
+    (("optimizer=5",), "optimizer=5 (from the command line): must be one of adagrad, adam"),
+    (("-m", "optimizer=5,sgd"), "optimizer=5,sgd (from the command line): must be one of adagrad, adam"),
+    (("optimizer=[a,[b]]",), "optimizer=[a,[b]] (from the command line): must be one of adagrad, adam"),
+    (("width={a:1}",), "width={'a': 1} (from the command line): must be an integer"),
+    (("width=" + "9" * 400,), "(from the command line): must be an integer >= 1"),
+    (("width=" + "9" * 5000,), "Exceeds the limit (4300 digits)"),
+    (("lr=" + "9" * 400,), "(from the command line): must be a number > 0"),
+    (("lr=1e400",), "lr=inf (from the command line): must be a number > 0"),
+    (("seed=${oc.env:NOPE}",), "Environment variable 'NOPE' not found"),
+    (("-m", "seed=${oc.env:NOPE}"), "Environment variable 'NOPE' not found"),
+    (("seed=${bad",), "seed=${bad (from the command line): "),
+    (("lr=${nowhere:1}",), "Unsupported interpolation type nowhere"),
+    (("width",), "width (from the command line): "),
+    (("",), "(from the command line): "),
+    (("-m", "lr=range(0,inf,0.1)"), "sweep=endless (from the command line): at most "),
+    (("-m", "lr=interval(0,1)"), "lr=interval(0,1) (from the command line): an interval has no grid"),
+    (("name='a\nb'",), r"name=a\nb (from the command line): must be a word, in one line"),
+    (("name=a\nb",), "(from the command line): "),
+    (("name='a '",), "name=a  (from the command line): must be a plain folder name: not ending in a space"),
+    (("name=a/b",), "name=a/b (from the command line): must be a plain folder name"),
+    (("name=",), "name= (from the command line): must be a plain folder name: not empty"),
+    (("name=" + "x" * 101,), "must be a plain folder name: at most 100 bytes"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "line"), LINES, ids=[" ".join(a)[:40] for a, _ in LINES])
+def test_bad_lines_are_told_in_one_line(
+    arguments: tuple[str, ...], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert line in printed.err
+    assert printed.err.startswith("dd: ")
+    assert printed.err.count("\n") == 1
 
 
 BAD = [

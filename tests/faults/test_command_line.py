@@ -1,6 +1,6 @@
 """Override lists of every kind: a list of runs that is right, or one line that says what is wrong.
 
-``DD_FAULTS=long`` draws 2000 lists instead of some dozens.
+``DD_FAULTS=long`` draws 2000 lists instead of 40.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dd.run import main
 
 LONG = os.environ.get("DD_FAULTS") == "long"
 SOME = settings(
-    max_examples=2000 if LONG else 50,
+    max_examples=2000 if LONG else 40,
     deadline=None,
     database=None,
     derandomize=not LONG,
@@ -182,7 +182,7 @@ def test_any_line_gives_the_right_runs_or_one_line(parts: list[Part]) -> None:
     assert shared.name == next((part.values[0] for part in parts if part.key == "name" and part.values), "default")
 
 
-@settings(SOME, max_examples=300 if LONG else 12)
+@settings(SOME, max_examples=300 if LONG else 8)
 @given(line=lines(), many=st.booleans())
 def test_the_command_line_ends_with_a_plan_or_one_line(
     line: list[Part], many: bool, capsys: pytest.CaptureFixture[str], tmp_path: Path
