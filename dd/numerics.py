@@ -25,7 +25,9 @@ def neutral() -> Iterator[None]:
     floating-point errors that raise.
     """
     kind = torch.get_default_dtype()
-    contexts: list[Any] = [torch.inference_mode(False), torch.enable_grad(), np.errstate(**USUAL)]
+    # leaving inference mode resets more of PyTorch's state than the mode, so nobody leaves it who is not in it
+    contexts: list[Any] = [torch.inference_mode(False)] if torch.is_inference_mode_enabled() else []
+    contexts += [torch.enable_grad(), np.errstate(**USUAL)]
     contexts += [torch.autocast(name, enabled=False) for name in ("cpu", "cuda") if torch.is_autocast_enabled(name)]
     with ExitStack() as stack:
         for context in contexts:

@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from dd.config import RunConfig, Settings
 from dd.content import identified
 from dd.data._problem import Problem, load
+from dd.grammar import as_typed
 from dd.jobs import Composer
 from dd.loading import load as load_config
 from dd.loading import own_loader
@@ -42,7 +43,8 @@ def _composer() -> Composer:
 
 def run_of(*overrides: str) -> RunConfig:
     """The validated run of a command line."""
-    return _composer().runs([overrides], overrides)[0][0]
+    typed = [as_typed(override) for override in overrides]
+    return _composer().runs([typed], typed)[0][0]
 
 
 def problem_of(*overrides: str, settings: Settings | None = None) -> Problem:

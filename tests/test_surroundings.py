@@ -78,7 +78,7 @@ def test_a_folder_for_downloads_without_home(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setattr(Path, "home", homeless)
-    assert cache_folder().name == f"dd-{os.getuid()}"
+    assert cache_folder().name == f"dd-cache-{os.getuid()}"
 
 
 @pytest.mark.parametrize("scale", ["1e39", "1e300"])

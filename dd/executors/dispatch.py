@@ -25,7 +25,8 @@ def execute(packs: Sequence[Pack], settings: Settings) -> Generator[Event]:
     """
     n_jobs = worker_count(settings, packs)
     alone = multiprocessing.current_process().daemon or not can_start_workers()
-    if alone or (n_jobs == 1 and settings.timeout is None and all(fits(pack) for pack in packs)):
+    roomy = device_of(settings).type != "cpu" or all(fits(pack) for pack in packs)
+    if alone or (n_jobs == 1 and settings.timeout is None and roomy):
         return execute_inline(packs, settings)
     return execute_processes(packs, settings, n_jobs)
 

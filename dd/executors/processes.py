@@ -14,7 +14,7 @@ from dd.executors import machine
 from dd.executors.server import Worker, end_all, server
 from dd.executors.solving import Lost, OutOfMemory, PackLost, lost
 from dd.pack import Pack
-from dd.solve import Row
+from dd.solve import Row, device_of
 
 GRACE = 5.0
 """Seconds that a worker may take to write its finished runs when it is ended."""
@@ -79,6 +79,7 @@ class _Farm:
         self.settings, self.n_jobs, self.waiting = settings, n_jobs, waiting
         self.idle: list[Worker] = []
         self.busy: list[_Busy] = []
+        self._on_cpu = device_of(settings).type == "cpu"  # packs of a GPU are planned by its own memory
         self._room: int | None = None
 
     def hand_out(self) -> Iterator[Event]:
@@ -86,8 +87,7 @@ class _Farm:
         while self.waiting and len(self.busy) < self.n_jobs:
             pack = self.waiting[-1]
             if not self.busy:
-                self._room = machine.available()
-                most = machine.installed()
+                self._room, most = (machine.available(), machine.installed()) if self._on_cpu else (None, None)
                 if most is not None and pack.bytes > HOPELESS * most:
                     self.waiting.pop()
                     yield self._lose(pack, OutOfMemory(f"out of memory: {needs(pack, most)}"), set())

@@ -33,14 +33,16 @@ for name in {calls}:
 
 def start(arguments: list[str], cwd: Path, **environment: str) -> subprocess.Popen[str]:
     """Start ``python -m dd.run`` in a process group of its own, which Ctrl-C reaches."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it for what runs in background
+    # shells ignore Ctrl-C for what runs in the background, and nohup the hangup: that would be inherited
+    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGHUP)}
     try:
         return subprocess.Popen(
             [sys.executable, "-m", "dd.run", *arguments], cwd=cwd, text=True, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, start_new_session=True, env=os.environ | environment,
         )  # fmt: skip
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
