@@ -87,12 +87,14 @@ def told(typed: Sequence[str]) -> Iterator[None]:
 
 
 def is_foreign(error: BaseException) -> bool:
-    """Whether an error was raised by Hydra or what it is built on, not by dd."""
-    frame = error.__traceback__
-    while frame is not None and frame.tb_next is not None:
-        frame = frame.tb_next
-    module = frame.tb_frame.f_globals.get("__name__", "") if frame is not None else ""
-    return module.split(".")[0] in FOREIGN
+    """Whether an error was raised by Hydra or what it is built on (or deeper down, on their behalf), not by dd."""
+    foreign = False
+    trace = error.__traceback__
+    while trace is not None:
+        package = trace.tb_frame.f_globals.get("__name__", "").split(".")[0]
+        foreign = package in FOREIGN or (foreign and package != "dd")
+        trace = trace.tb_next
+    return foreign
 
 
 def one_line(error: BaseException, arguments: Sequence[str]) -> str:

@@ -139,6 +139,7 @@ BAD = [
     ("seed=${oc.env:NOPE}", "NOPE"),
     ("seed=${bad", "seed="),
     ("seed=${nowhere:1}", "nowhere"),
+    ("hydra.mode=._", "hydra.mode=._"),
     ("", "'' (from the command line): "),
     ("width", "missing EQUAL"),
     ("=", "'' (from the command line): "),
