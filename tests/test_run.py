@@ -5,15 +5,13 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from tests.faults.surroundings import rows_are_there, start, workers
 from tests.helpers import dd_run
 
 FAST = ("epochs=5", "device=cpu")
@@ -177,31 +175,12 @@ def test_diverged_and_failed_runs_are_rows_and_take_nobody_with_them(tmp_path: P
     assert len(table(tmp_path, "f")) == 4
 
 
-def _start(arguments: list[str], cwd: Path) -> subprocess.Popen[str]:
-    """A sweep that Ctrl-C reaches, even where the tests run in the background of a shell, which ignores it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        return subprocess.Popen(
-            [sys.executable, "-m", "dd.run", *arguments], cwd=cwd, text=True, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, start_new_session=True,
-        )  # fmt: skip
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _wait_for(condition: object, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "nothing happened"
-        time.sleep(0.05)
-
-
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_ctrl_c_keeps_finished_runs_and_says_how_to_go_on(tmp_path: Path, n_jobs: int) -> None:
     sweep = ["-m", "width=range(20,200,20)", "optimizer=adam", "steps=60000", "seed=0,1", f"n_jobs={n_jobs}"]
-    process = _start(sweep, tmp_path)
+    process = start(sweep, tmp_path)
     folder = tmp_path / "results/default/runs"
-    _wait_for(lambda: folder.is_dir() and any(folder.glob("*.parquet")))
+    rows_are_there(tmp_path)
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
@@ -222,9 +201,8 @@ def test_ctrl_c_keeps_finished_runs_and_says_how_to_go_on(tmp_path: Path, n_jobs
 
 
 def test_a_killed_worker_costs_its_own_pack_only(tmp_path: Path) -> None:
-    process = _start(["-m", "width=300,301,302,303", "optimizer=adam", "steps=200000", "n_jobs=2"], tmp_path)
-    workers = _children_busy(process.pid)
-    os.kill(workers[0], signal.SIGKILL)
+    process = start(["-m", "width=300,301,302,303", "optimizer=adam", "steps=200000", "n_jobs=2"], tmp_path)
+    os.kill(workers(process.pid)[0], signal.SIGKILL)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 1, errors
     frame = table(tmp_path)
@@ -233,37 +211,12 @@ def test_a_killed_worker_costs_its_own_pack_only(tmp_path: Path) -> None:
 
 
 def test_neighbours_of_a_killed_run_are_computed_all_the_same(tmp_path: Path) -> None:
-    process = _start(["-m", "width=range(20,60,2)", "optimizer=sgd", "steps=300000", "n_jobs=2"], tmp_path)
-    os.kill(_children_busy(process.pid)[0], signal.SIGKILL)
+    process = start(["-m", "width=range(20,60,2)", "optimizer=sgd", "steps=300000", "n_jobs=2"], tmp_path)
+    os.kill(workers(process.pid)[0], signal.SIGKILL)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     assert table(tmp_path).status.tolist() == ["ok"] * 20
     assert "20/20 runs" in errors
-
-
-def _children_busy(parent: int) -> list[int]:
-    """Descendants of a process that compute (grandchildren: the fork server's)."""
-    found: list[int] = []
-
-    def busy() -> bool:
-        found.clear()
-        parents = {}
-        for stat in Path("/proc").glob("[0-9]*/stat"):
-            try:
-                fields = stat.read_text().rsplit(")", 1)[1].split()
-            except OSError:
-                continue
-            parents[int(stat.parent.name)] = (int(fields[1]), int(fields[11]) / os.sysconf("SC_CLK_TCK"))
-        for pid, (_, seconds) in parents.items():
-            ancestor, depth = pid, 0
-            while ancestor in parents and ancestor != parent:
-                ancestor, depth = parents[ancestor][0], depth + 1
-            if ancestor == parent and depth >= 2 and seconds > 0.5:
-                found.append(pid)
-        return len(found) >= 2
-
-    _wait_for(busy)
-    return found
 
 
 def test_names_may_look_like_numbers(tmp_path: Path) -> None:

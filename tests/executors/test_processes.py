@@ -20,7 +20,7 @@ from dd.executors.processes import execute_processes
 from dd.executors.server import server
 from dd.executors.solving import Lost, OutOfMemory
 from dd.pack import Pack
-from tests.faults.surroundings import alive, descendants, rows_are_there, start, wait_for
+from tests.faults.surroundings import alive, descendants, rows_are_there, start, wait_for, workers
 from tests.helpers import dd_run, run_of
 
 SWEEP = ["-m", "width=range(20,200,20)", "optimizer=adam", "steps=60000", "seed=0,1"]
@@ -79,7 +79,7 @@ def test_nothing_computes_on_after_the_main_process_was_killed(tmp_path: Path) -
 
 def test_a_stopped_worker_does_not_hold_up_ctrl_c(tmp_path: Path) -> None:
     process = start(["-m", "width=300,301", *HANGS, "n_jobs=2"], tmp_path)
-    wait_for(lambda: sum(seconds > 0.5 for seconds in descendants(process.pid).values()) >= 2)
+    workers(process.pid)
     below = descendants(process.pid)
     for pid in below:
         os.kill(pid, signal.SIGSTOP)

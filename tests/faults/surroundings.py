@@ -59,8 +59,8 @@ def rows_are_there(cwd: Path) -> None:
     wait_for(lambda: folder.is_dir() and any(folder.glob("*.parquet")))
 
 
-def descendants(parent: int) -> dict[int, float]:
-    """Processes below a process, and the seconds that each has computed."""
+def descendants(parent: int, depth: int = 1) -> dict[int, float]:
+    """Processes at least ``depth`` generations below a process, and the seconds that each has computed."""
     parents = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -71,12 +71,22 @@ def descendants(parent: int) -> dict[int, float]:
             parents[int(stat.parent.name)] = (int(fields[1]), int(fields[11]) / os.sysconf("SC_CLK_TCK"))
     found = {}
     for pid, (_, seconds) in parents.items():
-        ancestor = pid
+        ancestor, generations = pid, 0
         while ancestor in parents and ancestor != parent:
-            ancestor = parents[ancestor][0]
-        if ancestor == parent and pid != parent:
+            ancestor, generations = parents[ancestor][0], generations + 1
+        if ancestor == parent and generations >= depth:
             found[pid] = seconds
     return found
+
+
+def workers(parent: int) -> list[int]:
+    """Two workers of a sweep, once both compute; the server that forked them stands between."""
+
+    def busy() -> list[int]:
+        return [pid for pid, seconds in descendants(parent, depth=2).items() if seconds > 0.5]
+
+    wait_for(lambda: len(busy()) >= 2)
+    return busy()
 
 
 def alive(pid: int) -> bool:
