@@ -50,8 +50,14 @@ def test_a_linear_model_of_all_inputs_has_no_error_left(data: str, inputs: int) 
 @pytest.mark.parametrize(
     ("overrides", "line"),
     [
-        (("data.label_noise=0.1",), r"data\.label_noise=0\.1: data\.targets=linear has real targets without noise"),
-        (("loss=cross_entropy",), r"loss=cross_entropy: data\.targets=linear has real targets; use loss=mse"),
+        (
+            ("data.label_noise=0.1",),
+            r"data\.label_noise=0\.1 \(from the command line\): data\.targets=linear has real targets without noise",
+        ),
+        (
+            ("loss=cross_entropy",),
+            r"loss=cross_entropy \(from the command line\): data\.targets=linear has real targets; use loss=mse",
+        ),
     ],
 )
 def test_classes_and_their_noise_are_gone(overrides: tuple[str, ...], line: str) -> None:
