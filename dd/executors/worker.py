@@ -93,8 +93,10 @@ def _be_worker(descriptor: int) -> None:
         with suppress(OSError):  # where memory runs out, a worker goes before the process that keeps the table
             Path("/proc/self/oom_score_adj").write_text("1000")
         threading.Thread(target=_watch, args=(os.getppid(),), daemon=True).start()
+        connection = Connection(descriptor)  # kept until the end: a signal must not meet it half closed
         with suppress(EOFError, OSError):
-            work(Connection(descriptor))
+            work(connection)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         code = 0
     except SystemExit as stop:
         code = int(stop.code or 0)
