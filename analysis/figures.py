@@ -6,6 +6,7 @@ Reads parquet only, and for the theory beside random features the data sets that
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 import time
@@ -36,7 +37,6 @@ from analysis.peaks import BUDGETS
 from analysis.scatter import steps_needed
 from analysis.style import SHEET, Drawing, save
 from analysis.tables import UnreadableTable, curve_rows, environments, load_curves, load_runs, table_names
-from dd.terminal import steady
 
 MAX_LINES = 8
 """More lines than this are spread over several figures."""
@@ -411,5 +411,7 @@ def findings_of(results: Path, tables: Mapping[str, pd.DataFrame]) -> report.Fin
 
 
 if __name__ == "__main__":
-    steady()
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        if isinstance(stream, io.TextIOWrapper):  # an encoding that lacks a character of a table's name
+            stream.reconfigure(errors="replace")
     sys.exit(main())

@@ -101,8 +101,12 @@ def as_inputs(key: str, value: Any) -> Tensor:
     shape = "x".join(map(str, x.shape))
     if x.ndim == 3:
         raise ConfigError(key, shape, "must be [samples, inputs]: flatten it; grey images are x[:, None]")
-    if x.ndim not in (2, 4) or x.numel() == 0:
-        raise ConfigError(key, shape, "must be [samples, inputs], or images [samples, channels, height, width]")
+    if x.ndim in (2, 4) and x.numel() == 0:
+        raise ConfigError(key, shape, "must hold samples, and inputs of them")
+    if x.ndim not in (2, 4):
+        raise ConfigError(
+            key, shape or "a number", "must be [samples, inputs], or images [samples, channels, height, width]"
+        )
     if x.ndim == 4 and x.shape[3] in CHANNELS and x.shape[1] not in CHANNELS:
         raise ConfigError(
             key, shape, "images must be [samples, channels, height, width]: permute(0, 3, 1, 2) of a tensor, "
@@ -138,7 +142,7 @@ def count_classes(labels: Tensor) -> int:
     present = set(torch.unique(labels).tolist())
     if len(present) <= highest:
         missing = next(c for c in range(highest + 1) if c not in present)
-        if present == set(range(1, highest + 1)):
+        if lowest == 1 and len(present) == highest:
             raise ConfigError("y", f"1 to {highest}", "classes are counted from 0: subtract 1")
         raise ConfigError(
             "y", f"0 to {highest}", f"integer y are classes, and class {missing} occurs nowhere: number them anew "

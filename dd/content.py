@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
+from dd import registry
 from dd.config import RunConfig, Settings, core_axes
 from dd.data._base import Dataset, Pool
 from dd.data._pools import content_of, former_digest, look_again, pool_of
@@ -82,15 +83,7 @@ def check_table(runs: Sequence[RunConfig], settings: Settings, store: Store) -> 
     if not chosen or not store.parts():
         return
     datasets = {run.data: run.component("data") for run in chosen.values()}
-    wanted = {"data", "data_content", "data_sha256", "status"}
-    for dataset in datasets.values():
-        wanted |= {*dataset.pool_axes, *(f"data_{axis.key}" for axis in dataset.options)}
-    table = store.read(sorted(wanted))
-    # the different rows of a table are few; Arrow's own ways to find them import pandas
-    for values in set(zip(*(column.to_pylist() for column in table.columns), strict=True)):
-        row = dict(zip(table.column_names, values, strict=True))
-        if row["data"] not in datasets or row["status"] == "failed":
-            continue
+    for row in _of_data(store, datasets):
         run = chosen.get(_pool_key(row, datasets[row["data"]]))
         if run is not None and not _same(row, run, settings):
             pool = pool_of(run, settings)
@@ -99,6 +92,37 @@ def check_table(runs: Sequence[RunConfig], settings: Settings, store: Store) -> 
                 f"name={store.name}: {store.runs} holds rows of data={run.data} whose content is {theirs}, but that of "
                 f"{pool.source} is {pool.sha256}; use name=<another table>, or data.root=<folder of the former>"
             )
+
+
+def mixture(stores: Sequence[Store]) -> str | None:
+    """What some tables, taken together, hold two contents of; None if they do not.
+
+    Returns:
+        The data set, and both contents with their tables, in one line.
+    """
+    datasets = {name: registry.get("data", name) for name in registry.names("data")}
+    datasets = {name: dataset for name, dataset in datasets.items() if not dataset.generated}
+    seen: dict[Hashable, tuple[str, str]] = {}
+    for store in stores:
+        for row in _of_data(store, datasets):
+            content = row["data_content"] or "the published one"
+            former, where = seen.setdefault(_pool_key(row, datasets[row["data"]]), (content, store.name))
+            if former != content:
+                return f"rows of data={row['data']} have two contents: {former} in {where}, {content} in {store.name}"
+    return None
+
+
+def _of_data(store: Store, datasets: Mapping[str, Dataset]) -> Iterator[dict[str, Any]]:
+    """What the rows of some data sets say of their samples, each combination once; failed runs had none."""
+    wanted = {"data", "data_content", "data_sha256", "status"}
+    for dataset in datasets.values():
+        wanted |= {*dataset.pool_axes, *(f"data_{axis.key}" for axis in dataset.options)}
+    table = store.read(sorted(wanted))
+    # the different rows of a table are few; Arrow's own ways to find them import pandas
+    for values in set(zip(*(column.to_pylist() for column in table.columns), strict=True)):
+        row = dict(zip(table.column_names, values, strict=True))
+        if row["data"] in datasets and row["status"] != "failed":
+            yield row
 
 
 def _pool_key(row: dict[str, Any], dataset: Dataset) -> Hashable:

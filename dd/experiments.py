@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dd.api import compose_jobs
 from dd.errors import ConfigError, DDError
 from dd.executors.server import warm_up
-from dd.executors.signals import exit_code
+from dd.executors.signals import exit_code, leave_at_once
 from dd.run import FAILED, USAGE
 from dd.task import command_of, conf_dir
 from dd.terminal import steady
@@ -72,5 +72,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    leave_at_once()
     steady()
     sys.exit(main())

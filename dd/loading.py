@@ -83,7 +83,8 @@ def told(typed: Sequence[str]) -> Iterator[None]:
     except Exception as error:
         if not is_foreign(error):
             raise
-        raise NotComposedError(one_line(error, typed)) from error
+        # in a notebook, sixty lines of what Hydra did would hide the one that counts
+        raise NotComposedError(one_line(error, typed)) from None
 
 
 def is_foreign(error: BaseException) -> bool:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from dd.executors.signals import exit_code, leave_at_once
+
+if __name__ == "__main__":
+    leave_at_once()  # before the imports below, which take a while
+
 import logging
 import os
 import sys
@@ -17,7 +22,6 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dd.errors import ConfigError, DDError, RunsFailed, Stop, printable
 from dd.executors.server import warm_up
-from dd.executors.signals import exit_code
 from dd.grammar import as_typed
 from dd.loading import COMMAND_LINE, is_foreign, one_line
 from dd.task import TYPED, conf_dir, task

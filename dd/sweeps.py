@@ -79,7 +79,8 @@ def run_sweep(runs: Sequence[RunConfig], settings: Settings, command: str = "") 
     runs = identified(runs, settings)
     distinct = {run.run_id: run for run in runs}
     store = Store(settings.results_dir, settings.name)
-    store.open()
+    if not settings.plan_only:
+        store.open()
     store.check()
     check_table(runs, settings, store)
     for line in remarks(runs, settings):

@@ -322,3 +322,12 @@ def test_gradients_pass_through_a_trained_net_to_its_inputs() -> None:
     net(x).sum().backward()
     assert x.grad is not None
     assert x.grad.abs().sum() > 0
+
+
+def test_one_large_label_takes_no_memory() -> None:
+    """As many outputs as its value would fill any machine."""
+    y = np.array([0, 1, 10**9])
+    with pytest.raises(ConfigError, match=r"y=0 to 1000000000: .* class 2 occurs nowhere"):
+        dd.train(np.eye(3), y, "model=two_layer", "width=2", "epochs=1")
+    with pytest.raises(ConfigError, match=r"x=0x5: must hold samples"):
+        dd.train(np.zeros((0, 5)), np.zeros(0), "model=two_layer", "width=2", "epochs=1")

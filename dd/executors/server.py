@@ -18,6 +18,7 @@ from multiprocessing.connection import Connection, wait
 from dd.config import Settings
 from dd.errors import DDError
 from dd.executors.machine import cores
+from dd.executors.signals import CHILDREN
 from dd.executors.worker import CODE
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -83,6 +84,8 @@ class Server:
                 pass_fds=[theirs.fileno()],
             )
 
+        CHILDREN.append(self._process)
+
     def usable(self) -> bool:
         """Whether it lives, and is ours: a fork of this process has none."""
         return self.owner == os.getpid() and self._process.poll() is None
@@ -110,6 +113,7 @@ class Server:
             self._process.kill()
             self._process.wait()
             self._control.close()
+            CHILDREN.remove(self._process)
 
 
 _server: Server | None = None

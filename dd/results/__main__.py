@@ -6,6 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from dd.config import name_fault
+from dd.content import mixture
 from dd.errors import ConfigError, DDError, StoreError
 from dd.executors.signals import exit_code
 from dd.results.compaction import compact
@@ -13,13 +15,14 @@ from dd.results.merging import merge
 from dd.results.repair import faults, repair
 from dd.results.store import Store
 from dd.run import FAILED, USAGE
+from dd.terminal import steady
 
 HELP = """\
 python -m dd.results check|repair|compact [name ...] [results_dir=results]
 python -m dd.results merge <name or folder> ... into=<name> [results_dir=results]
 
     check      verify every byte of the named tables (of all, if none is named): damaged parts, doubled rows, points
-               without a row, files left by killed processes; changes nothing
+               without a row, two contents of one data set, files left by killed processes; changes nothing
     repair     mend that: complete what a killed process left, move damaged parts to <table>/_damaged/, remove what is
                doubled or left over; the sweep's own command then computes what is missing
     compact    merge the parts of a table into few, which are faster to read
@@ -61,8 +64,8 @@ def parse(arguments: Sequence[str]) -> tuple[str, list[str], dict[str, str]]:
         raise ConfigError("merge", None, "needs the tables to merge", origin)
     if command == "merge" and not keys.get("into"):
         raise ConfigError("into", keys.get("into"), "must name the table to merge into", origin)
-    if "/" in keys.get("into", "") or keys.get("into", "").startswith((".", "_")):
-        raise ConfigError("into", keys["into"], "must be a name, not a path", origin)
+    if "into" in keys and (fault := name_fault(keys["into"])):
+        raise ConfigError("into", keys["into"], f"must be a plain folder name: {fault}", origin)
     return command, names, keys
 
 
@@ -93,6 +96,8 @@ def all_tables(results_dir: Path) -> list[Store]:
 def check_one(store: Store) -> bool:
     """Print what is wrong with a table; whether all is in order."""
     found = faults(store.folder)
+    if not found and (mixed := mixture([store])):
+        found = [f"{mixed}; keep one of them by its column data_content"]
     count = f"{len(store.parts())} parts"
     print(f"{store.folder}: " + (f"{len(found)} faults in {count}" if found else f"in order ({count})"), flush=True)
     for fault in found[:MOST]:
@@ -135,7 +140,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         results_dir = Path(keys.get("results_dir", "results"))
         if command == "merge":
             into = Store(results_dir, keys["into"])
-            copied = merge([table(name, results_dir) for name in names], into)
+            sources = [table(name, results_dir) for name in names]
+            if mixed := mixture([*sources, *([into] if into.parts() else [])]):
+                raise StoreError(f"into={into.name}: {mixed}; one table holds one content of a data set")
+            copied = merge(sources, into)
             print(f"{into.folder}: {copied} rows copied, {into.read(['run_id']).num_rows} there now")
             return 0
         stores = [table(name, results_dir) for name in names] or all_tables(results_dir)
@@ -153,4 +161,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    steady()
     sys.exit(main())

@@ -167,7 +167,7 @@ def test_merge_prefers_good_rows_then_full_ones_then_the_first_table(
         (["merge", "t", "nowhere", "into=x"], "no table"),
         (["merge", "t"], "must name the table to merge into"),
         (["merge", "into=x"], "needs the tables to merge"),
-        (["merge", "t", "into=../x"], "must be a name"),
+        (["merge", "t", "into=../x"], "must be a plain folder name"),
         (["check", "nowhere"], "no table"),
         (["check", "t", "into=x"], "goes with merge only"),
         (["mend"], "must be one of check, repair, compact, merge"),
@@ -193,3 +193,30 @@ def test_help_and_an_empty_folder(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "repair" in capsys.readouterr().out
     assert run(tmp_path, "check") == 2
     assert "there is no table" in capsys.readouterr().err
+
+
+def test_one_table_holds_one_content_of_a_data_set(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, run_id, content in (("a", "1", "aa"), ("b", "2", "bb"), ("c", "3", "aa")):
+        store = Store(results, name)
+        store.open()
+        store.append(name, [row(run_id, data="mnist", data_content=content)], [], {}, {})
+    where = f"results_dir={results}"
+    assert main(["merge", "a", "b", "into=d", where]) == 2
+    line = capsys.readouterr().err
+    assert "into=d: rows of data=mnist have two contents: aa in a, bb in b" in line
+    assert not (results / "d").exists()
+    assert main(["merge", "a", "c", "into=d", where]) == 0
+    mixed = Store(results, "d")
+    mixed.append("x", [row("2", data="mnist", data_content="bb")], [], {}, {})
+    assert main(["check", "d", where]) == 1
+    assert "rows of data=mnist have two contents" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["a\nb", "trail. ", "x" * 300, "a/b", ".a"])
+def test_tables_are_merged_into_names_that_a_sweep_may_have(
+    name: str, results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Store(results, "a").open()
+    assert main(["merge", "a", f"into={name}", f"results_dir={results}"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert [path.name for path in results.iterdir()] == ["a"]
