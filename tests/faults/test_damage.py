@@ -79,6 +79,12 @@ def good(folder: str, whole: bytes, kind: str = "runs") -> Store:
     return store
 
 
+FUZZED = settings(
+    max_examples=EXAMPLES // 3, deadline=None, database=None, derandomize=not LONG,
+    suppress_health_check=list(HealthCheck),
+)  # fmt: skip
+
+
 @st.composite
 def damages(draw: st.DrawFn, data: bytes) -> bytes:
     """A part with a byte flipped, cut short, with bytes put in, or with a range zeroed or taken out."""
@@ -102,10 +108,7 @@ def damages(draw: st.DrawFn, data: bytes) -> bytes:
 def test_any_damage(kind: str) -> None:
     whole = part(kind, True)
 
-    @settings(
-        max_examples=EXAMPLES // 3, deadline=None, database=None, derandomize=not LONG,
-        suppress_health_check=list(HealthCheck),
-    )  # fmt: skip
+    @FUZZED
     @given(damages(whole))
     def damaged(data: bytes) -> None:
         check(kind, "a-b-c.parquet", data, whole)
@@ -143,10 +146,7 @@ def test_a_part_of_another_writer_is_a_line_or_a_table(kind: str) -> None:
     """Its footer has no checksum: values may differ, but nothing else than a line comes out."""
     whole = part(kind, False)
 
-    @settings(
-        max_examples=EXAMPLES // 3, deadline=None, database=None, derandomize=not LONG,
-        suppress_health_check=list(HealthCheck),
-    )  # fmt: skip
+    @FUZZED
     @given(damages(whole))
     def damaged(data: bytes) -> None:
         with tempfile.TemporaryDirectory() as folder:
