@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection, wait
 from dd.config import Settings
 from dd.errors import DDError
 from dd.executors.machine import cores
-from dd.executors.signals import CHILDREN
+from dd.executors.signals import CHILDREN, held_back
 from dd.executors.worker import CODE
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -76,7 +76,7 @@ class Server:
         self.owner = os.getpid()
         self._control, self._lock = ours, threading.Lock()
         program = PROGRAM.format(path=sys.path, descriptor=theirs.fileno(), parent=self.owner)
-        with theirs:
+        with theirs, held_back():
             self._process = subprocess.Popen(
                 [sys.executable, *subprocess._args_from_interpreter_flags(), "-c", program],  # type: ignore[attr-defined]
                 env=on_one_thread(),

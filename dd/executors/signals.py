@@ -63,6 +63,23 @@ def _numbers() -> list[int]:
 
 
 @contextmanager
+def held_back() -> Iterator[None]:
+    """What is started here hears none of these signals until :func:`ignore_all`; this process hears them afterwards."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _numbers())
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def ignore_all() -> None:
+    """A message to the whole group is the business of the process that started this one."""
+    for number in _numbers():
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _numbers())
+
+
+@contextmanager
 def orderly() -> Iterator[None]:
     """Raise :class:`Interrupted` at the first of these signals; further ones wait for the end of the clean-up.
 

@@ -23,6 +23,7 @@ from types import FrameType
 from typing import Any
 
 from dd.errors import DDError, in_one_line
+from dd.executors.signals import ignore_all
 
 CODE = struct.Struct("i")
 """How the server tells a worker's exit code; negative for the number of a signal, as ``subprocess`` has it."""
@@ -42,8 +43,7 @@ def serve(descriptor: int, parent: int) -> None:
             which its exit code goes.
         parent: process whose end is ours too.
     """
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # a message to the whole group is the parent's business
-        signal.signal(getattr(signal, name), signal.SIG_IGN)
+    ignore_all()
     import dd.executors.solving  # noqa: F401 - what every worker needs, imported once
 
     control = socket.socket(fileno=descriptor)
