@@ -77,7 +77,7 @@ class RunConfig:
     data_content: str | None = _axis(
         str,
         None,
-        "digest of samples that the other axes do not determine, found by dd; given: what they must have",
+        "sha256 of samples that dd knows no checksum of, found by dd; if given, they must have it",
         "data.content",
         nullable=True,
     )
@@ -233,7 +233,7 @@ SETTINGS = (
     Axis("force", bool, False, "compute again what the table already has"),
     Axis("plan_only", bool, False, "print the plan (packs, runs, estimated time and memory) and stop"),
     Axis("n_jobs", int, "auto", "worker processes", "processes", low=1, words=("auto",)),
-    Axis("timeout", float, None, "a pack that takes longer is ended; a run by itself fails", "seconds", low=0,
+    Axis("timeout", float, None, "ends a pack that takes longer; its runs are tried one by one", "seconds", low=0,
          low_open=True, nullable=True),
     Axis("measure.name", str, "basic", "what is measured (choose by measure=...)", choices=("basic", "full")),
     Axis("measure.memory", float, 0.5, "one run's matrices may take so much; beyond, estimates serve", "GB", low=0),
