@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dd.executors.signals import exit_code, leave_at_once
+from dd.executors.signals import exit_code, leave, leave_at_once
 
 if __name__ == "__main__":
     leave_at_once()  # before the imports below, which take a while
@@ -129,4 +129,4 @@ def check_options(arguments: Sequence[str]) -> None:
 
 if __name__ == "__main__":
     steady()
-    sys.exit(main())
+    leave(main())

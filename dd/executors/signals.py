@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn
 
@@ -36,11 +37,23 @@ def exit_code(interrupt: KeyboardInterrupt) -> int:
     return 128 + int(getattr(interrupt, "number", signal.SIGINT))
 
 
-def _leave(number: int, frame: FrameType | None) -> NoReturn:
-    """End this process and its children."""
+def leave(code: int) -> NoReturn:
+    """End this program and its children; taking ten thousand runs apart first would take half a second."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    _end(code)
+
+
+def _end(code: int) -> NoReturn:
     for child in CHILDREN:
         child.kill()
-    os._exit(128 + number)
+    os._exit(code)
+
+
+def _leave(number: int, frame: FrameType | None) -> NoReturn:
+    """End this process and its children."""
+    _end(128 + number)
 
 
 def leave_at_once() -> None:
