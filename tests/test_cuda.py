@@ -187,7 +187,7 @@ def test_other_architectures_and_optimizers_train_as_on_the_cpu(line: str, cuda:
     "optimizer", ["conjugate_gradient", "conjugate_gradient optimizer.reorthogonalize=false", "chebyshev"]
 )
 def test_iterated_methods_for_quadratics_are_as_on_the_cpu(optimizer: str, cuda: Emulation | None) -> None:
-    line = ("data.n_train=50", "data.n_test=30", "batch_size=full", "steps=8", "solver=iterative")
+    line = ("data.n_train=50", "data.n_test=30", "batch_size=full", "steps=8", "solver=iterative", "dtype=float64")
     runs = [run_of(*line, *f"optimizer={optimizer}".split(), f"width={w}") for w in (20, 70)]
     assert_same(runs, "Stack", rel=1e-6, scale=1e-8)
 
@@ -241,7 +241,7 @@ MEASURED = {
     ],
     "exact dynamics": [(*SMALL, f"optimizer={o}", "batch_size=full", "steps=1000") for o in EXACT],
     "exact dynamics up to a loss": [(*SMALL, "optimizer=gd", "batch_size=full", "steps=1000", "stop_loss=0.05")],
-    "conjugate gradients": [(*SMALL, "optimizer=conjugate_gradient", "steps=10", "solver=iterative")],
+    "conjugate gradients": [(*SMALL, "optimizer=conjugate_gradient", "steps=10", "solver=iterative", "dtype=float64")],
     "function space": [(*SMALL, "optimizer=sgd", "solver=dual", "epochs=20")],
     "iteration": [(*SMALL, "optimizer=adam", "epochs=5", "dtype=float64")],
     "nets": [(*NET, "optimizer=momentum"), (*NET, "optimizer=adam", "loss=cross_entropy")],
