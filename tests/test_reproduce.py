@@ -94,6 +94,14 @@ def test_bits_are_bits() -> None:
     assert not reproduce.same(1.0, None, 1e-6)
 
 
+@pytest.mark.parametrize(("close", "apart"), [(0.0, 2), (1e-6, 1)])
+def test_single_precision_is_compared_as_such_where_bits_may_differ(close: float, apart: int) -> None:
+    """A float32 net (b) ends elsewhere in its sixth digit where a GPU trains it beside others."""
+    first, second = ([{"run_id": run, "weight_norm": value} for run in "ab"] for value in (1.0, 1.00001))
+    found = reproduce.differences(first, second, ["run_id", "weight_norm"], close, {"b"})
+    assert len(found) == apart
+
+
 def test_a_run_is_read_back_from_its_row() -> None:
     from dd.solve import axes_row
 
