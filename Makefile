@@ -62,8 +62,8 @@ bench: setup  ## dd beside a plain torch loop and JAX, one pinned core (half an 
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/exact.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/rmt.py
 
-bench-gpu: setup  ## a sweep on a GPU beside a plain torch loop and JAX on it
-	$(BIN)/python benchmarks/gpu.py
+bench-gpu: setup  ## on a GPU: tests, every way to train, decompositions, whole commands, a sweep beside a plain loop (8 minutes)
+	PYTHON=$(BIN)/python benchmarks/gpu_check.sh
 
 lint: setup  ## ruff (style, docstrings, format) and mypy
 	$(BIN)/ruff check .

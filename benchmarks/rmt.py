@@ -65,9 +65,10 @@ def plain_loop(networks: Sequence[Network]) -> list[torch.Tensor]:
                 parameter.copy_(value.reshape(parameter.shape))
         optimizer = torch.optim.Adam(module.parameters(), lr=run.lr)
         images = network.train.inputs[0].view(run.n_train, -1, height, width)
+        module.to(images.device)
         orders = batch_orders(run)
         for _ in range(EPOCHS):
-            for index in torch.from_numpy(next(orders)).split(BATCH):
+            for index in torch.from_numpy(next(orders)).to(images.device).split(BATCH):
                 optimizer.zero_grad()
                 nn.functional.mse_loss(module(images[index]), network.train.targets[index]).backward()
                 optimizer.step()
