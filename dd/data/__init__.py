@@ -1,5 +1,5 @@
-"""Data sets and teachers: one file each, and the way from raw samples to a Problem.
+"""Data sets and teachers: one file each; it gives raw samples (:class:`dd.components.dataset.Pool`).
 
-A data set gives raw samples (:class:`dd.data._base.Pool`); :func:`dd.data._problem.load` splits, adds label noise
-and standardises. Absent files are an error that names the fix, never a silent substitute.
+:func:`dd.problems.problem.load` splits them, adds label noise and standardises. Absent files are an error that names
+the fix, never a silent substitute.
 """

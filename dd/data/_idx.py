@@ -5,16 +5,18 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dd.config import RunConfig, Settings
-from dd.data._base import Dataset, Pool
+from dd.components.dataset import Dataset, Pool
 from dd.data._download import Remote, download, locate
 from dd.data._files import CHUNK, check_labels, file_sha256, opened, refusing
+from dd.runs.run import Run
+from dd.runs.settings import Settings
 
 MAX_BYTES = 1 << 28
 """A file that claims more data is refused, so that a bad one cannot fill the memory (MNIST's largest holds 47 MB)."""
@@ -76,6 +78,7 @@ def read_idx(file: BinaryIO) -> tuple[NDArray[np.uint8], str]:
     return data.reshape(shape), digest.hexdigest()
 
 
+@dataclass(frozen=True)
 class IdxDataset(Dataset):
     """A data set of four IDX files: train and test images and labels.
 
@@ -104,12 +107,14 @@ class IdxDataset(Dataset):
         """Name of the cache folder: the module's name."""
         return type(self).__module__.rsplit(".", 1)[-1]
 
-    def inputs(self, run: RunConfig) -> int:
+    @property
+    def input_count(self) -> int:
         """28x28 pixels."""
         return SIDE * SIDE
 
-    def image(self, run: RunConfig) -> tuple[int, int, int]:
-        """See :meth:`Dataset.image`."""
+    @property
+    def image(self) -> tuple[int, int, int]:
+        """See :attr:`Dataset.image`."""
         return (1, SIDE, SIDE)
 
     def files(self, settings: Settings) -> list[Path]:
@@ -128,7 +133,7 @@ class IdxDataset(Dataset):
         """Locate or download the files."""
         self.files(settings)
 
-    def pool(self, run: RunConfig, settings: Settings) -> Pool:
+    def pool(self, run: Run, settings: Settings) -> Pool:
         """Read and check the four files; pixels are scaled to [0, 1]."""
         files = self.files(settings)
         self._check_shapes(files)

@@ -13,10 +13,12 @@ import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+Kind = TypeVar("Kind")
 
 MOST_OPCODES = 500_000
 """A batch of CIFAR has about 50,000."""
@@ -35,9 +37,9 @@ CALLS = {
 class Array:
     """An array before its content is known, and its state once it is."""
 
-    state: Any = None
+    state: object = None
 
-    def values(self) -> NDArray[Any]:
+    def values(self) -> NDArray[np.integer]:
         """The array.
 
         Raises:
@@ -74,8 +76,8 @@ class _Reader:
     def __init__(self, content: bytes) -> None:
         self.content = memoryview(content)
         self.at = 0
-        self.stack: list[Any] = []
-        self.memo: dict[int, Any] = {}
+        self.stack: list[object] = []
+        self.memo: dict[int, object] = {}
         self.encoded = 0
 
     def take(self, count: int) -> memoryview:
@@ -93,7 +95,7 @@ class _Reader:
             raise ValueError("a name without an end")
         return bytes(self.take(end + 1))[:-1].decode("ascii")
 
-    def since_mark(self) -> list[Any]:
+    def since_mark(self) -> list[object]:
         for i in range(len(self.stack) - 1, -1, -1):
             if self.stack[i] is _Mark:
                 items = self.stack[i + 1 :]
@@ -101,12 +103,13 @@ class _Reader:
                 return items
         raise ValueError("items without a start")
 
-    def last(self, kind: type) -> Any:
-        if not self.stack or type(self.stack[-1]) is not kind:
+    def last(self, kind: type[Kind]) -> Kind:
+        found = self.stack[-1] if self.stack else None
+        if not isinstance(found, kind):
             raise ValueError(f"no {kind.__name__} where one belongs")
-        return self.stack[-1]
+        return found
 
-    def pop(self) -> Any:
+    def pop(self) -> object:
         if not self.stack or self.stack[-1] is _Mark:
             raise ValueError("an item is missing")
         return self.stack.pop()
@@ -115,7 +118,7 @@ class _Reader:
         items = [self.pop() for _ in range(count)]
         self.stack.append(tuple(reversed(items)))
 
-    def name(self, module: Any, name: Any) -> None:
+    def name(self, module: object, name: object) -> None:
         if not isinstance(module, str) or not isinstance(name, str):
             raise ValueError("a name that is no text")
         if (module, name) not in CALLS:
@@ -154,7 +157,7 @@ class _Reader:
         else:
             raise ValueError("a state of what has none")
 
-    def set_items(self, items: list[Any], target: dict[Any, Any]) -> None:
+    def set_items(self, items: list[object], target: dict[object, object]) -> None:
         for key, value in zip(items[::2], items[1::2], strict=True):
             if not isinstance(key, bytes | str | int):
                 raise ValueError("a key that is no text")
@@ -164,7 +167,7 @@ class _Reader:
         value, key = self.pop(), self.pop()
         self.set_items([key, value], self.last(dict))
 
-    def extend(self, items: list[Any]) -> None:
+    def extend(self, items: list[object]) -> None:
         self.last(list).extend(items)
 
     def append(self) -> None:
@@ -181,10 +184,10 @@ class _Reader:
             raise ValueError("a reference to nothing")
         self.stack.append(self.memo[index])
 
-    def push(self, value: Any) -> None:
+    def push(self, value: object) -> None:
         self.stack.append(value)
 
-    def load(self) -> Any:
+    def load(self) -> object:
         for _ in range(MOST_OPCODES):
             code = bytes(self.take(1))
             if code == b".":
@@ -196,7 +199,7 @@ class _Reader:
         raise ValueError(f"more than {MOST_OPCODES} opcodes")
 
 
-OPCODES: dict[bytes, Callable[[_Reader], Any]] = {
+OPCODES: dict[bytes, Callable[[_Reader], object]] = {
     b"\x80": lambda r: r.take(1),  # protocol
     b"\x95": lambda r: r.take(8),  # frame
     b"(": lambda r: r.push(_Mark),
@@ -238,7 +241,7 @@ OPCODES: dict[bytes, Callable[[_Reader], Any]] = {
 """What is done for each opcode of Python's pickle protocols 2 to 4."""
 
 
-def read_pickle(content: bytes) -> Any:
+def read_pickle(content: bytes) -> object:
     """Read a pickle of plain containers and NumPy arrays of integers (each an :class:`Array`).
 
     Raises:

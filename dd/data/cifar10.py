@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import io
 import tarfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dd.config import RunConfig, Settings
-from dd.data._base import Dataset, Pool
+from dd.components.dataset import Dataset, Pool
 from dd.data._download import Remote, download, locate
 from dd.data._files import CHUNK, check_labels, file_sha256, opened, refusing
 from dd.data._pickled import Array, read_pickle
+from dd.runs.run import Run
+from dd.runs.settings import Settings
 
 NAMES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
 """Members of the archive."""
@@ -124,6 +126,7 @@ def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     return bytes(content)
 
 
+@dataclass(frozen=True)
 class CIFAR10(Dataset):
     """Read from ``cifar-10-python.tar.gz``; the archive is never unpacked to disk."""
 
@@ -137,12 +140,14 @@ class CIFAR10(Dataset):
         "https://storage.googleapis.com/tensorflow/tf-keras-datasets/",
     )
 
-    def inputs(self, run: RunConfig) -> int:
+    @property
+    def input_count(self) -> int:
         """32x32 pixels of 3 channels."""
         return 3072
 
-    def image(self, run: RunConfig) -> tuple[int, int, int]:
-        """See :meth:`Dataset.image`."""
+    @property
+    def image(self) -> tuple[int, int, int]:
+        """See :attr:`Dataset.image`."""
         return (3, 32, 32)
 
     def files(self, settings: Settings) -> list[Path]:
@@ -161,7 +166,7 @@ class CIFAR10(Dataset):
         """Locate or download the archive."""
         self.files(settings)
 
-    def pool(self, run: RunConfig, settings: Settings) -> Pool:
+    def pool(self, run: Run, settings: Settings) -> Pool:
         """Read the six batches from the archive; pixels are scaled to [0, 1]."""
         (path,) = self.files(settings)
         with refusing("cifar10", path):

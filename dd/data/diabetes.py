@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dd.config import RunConfig, Settings
-from dd.data._base import Dataset, Pool
+from dataclasses import dataclass
+
+from dd.components.dataset import Dataset, Pool
 from dd.data._scikit_learn import bundled_table
+from dd.runs.run import Run
+from dd.runs.settings import Settings
 
 TABLES = (
     ("diabetes_data_raw.csv.gz", "86badf50b4f9436ddd1e497dc0ae1b93166f8120221ee7dca4634fe849f3be7c"),
@@ -13,6 +16,7 @@ TABLES = (
 """Files of scikit-learn, and the digests of their decompressed text."""
 
 
+@dataclass(frozen=True)
 class Diabetes(Dataset):
     """442 samples of ten inputs and one real target; train and test are cut from them.
 
@@ -25,11 +29,12 @@ class Diabetes(Dataset):
     train_samples = 442
     pool_axes = ()
 
-    def inputs(self, run: RunConfig) -> int:
+    @property
+    def input_count(self) -> int:
         """Age, sex, body-mass index, blood pressure and six blood serum measurements."""
         return 10
 
-    def pool(self, run: RunConfig, settings: Settings) -> Pool:
+    def pool(self, run: Run, settings: Settings) -> Pool:
         """Read and standardise the two tables."""
         (x, known_x), (y, known_y) = (bundled_table("diabetes", name, sha256) for name, sha256 in TABLES)
         return Pool(

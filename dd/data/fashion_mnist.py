@@ -1,11 +1,13 @@
 """Fashion-MNIST: 60,000 + 10,000 images of clothes, 28x28, ten balanced classes (Xiao et al., arXiv 1708.07747)."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from dd.data._download import Remote
 from dd.data._idx import IdxDataset
 
 
+@dataclass(frozen=True)
 class FashionMNIST(IdxDataset):
     """Read from IDX files; Debian's package ``dataset-fashion-mnist`` holds them."""
 

@@ -1,9 +1,12 @@
 """MNIST: 60,000 + 10,000 handwritten digits, 28x28 (LeCun, Cortes, Burges)."""
 
+from dataclasses import dataclass
+
 from dd.data._download import Remote
 from dd.data._idx import IdxDataset
 
 
+@dataclass(frozen=True)
 class MNIST(IdxDataset):
     """Read from the four IDX files; other images of 28x28 pixels under these names will do, too."""
 

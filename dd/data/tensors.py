@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
-from dd.axis import Axis
-from dd.config import RunConfig, Settings
-from dd.data._base import Dataset, Pool
+from dataclasses import dataclass
+
+from dd.components.dataset import Dataset, Pool
 from dd.errors import ConfigError
+from dd.runs.axis import axis
+from dd.runs.run import Run
+from dd.runs.settings import Settings
 
 
+@dataclass(frozen=True)
 class Tensors(Dataset):
     """The caller's own samples; the command line cannot reach them, and no table holds them."""
 
     generated = True
-    options = (
-        Axis("dim", int, 1, "input dimension", low=1),
-        Axis("image", str, "none", "channels x height x width of images, as 3x32x32"),
-    )
 
-    def inputs(self, run: RunConfig) -> int:
+    dim: int = axis(1, "input dimension", low=1)
+    image_shape: str = axis("none", "channels x height x width of images, as 3x32x32", key="image")
+
+    @property
+    def input_count(self) -> int:
         """As given."""
-        return int(run.group_options("data")["dim"])
+        return self.dim
 
-    def image(self, run: RunConfig) -> tuple[int, int, int] | None:
-        """See :meth:`Dataset.image`."""
-        shape = run.group_options("data").get("image", "none")
-        if shape == "none":
+    @property
+    def image(self) -> tuple[int, int, int] | None:
+        """See :attr:`Dataset.image`."""
+        if self.image_shape == "none":
             return None
-        channels, height, width = (int(n) for n in shape.split("x"))
+        channels, height, width = (int(n) for n in self.image_shape.split("x"))
         return channels, height, width
 
     def ensure(self, settings: Settings) -> None:
@@ -37,7 +41,7 @@ class Tensors(Dataset):
         """
         raise ConfigError("data", "tensors", "is for dd.train(x, y, ...) in Python (docs/packing.md)")
 
-    def pool(self, run: RunConfig, settings: Settings) -> Pool:
+    def pool(self, run: Run, settings: Settings) -> Pool:
         """See :meth:`ensure`."""
         self.ensure(settings)
         raise AssertionError

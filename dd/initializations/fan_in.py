@@ -1,8 +1,11 @@
 """N(0, 1/fan_in) (LeCun et al. 1998)."""
 
-from dd.initializations._base import Gaussian
+from dataclasses import dataclass
+
+from dd.components.initialization import Gaussian
 
 
+@dataclass(frozen=True)
 class FanIn(Gaussian):
     """Outputs of unit variance for inputs of unit variance."""
 

@@ -1,10 +1,13 @@
 """N(0, 0.02²) whatever the size of the layer: the scheme of many vision transformers."""
 
-from dd.initializations._base import Gaussian
+from dataclasses import dataclass
+
+from dd.components.initialization import Gaussian
 
 DEVIATION = 0.02
 
 
+@dataclass(frozen=True)
 class Fixed(Gaussian):
     """Weights of one standard deviation, which does not know the width."""
 

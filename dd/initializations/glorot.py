@@ -1,8 +1,11 @@
 """N(0, 2/(fan_in + fan_out)) (Glorot & Bengio 2010)."""
 
-from dd.initializations._base import Gaussian
+from dataclasses import dataclass
+
+from dd.components.initialization import Gaussian
 
 
+@dataclass(frozen=True)
 class Glorot(Gaussian):
     """Balances the variance of signals forward and of gradients backward."""
 

@@ -1,8 +1,11 @@
 """N(0, 2/fan_in) (He et al., arXiv 1502.01852)."""
 
-from dd.initializations._base import Gaussian
+from dataclasses import dataclass
+
+from dd.components.initialization import Gaussian
 
 
+@dataclass(frozen=True)
 class He(Gaussian):
     """Keeps the second moment through ReLU layers."""
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
-from dd.initializations._base import Initialization
+from dd.components.initialization import Initialization
 
 
+@dataclass(frozen=True)
 class Zero(Initialization):
     """Start at the origin: gradient descent on random features then tends to the min-norm solution."""
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from dd.axis import Axis
-from dd.config import RunConfig
-from dd.models._base import ACTIVATIONS, BIAS, Model
+from dd.components.model import ACTIVATIONS, BIAS, Model
+from dd.runs.axis import axis
+from dd.runs.run import Run
 from dd.streams import stream
 
 ELEMENTWISE: dict[str, Callable[[Tensor], Tensor]] = ACTIVATIONS | {
@@ -34,6 +36,7 @@ def _in_tiles(x: Tensor, weight: Tensor) -> Tensor:
     return torch.cat([x @ tile for tile in tiles], dim=-1)[..., : weight.shape[1]]
 
 
+@dataclass(frozen=True)
 class RandomFeatures(Model):
     """features = act(x W) with W ~ N(0, 1/inputs), or cosines and sines of x W / bandwidth.
 
@@ -44,46 +47,43 @@ class RandomFeatures(Model):
     arXiv 1908.05355).
     """
 
-    options = (
-        Axis("activation", str, "relu", "non-linearity of the features",
-             choices=(*ACTIVATIONS, "fourier", "cosine", *(k for k in ELEMENTWISE if k not in ACTIVATIONS))),
-        Axis("bandwidth", float, 1.0, "length scale of fourier and cosine features", low=0, low_open=True),
-        Axis("weights", str, "gaussian", "law of a feature's weights: N(0, 1/inputs), or uniform of norm 1",
-             choices=("gaussian", "sphere")),
-        BIAS,
-    )  # fmt: skip
+    activation: str = axis(
+        "relu",
+        "non-linearity of the features",
+        choices=(*ACTIVATIONS, "fourier", "cosine", *(k for k in ELEMENTWISE if k not in ACTIVATIONS)),
+    )
+    bandwidth: float = axis(1.0, "length scale of fourier and cosine features", low=0, low_open=True)
+    weights: str = axis(
+        "gaussian", "law of a feature's weights: N(0, 1/inputs), or uniform of norm 1", choices=("gaussian", "sphere")
+    )
+    bias: bool = axis(False, BIAS)
 
-    def canonical(self, options: dict[str, Any]) -> None:
+    def canonical(self) -> Self:
         """The bandwidth means something for fourier and cosine features only."""
-        if options["model.activation"] in ELEMENTWISE:
-            options["model.bandwidth"] = 1.0
+        return replace(self, bandwidth=1.0) if self.activation in ELEMENTWISE else self
 
-    def draw_frozen(self, run: RunConfig, inputs: int) -> dict[str, np.ndarray]:
+    def draw_frozen(self, run: Run, inputs: int) -> dict[str, NDArray[np.float64]]:
         """Weights ``features``, [inputs, features or frequencies]; of cosines also ``phase``, [features]."""
-        options = run.group_options("model")
-        count = math.ceil(run.width / 2) if options["activation"] == "fourier" else run.width
+        count = math.ceil(run.width / 2) if self.activation == "fourier" else run.width
         weight = stream(run.seed, "features.weight").standard_normal((count, inputs))
-        sphere = options["weights"] == "sphere"
+        sphere = self.weights == "sphere"
         weight /= np.linalg.norm(weight, axis=1, keepdims=True) if sphere else math.sqrt(inputs)
         frozen = {"features": np.ascontiguousarray(weight.T)}
-        if options["activation"] == "cosine":
+        if self.activation == "cosine":
             frozen["phase"] = stream(run.seed, "features.phase").uniform(0, 2 * math.pi, count)
         return frozen
 
-    def features(
-        self, run: RunConfig, frozen: Mapping[str, Tensor], trained: Mapping[str, Tensor], x: Tensor
-    ) -> Tensor:
+    def features(self, run: Run, frozen: Mapping[str, Tensor], trained: Mapping[str, Tensor], x: Tensor) -> Tensor:
         """See :meth:`Model.features`."""
-        options = run.group_options("model")
         pre = _in_tiles(x, frozen["features"])
-        if options["activation"] in ELEMENTWISE:
-            return ELEMENTWISE[options["activation"]](pre)
-        phase = pre / options["bandwidth"]
-        if options["activation"] == "cosine":
+        if self.activation in ELEMENTWISE:
+            return ELEMENTWISE[self.activation](pre)
+        phase = pre / self.bandwidth
+        if self.activation == "cosine":
             return math.sqrt(2) * (phase + frozen["phase"]).cos()
         pairs = torch.stack([phase.cos(), phase.sin()], dim=-1).flatten(-2)
         return math.sqrt(2) * pairs[..., : run.width]
 
-    def interpolation_width(self, run: RunConfig, inputs: int, outputs: int) -> float:
+    def interpolation_width(self, run: Run, inputs: int, outputs: int) -> float:
         """As many columns as samples, whatever the number of outputs: they share the features."""
-        return run.n_train - int(run.group_options("model")["bias"])
+        return run.n_train - int(self.bias)

@@ -3,61 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from dd.axis import Axis
-from dd.config import RunConfig
-from dd.models._base import ACTIVATIONS, Model, Tensors, initialization, with_ones
+from dd.components.model import ACTIVATIONS, Model, initialization, scale_of, with_ones
+from dd.runs.axis import axis
+from dd.runs.run import Run
 from dd.streams import stream
 
 
+@dataclass(frozen=True)
 class TwoLayer(Model):
     """features = act([x, 1] hiddenᵀ); the last column of ``hidden`` holds the biases where ``model.bias`` is true."""
 
     default_init = "torch"
     frozen_features = False
-    options = (
-        Axis("activation", str, "relu", "non-linearity of the hidden units", choices=("relu", "tanh")),
-        Axis("bias", bool, True, "biases in both layers"),
-    )
 
-    def _draw(self, run: RunConfig, inputs: int, outputs: int) -> dict[str, np.ndarray]:
+    activation: str = axis("relu", "non-linearity of the hidden units", choices=tuple(ACTIVATIONS))
+    bias: bool = axis(True, "biases in both layers")
+
+    def draw(self, run: Run, inputs: int, outputs: int) -> dict[str, NDArray[np.float64]]:
+        """``hidden``, [width, inputs (+ 1)], and the read-out."""
         scheme = initialization(run, self.default_init)
         hidden = scheme.weight(stream(run.seed, "init.hidden"), run.width, inputs, inputs, run.width)
-        if run.group_options("model")["bias"]:
+        if self.bias:
             bias = scheme.bias(stream(run.seed, "init.hidden.bias"), run.width, inputs)
             hidden = np.concatenate([hidden, bias[:, None]], axis=1)
-        hidden = hidden * run.init_scale
-        return {"hidden": hidden, "readout": self._draw_readout(run, run.width, outputs)}
+        return {"hidden": hidden * scale_of(run), "readout": self.draw_readout(run, run.width, outputs)}
 
-    def prepare(self, run: RunConfig, x: Tensor) -> Tensor:
+    def prepare(self, run: Run, x: Tensor) -> Tensor:
         """Append the column of ones that the hidden biases multiply: [1, samples, inputs (+ 1)]."""
-        return (with_ones(x) if run.group_options("model")["bias"] else x)[None]
+        return (with_ones(x) if self.bias else x)[None]
 
-    def features(
-        self, run: RunConfig, frozen: Mapping[str, Tensor], trained: Mapping[str, Tensor], x: Tensor
-    ) -> Tensor:
+    def features(self, run: Run, frozen: Mapping[str, Tensor], trained: Mapping[str, Tensor], x: Tensor) -> Tensor:
         """See :meth:`Model.features`."""
-        return ACTIVATIONS[run.group_options("model")["activation"]](x @ trained["hidden"].mT)
+        return ACTIVATIONS[self.activation](x @ trained["hidden"].mT)
 
-    def backward(
-        self,
-        run: RunConfig,
-        trained: Mapping[str, Tensor],
-        x: Tensor,
-        features: Tensor,
-        grad: Tensor,
-        out: Tensors,
-    ) -> None:
-        """See :meth:`Model.backward`; the activations' derivatives follow from their values."""
-        relu = run.group_options("model")["activation"] == "relu"
-        pre = grad * (features > 0) if relu else grad * (1 - features * features)
-        torch.matmul(pre.mT, x, out=out["hidden"])
-
-    def interpolation_width(self, run: RunConfig, inputs: int, outputs: int) -> float:
+    def interpolation_width(self, run: Run, inputs: int, outputs: int) -> float:
         """Width at which the trained parameters number samples times outputs (Belkin et al., arXiv 1812.11118)."""
-        bias = int(run.group_options("model")["bias"])
+        bias = int(self.bias)
         return (run.n_train * outputs - bias * outputs) / (inputs + bias + outputs)

@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
 
 from torch import Tensor
 
-from dd.normalizations._base import AFFINE, EPS, Normalization, affine
+from dd.components.normalization import AffineNormalization
 
 
-class LayerNorm(Normalization):
+@dataclass(frozen=True)
+class LayerNorm(AffineNormalization):
     """As ``torch.nn.LayerNorm(width)``."""
 
-    options = (EPS, AFFINE)
+    batch_dependent = False
 
     def apply(
-        self,
-        features: Tensor,
-        buffers: dict[str, Tensor],
-        trained: Mapping[str, Tensor],
-        options: Mapping[str, Any],
-        *,
-        training: bool,
+        self, features: Tensor, buffers: dict[str, Tensor], trained: Mapping[str, Tensor], *, training: bool
     ) -> Tensor:
         """Normalise each sample."""
         centred = features - features.mean(dim=2, keepdim=True)
         variance = centred.square().mean(dim=2, keepdim=True)
-        return affine(centred * (variance + options["eps"]).rsqrt(), trained)
+        return self.scaled(centred, variance, trained)

@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
 
 from torch import Tensor
 
-from dd.normalizations._base import Normalization, inverse_spread
+from dd.components.normalization import Normalization, inverse_spread
 
 
+@dataclass(frozen=True)
 class Scale(Normalization):
     """h/standard deviation, as scikit-learn's ``StandardScaler(with_mean=False)``; constant features become zero."""
 
-    def fit(self, features: Tensor, options: Mapping[str, Any]) -> dict[str, Tensor]:
+    batch_dependent = False
+
+    def fit(self, features: Tensor) -> dict[str, Tensor]:
         """Inverse standard deviation."""
         return {"inverse": inverse_spread(features)}
 
     def apply(
-        self,
-        features: Tensor,
-        buffers: dict[str, Tensor],
-        trained: Mapping[str, Tensor],
-        options: Mapping[str, Any],
-        *,
-        training: bool,
+        self, features: Tensor, buffers: dict[str, Tensor], trained: Mapping[str, Tensor], *, training: bool
     ) -> Tensor:
         """Scale."""
         return features * buffers["inverse"]

@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
 
 from torch import Tensor
 
-from dd.normalizations._base import Normalization, inverse_spread
+from dd.components.normalization import Normalization, inverse_spread
 
 
+@dataclass(frozen=True)
 class Standardize(Normalization):
     """(h - mean)/standard deviation; constant features become zero. Without a bias the rank falls to n - 1."""
 
-    def fit(self, features: Tensor, options: Mapping[str, Any]) -> dict[str, Tensor]:
+    batch_dependent = False
+
+    def fit(self, features: Tensor) -> dict[str, Tensor]:
         """Mean and inverse standard deviation."""
         return {"mean": features.mean(dim=1, keepdim=True), "inverse": inverse_spread(features)}
 
     def apply(
-        self,
-        features: Tensor,
-        buffers: dict[str, Tensor],
-        trained: Mapping[str, Tensor],
-        options: Mapping[str, Any],
-        *,
-        training: bool,
+        self, features: Tensor, buffers: dict[str, Tensor], trained: Mapping[str, Tensor], *, training: bool
     ) -> Tensor:
         """Centre and scale."""
         return (features - buffers["mean"]) * buffers["inverse"]

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from dd.axis import Axis
-from dd.config import RunConfig
-from dd.optim import _dynamics
-from dd.optim._base import WEIGHT_DECAY, Product, QuadraticRule, State
-from dd.optim._dynamics import Modes, Response
+from dd.components.optimizer import Product, QuadraticRule, State, weight_decay_axis
+from dd.components.polynomials import Modes, Response, chebyshev, gradient_descent
+from dd.runs.axis import axis
 
 
+@dataclass(frozen=True)
 class Chebyshev(QuadraticRule):
     """The linear method with the smallest worst residual on an interval of curvatures; no step size to choose.
 
@@ -21,21 +21,22 @@ class Chebyshev(QuadraticRule):
     it, or at the smallest one above the tolerance.
     """
 
-    exact = True
-    options = (
-        Axis("low", float, None, "lower end of the interval in units of its upper end; null: the smallest eigenvalue",
-             low=0, high=1, low_open=True, nullable=True),
-        WEIGHT_DECAY,
+    low: float | None = axis(
+        None, "lower end of the interval in units of its upper end; null: the smallest eigenvalue", low=0, high=1,
+        low_open=True,
     )  # fmt: skip
+    weight_decay: float = weight_decay_axis()
 
-    def _interval(self, run: RunConfig, lowest: float, highest: float) -> tuple[float, float]:
-        share = run.group_options("optimizer")["low"]
-        return (lowest if share is None else share * highest), highest
+    exact = True
 
-    def start(self, run: RunConfig, lowest: float, highest: float) -> State:
+    def _lower(self, lowest: float, highest: float) -> float:
+        """Lower end of the interval, as an eigenvalue."""
+        return lowest if self.low is None else self.low * highest
+
+    def start(self, lowest: float, highest: float) -> State:
         """See :meth:`QuadraticRule.start`."""
-        low, high = self._interval(run, lowest, highest)
-        return {"low": torch.tensor(low, dtype=torch.float64), "high": torch.tensor(high, dtype=torch.float64)}
+        ends = {"low": self._lower(lowest, highest), "high": highest}
+        return {name: torch.tensor(end, dtype=torch.float64) for name, end in ends.items()}
 
     def update(self, theta: Tensor, grad: Tensor, state: State, product: Product) -> None:
         """See :meth:`QuadraticRule.update`."""
@@ -54,9 +55,8 @@ class Chebyshev(QuadraticRule):
             state["rho"] = torch.tensor(following, dtype=torch.float64)
         theta += state["direction"]
 
-    def response(self, run: RunConfig, lr: float | None, modes: Modes, steps: Sequence[int]) -> Response:
+    def response(self, lr: float | None, modes: Modes, steps: Sequence[int]) -> Response:
         """See :meth:`Optimizer.response`."""
-        low, high = self._interval(run, modes.lowest, modes.highest)
-        if not high > 0:
-            return _dynamics.gradient_descent(torch.zeros_like(modes.curvature), steps)
-        return _dynamics.chebyshev(modes.curvature, steps, low, high)
+        if not modes.highest > 0:
+            return gradient_descent(torch.zeros_like(modes.curvature), steps)
+        return chebyshev(modes.curvature, steps, self._lower(modes.lowest, modes.highest), modes.highest)

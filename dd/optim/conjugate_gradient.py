@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from dd.axis import Axis
-from dd.config import RunConfig
-from dd.optim import _dynamics
-from dd.optim._base import WEIGHT_DECAY, Product, QuadraticRule, State
-from dd.optim._dynamics import Modes, Response
+from dd.components.optimizer import Product, QuadraticRule, State, weight_decay_axis
+from dd.components.polynomials import Modes, Response, conjugate_gradient
+from dd.runs.axis import axis
 
 
+@dataclass(frozen=True)
 class ConjugateGradient(QuadraticRule):
     """One direction and one step length for the read-outs of all outputs together; no step size to choose.
 
@@ -21,17 +21,12 @@ class ConjugateGradient(QuadraticRule):
     ``reorthogonalize=false``, loses that to rounding after some ten steps on ill-conditioned features, and lags behind.
     """
 
+    reorthogonalize: bool = axis(True, "keep gradients orthogonal against rounding; false: the plain recursion")
+    weight_decay: float = weight_decay_axis()
+
     exact = True
     sequential = True
     smooths = False
-    options = (
-        Axis("reorthogonalize", bool, True, "keep gradients orthogonal against rounding; false: the plain recursion"),
-        WEIGHT_DECAY,
-    )
-
-    def start(self, run: RunConfig, lowest: float, highest: float) -> State:
-        """See :meth:`QuadraticRule.start`."""
-        return {"keeps": torch.tensor(run.group_options("optimizer")["reorthogonalize"])}
 
     def update(self, theta: Tensor, grad: Tensor, state: State, product: Product) -> None:
         """See :meth:`QuadraticRule.update`."""
@@ -51,7 +46,7 @@ class ConjugateGradient(QuadraticRule):
         theta += alpha * direction
         unit = gradient / square.sqrt()
         gradient += alpha * image
-        if state["keeps"]:
+        if self.reorthogonalize:
             seen = self._remembered(unit, state)
             for _ in range(2):
                 gradient -= (gradient @ seen.T) @ seen
@@ -66,6 +61,6 @@ class ConjugateGradient(QuadraticRule):
         state["count"] += 1
         return state["basis"][: count + 1]
 
-    def response(self, run: RunConfig, lr: float | None, modes: Modes, steps: Sequence[int]) -> Response:
+    def response(self, lr: float | None, modes: Modes, steps: Sequence[int]) -> Response:
         """See :meth:`Optimizer.response`."""
-        return _dynamics.conjugate_gradient(modes, steps)
+        return conjugate_gradient(modes, steps)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from torch import Tensor
 
-from dd.config import RunConfig
-from dd.optim._closed_form import ClosedForm
+from dd.components.optimizer import ClosedForm
 
 
+@dataclass(frozen=True)
 class MinNorm(ClosedForm):
     """What gradient descent from zero tends to with unlimited steps."""
 
-    def inverse(self, run: RunConfig, s: Tensor) -> Tensor:
+    def inverse(self, s: Tensor) -> Tensor:
         """See :meth:`ClosedForm.inverse`."""
         return s.reciprocal()

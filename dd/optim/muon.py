@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from dd.axis import Axis
-from dd.config import RunConfig
-from dd.optim._base import Number, Split, State, UpdateRule, decouple
-from dd.optim.adam import EPS
+from dd.components.optimizer import Hyper, MatrixRule, Number, State, decouple, decoupled_axis, eps_axis
+from dd.runs.axis import axis
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the quintic Newton-Schulz iteration, as published: singular values end between about 0.7 and 1.2."""
@@ -32,52 +30,39 @@ def orthogonalized(matrices: Tensor, steps: int) -> Tensor:
     return x if wide else x.mT
 
 
-class Muon(UpdateRule):
+@dataclass(frozen=True)
+class Muon(MatrixRule):
     """Weight matrices: v = mu v + g; theta -= lr · scale · orthogonalized(g + mu v). Vectors (biases, gains): AdamW.
 
     ``scale`` is 0.2 sqrt(max(rows, columns)), which gives a step the size of Adam's, so that one ``lr`` serves both.
     """
 
+    momentum: float = axis(0.95, "decay of the velocity of matrices", low=0, high=0.999999)
+    ns_steps: int = axis(5, "Newton-Schulz iterations", low=1)
+    beta1: float = axis(0.9, "AdamW's, for vectors", low=0, high=0.999999)
+    beta2: float = axis(0.95, "AdamW's, for vectors", low=0, high=0.99999999)
+    eps: float = eps_axis()
+    weight_decay: float = decoupled_axis()
+
     adaptive = True  # the preconditioner is a matrix: no diagonal describes it
-    elementwise = False
-    options = (
-        Axis("momentum", float, 0.95, "decay of the velocity of matrices", low=0, high=0.999999),
-        Axis("ns_steps", int, 5, "Newton-Schulz iterations", low=1),
-        Axis("beta1", float, 0.9, "AdamW's, for vectors", low=0, high=0.999999),
-        Axis("beta2", float, 0.95, "AdamW's, for vectors", low=0, high=0.99999999),
-        EPS,
-        Axis("weight_decay", float, 0.0, "decoupled: each step shrinks theta by lr times this", low=0),
-    )
 
-    _split: Split | None = None
-    _ns_steps: int = 5
-
-    def bind(self, split: Split, runs: Sequence[RunConfig]) -> Muon:
-        """See :meth:`UpdateRule.bind`."""
-        bound = Muon()
-        bound._split = split
-        bound._ns_steps = runs[0].group_options("optimizer")["ns_steps"]
-        return bound
-
-    def init_state(self, theta: Tensor, hyper: dict[str, Tensor]) -> State:
+    def init_state(self, theta: Tensor, hyper: Hyper) -> State:
         """Velocity, or mean gradient, and mean square zero."""
         return {"mean": torch.zeros_like(theta), "square": torch.zeros_like(theta)}
 
-    def update(self, theta: Tensor, grad: Tensor, state: State, hyper: dict[str, Tensor], step: Number) -> None:
-        """See :meth:`UpdateRule.update`."""
-        if self._split is None:
-            raise RuntimeError("muon must be bound to the shapes of its parameters first")
+    def update_matrix(self, theta: Tensor, grad: Tensor, state: State, hyper: Hyper, step: Number) -> None:
+        """See :meth:`MatrixRule.update_matrix`."""
         decouple(theta, hyper)
-        parts = (self._split(t) for t in (theta, grad, state["mean"], state["square"]))
-        for weight, g, mean, square in zip(*parts, strict=True):
-            if weight.ndim == 3:
-                mu, lr = hyper["momentum"][:, :, None], hyper["lr"][:, :, None]
-                mean.mul_(mu).add_(g)
-                scale = 0.2 * math.sqrt(max(weight.shape[1:]))
-                weight.sub_(lr * scale * orthogonalized(g + mu * mean, self._ns_steps))
-            else:
-                mean.lerp_(g, hyper["1-beta1"])
-                square.mul_(hyper["beta2"]).addcmul_(g * hyper["1-beta2"], g)
-                first = (1 - hyper["exact beta1"] ** step).to(theta.dtype)
-                second = (1 - hyper["exact beta2"] ** step).sqrt().to(theta.dtype)
-                weight.sub_(mean * (hyper["lr"] / first) / (square.sqrt() / second + hyper["eps"]))
+        mu, lr = hyper["momentum"][:, :, None], hyper["lr"][:, :, None]
+        velocity = state["mean"].mul_(mu).add_(grad)
+        scale = 0.2 * math.sqrt(max(theta.shape[1:]))
+        theta.sub_(lr * scale * orthogonalized(grad + mu * velocity, self.ns_steps))
+
+    def update_vector(self, theta: Tensor, grad: Tensor, state: State, hyper: Hyper, step: Number) -> None:
+        """See :meth:`MatrixRule.update_vector`."""
+        decouple(theta, hyper)
+        mean = state["mean"].lerp_(grad, hyper["1-beta1"])
+        square = state["square"].mul_(hyper["beta2"]).addcmul_(grad * hyper["1-beta2"], grad)
+        first = (1 - hyper["exact beta1"] ** step).to(theta.dtype)
+        second = (1 - hyper["exact beta2"] ** step).sqrt().to(theta.dtype)
+        theta.sub_(mean * (hyper["lr"] / first) / (square.sqrt() / second + hyper["eps"]))

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from typing import Self
 
 import torch
 import yaml
 from torch import Tensor
 
-from dd.axis import Axis
-from dd.config import OriginOf, RunConfig
+from dd.components.optimizer import UnpackedRule
 from dd.errors import ConfigError
-from dd.optim._base import UnpackedRule
+from dd.runs.axis import axis
+from dd.runs.run import OriginOf, Run
 
 PACKAGE = "pytorch_optimizer"
 
+READERS: tuple[Callable[[str], object], ...] = (int, float, yaml.safe_load)
+"""How the value of an argument is read; YAML takes 1e-3 for a word."""
 
+
+@dataclass(frozen=True)
 class PytorchOptimizer(UnpackedRule):
     """``optimizer.method=adan``; on a command line ``"optimizer.arguments='weight_decay=0.1 betas=[0.9,0.99,0.99]'"``.
 
@@ -26,57 +32,52 @@ class PytorchOptimizer(UnpackedRule):
     that need more than parameters, gradients and a closure (Hessians, a model, groups) are refused.
     """
 
-    adaptive = True  # unknown: no preconditioned condition number is given
-    options = (
-        Axis("method", str, "adan", "name of the optimizer in the package"),
-        Axis("arguments", str, "", "its arguments beside lr: name=value, separated by spaces"),
-    )
+    method: str = axis("adan", "name of the optimizer in the package")
+    arguments: str = axis("", "its arguments beside lr: name=value, separated by spaces")
 
-    def check(self, run: RunConfig, origin: OriginOf) -> None:
+    adaptive = True  # unknown: no preconditioned condition number is given
+
+    def check(self, run: Run, origin: OriginOf) -> None:
         """The package is there and knows the optimizer; the arguments can be read."""
         super().check(run, origin)
-        options = run.group_options("optimizer")
         try:
             package = importlib.import_module(PACKAGE)
         except ImportError as error:
             raise ConfigError(
-                "optimizer", run.optimizer, "needs the package pytorch-optimizer: pip install 'dd-lab[optimizers]'",
+                "optimizer", self.name, "needs the package pytorch-optimizer: pip install 'dd-lab[optimizers]'",
                 origin("optimizer"),
             ) from error  # fmt: skip
         known = package.get_supported_optimizers()
-        if options["method"] not in known:
-            raise ConfigError(
-                "optimizer.method", options["method"], f"must be one of {', '.join(sorted(known))}",
-                origin("optimizer.method"),
-            )  # fmt: skip
-        if reason := _refusal(options["method"], options["arguments"]):
-            key = "arguments" if options["arguments"] else "method"
-            raise ConfigError(f"optimizer.{key}", options[key], reason, origin(f"optimizer.{key}"))
+        if self.method not in known:
+            allowed = f"must be one of {', '.join(sorted(known))}"
+            raise ConfigError("optimizer.method", self.method, allowed, origin("optimizer.method"))
+        if reason := _refusal(self.method, self.arguments):
+            key = "arguments" if self.arguments else "method"
+            raise ConfigError(f"optimizer.{key}", self.arguments or self.method, reason, origin(f"optimizer.{key}"))
 
-    def canonical(self, options: dict[str, Any]) -> None:
+    def canonical(self) -> Self:
         """Names are lower case."""
-        options["optimizer.method"] = str(options["optimizer.method"]).lower()
+        return replace(self, method=self.method.lower())
 
-    def build(self, parameters: list[Tensor], run: RunConfig, lr: float) -> torch.optim.Optimizer:
+    def build(self, parameters: list[Tensor], lr: float) -> torch.optim.Optimizer:
         """See :meth:`UnpackedRule.build`."""
-        options = run.group_options("optimizer")
-        method = importlib.import_module(PACKAGE).load_optimizer(options["method"])
-        made: torch.optim.Optimizer = method(parameters, lr=lr, **_arguments(options["arguments"]))
+        method = importlib.import_module(PACKAGE).load_optimizer(self.method)
+        made: torch.optim.Optimizer = method(parameters, lr=lr, **_arguments(self.arguments))
         return made
 
 
-def _arguments(text: str) -> dict[str, Any]:
+def _arguments(text: str) -> dict[str, object]:
     """Read ``name=value name=value``; values as in YAML.
 
     Raises:
         ValueError: a word is not of that form.
     """
-    out = {}
+    out: dict[str, object] = {}
     for word in text.split():
         name, equals, value = word.partition("=")
         if not equals or not name.isidentifier():
             raise ValueError(f"must be name=value pairs separated by spaces, found {word!r}")
-        for read in (int, float, yaml.safe_load):  # YAML takes 1e-3 for a word
+        for read in READERS:
             try:
                 out[name] = read(value)
                 break

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from dd.axis import Axis
-from dd.config import RunConfig
-from dd.optim._closed_form import ClosedForm
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from dd.components.optimizer import ClosedForm
+from dd.runs.axis import axis
 
 
+@dataclass(frozen=True)
 class Ridge(ClosedForm):
     """argmin |Z W - Y|² + penalty |W|², as ``sklearn.linear_model.Ridge(alpha=penalty, fit_intercept=False)``.
 
     A column of ones is penalised like the others.
     """
 
-    options = (Axis("penalty", float, 1e-3, "weight of |W|² beside the summed squared error", low=0),)
+    penalty: float = axis(1e-3, "weight of |W|² beside the summed squared error", low=0)
 
-    def penalty(self, run: RunConfig) -> float:
-        """The option ``optimizer.penalty``."""
-        return float(run.group_options("optimizer")["penalty"])
+    @property
+    def shrinkage(self) -> float:
+        """See :attr:`Optimizer.shrinkage`."""
+        return self.penalty
+
+    def inverse(self, s: Tensor) -> Tensor:
+        """See :meth:`ClosedForm.inverse`."""
+        return s / (s * s + self.penalty)

@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from dd.axis import Axis
-from dd.optim._base import WEIGHT_DECAY, Number, State, UpdateRule, decay
-from dd.optim.adam import EPS
+from dd.components.optimizer import Hyper, Number, State, UpdateRule, decay, eps_axis, weight_decay_axis
+from dd.runs.axis import axis
 
 
+@dataclass(frozen=True)
 class RMSprop(UpdateRule):
     """theta -= lr · g/(sqrt(v) + eps), v the running mean of g²; optional momentum on the quotient."""
 
-    adaptive = True
-    options = (
-        Axis("alpha", float, 0.99, "decay of the mean squared gradient", low=0, high=1),
-        EPS,
-        Axis("momentum", float, 0.0, "momentum of the scaled gradient", low=0, high=1),
-        WEIGHT_DECAY,
-    )
+    alpha: float = axis(0.99, "decay of the mean squared gradient", low=0, high=1)
+    eps: float = eps_axis()
+    momentum: float = axis(0.0, "momentum of the scaled gradient", low=0, high=1)
+    weight_decay: float = weight_decay_axis()
 
-    def init_state(self, theta: Tensor, hyper: dict[str, Tensor]) -> State:
+    elementwise = True
+    adaptive = True
+
+    def init_state(self, theta: Tensor, hyper: Hyper) -> State:
         """Mean square and velocity zero."""
         return {"square": torch.zeros_like(theta), "velocity": torch.zeros_like(theta)}
 
-    def update(self, theta: Tensor, grad: Tensor, state: State, hyper: dict[str, Tensor], step: Number) -> None:
+    def update(self, theta: Tensor, grad: Tensor, state: State, hyper: Hyper, step: Number) -> None:
         """See :meth:`UpdateRule.update`."""
         grad = decay(theta, grad, hyper)
         state["square"].mul_(hyper["alpha"]).addcmul_(grad * hyper["1-alpha"], grad)
@@ -33,6 +35,6 @@ class RMSprop(UpdateRule):
         velocity = state["velocity"].mul_(hyper["momentum"]).add_(scaled)
         theta.addcmul_(hyper["lr"], velocity, value=-1)
 
-    def preconditioner(self, state: State, hyper: dict[str, Tensor], step: Number) -> Tensor:
+    def preconditioner(self, state: State, hyper: Hyper, step: Number) -> Tensor:
         """sqrt(v) + eps."""
         return state["square"].sqrt().add_(hyper["eps"])

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from dd.axis import Axis
-from dd.config import RunConfig
-from dd.optim._closed_form import ClosedForm
+from dd.components.optimizer import ClosedForm
+from dd.runs.axis import axis
 
 
+@dataclass(frozen=True)
 class TruncatedSVD(ClosedForm):
     """The min-norm solution without the directions of small singular values.
 
@@ -17,15 +19,12 @@ class TruncatedSVD(ClosedForm):
     arXiv 2303.14151).
     """
 
-    options = (
-        Axis("cutoff", float, 0.0, "singular values below this share of the largest are dropped", low=0, high=1),
-        Axis("rank", int, None, "singular values kept at most", low=0, nullable=True),
-    )
+    cutoff: float = axis(0.0, "singular values below this share of the largest are dropped", low=0, high=1)
+    rank: int | None = axis(None, "singular values kept at most", low=0)
 
-    def inverse(self, run: RunConfig, s: Tensor) -> Tensor:
+    def inverse(self, s: Tensor) -> Tensor:
         """See :meth:`ClosedForm.inverse`."""
-        options = run.group_options("optimizer")
-        keep = s >= options["cutoff"] * (s[0] if s.numel() else 0.0)
-        if options["rank"] is not None:
-            keep[options["rank"] :] = False
+        keep = s >= self.cutoff * (s[0] if s.numel() else 0.0)
+        if self.rank is not None:
+            keep[self.rank :] = False
         return torch.where(keep, 1 / s, 0.0)

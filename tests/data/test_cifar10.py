@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dd.config import Settings
 from dd.data.cifar10 import read_batch
 from dd.errors import DataNotFoundError
+from dd.runs.settings import Settings
 from tests.helpers import problem_of
 
 NAMES = [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]

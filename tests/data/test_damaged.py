@@ -1,4 +1,7 @@
-"""Files of data sets that are damaged, swapped, of other sizes or hostile: one line that names file, key and fix."""
+"""Files of data sets that are damaged, swapped, of other sizes or hostile: one line that names file, key and fix.
+
+Covers: dd/data/_files.py, dd/data/_idx.py, dd/data/_pickled.py, dd/data/_scikit_learn.py.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +20,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dd.config import Settings
 from dd.data import cifar10, fashion_mnist
 from dd.data._download import locate
 from dd.data._pickled import read_pickle
 from dd.data.cifar10 import read_batch
 from dd.errors import ConfigError, DataNotFoundError
+from dd.runs.settings import Settings
 from tests.data.files import BATCHES, IDX, archive, batch, cifar_members, idx, mnist_arrays, write_mnist
 from tests.helpers import problem_of
 
@@ -338,7 +341,7 @@ def test_chained_headers_end_in_one_line(tmp_path: Path) -> None:
 
 def test_a_whole_archive_is_pinned_by_its_checksum(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from dd.data._files import file_sha256
-    from dd.data._pools import content_of, pool_of
+    from dd.problems.pools import content_of, pool_of
     from tests.helpers import run_of
 
     folder = cifar(tmp_path / "a", archive(cifar_members()))
@@ -367,7 +370,7 @@ def test_a_table_of_scikit_learn_that_is_damaged_is_one_line(tmp_path: Path, mon
     path = tmp_path / "datasets" / "data" / "digits.csv.gz"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"none")
-    from dd.data._pools import look_again
+    from dd.problems.pools import look_again
 
     look_again()
     monkeypatch.setattr(
@@ -378,7 +381,7 @@ def test_a_table_of_scikit_learn_that_is_damaged_is_one_line(tmp_path: Path, mon
     out = io.BytesIO()
     np.savetxt(out, np.zeros((1797, 65)), fmt="%d", delimiter=",")
     path.write_bytes(gzip.compress(out.getvalue()))
-    from dd.content import identified
+    from dd.packs.content import identified
     from tests.helpers import run_of
 
     assert identified([run_of("data=digits")], Settings())[0].data_content

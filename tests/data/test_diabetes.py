@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_diabetes
 
-from dd.config import Settings
-from dd.data._problem import load
+from dd.data.diabetes import Diabetes
 from dd.errors import ConfigError
-from dd.registry import get
+from dd.problems.problem import load
+from dd.runs.settings import Settings
 from tests.helpers import row_of, run_of
 
 
 def test_diabetes_is_that_of_scikit_learn_with_unit_variance() -> None:
-    pool = get("data", "diabetes").pool(run_of("data=diabetes", "batch_size=full"), Settings())
+    pool = Diabetes().pool(run_of("data=diabetes", "batch_size=full"), Settings())
     reference = load_diabetes()
     np.testing.assert_allclose(pool.x, reference.data * np.sqrt(442), atol=1e-12)
     np.testing.assert_allclose(pool.y[:, 0], (reference.target - reference.target.mean()) / reference.target.std())

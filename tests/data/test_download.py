@@ -1,4 +1,7 @@
-"""The downloader and the IDX data sets against a loopback server: good, truncated, wrong and HTML bodies."""
+"""The downloader and the IDX data sets against a loopback server: good, truncated, wrong and HTML bodies.
+
+Covers: dd/data/mnist.py.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,12 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from dd.config import Settings
 from dd.data import mnist
 from dd.data._download import Remote, cache_folder, download
 from dd.data._idx import read_idx
-from dd.data._problem import load
 from dd.errors import ConfigError, DataNotFoundError
+from dd.problems.problem import load
+from dd.runs.settings import Settings
 from tests.data.servers import Answer, serve
 from tests.helpers import problem_of, run_of
 

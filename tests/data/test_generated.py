@@ -1,4 +1,7 @@
-"""MNIST-1D from its package, Fashion-MNIST from Debian's."""
+"""MNIST-1D from its package, Fashion-MNIST from Debian's.
+
+Covers: dd/data/fashion_mnist.py, dd/data/mnist1d.py.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dd.config import Settings
-from dd.data._problem import load
+from dd.problems.problem import load
+from dd.runs.settings import Settings
 from tests.helpers import row_of, run_of
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")

@@ -1,12 +1,15 @@
-"""The synthetic teachers against their laws."""
+"""The synthetic teachers against their laws.
+
+Covers: dd/data/_teacher.py, dd/data/hermite_teacher.py, dd/data/linear_teacher.py.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from dd.config import Settings
-from dd.data._problem import load
+from dd.problems.problem import load
+from dd.runs.settings import Settings
 from tests.helpers import run_of
 
 

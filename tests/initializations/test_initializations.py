@@ -1,4 +1,7 @@
-"""Laws of the initial weights."""
+"""Laws of the initial weights.
+
+Covers: dd/components/initialization.py, dd/initializations, dd/streams.py.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from dd.registry import get, names
+from dd.components.initialization import Initialization
+from dd.runs.registry import kind, names
 from dd.streams import stream
 from tests.helpers import run_of
 
@@ -26,8 +30,14 @@ STANDARD_DEVIATION = {
 }
 
 
+def made(name: str) -> Initialization:
+    scheme = kind("init", name)()
+    assert isinstance(scheme, Initialization)
+    return scheme
+
+
 def draw(name: str, units: int = UNITS) -> np.ndarray:
-    return get("init", name).weight(stream(0, "test"), units, PER_UNIT, PER_UNIT, UNITS)
+    return made(name).weight(stream(0, "test"), units, PER_UNIT, PER_UNIT, UNITS)
 
 
 def test_every_scheme_has_a_law_here() -> None:
@@ -55,7 +65,7 @@ def test_uniform_laws_stay_in_their_interval() -> None:
 
 @pytest.mark.parametrize("shape", [(30, 10), (10, 30), (10, 10)])
 def test_orthogonal(shape: tuple[int, int]) -> None:
-    weights = get("init", "orthogonal").weight(stream(0, "x"), *shape, shape[1], shape[0])
+    weights = made("orthogonal").weight(stream(0, "x"), *shape, shape[1], shape[0])
     gram = weights.T @ weights if shape[0] >= shape[1] else weights @ weights.T
     np.testing.assert_allclose(gram, np.eye(10), atol=1e-12)
 
@@ -64,15 +74,16 @@ def test_torch_scheme_has_the_law_of_nn_linear() -> None:
     torch.manual_seed(0)
     layer = nn.Linear(PER_UNIT, UNITS)
     assert draw("torch").std() == pytest.approx(float(layer.weight.detach().std()), rel=0.01)
-    bias = get("init", "torch").bias(stream(0, "b"), 50_000, PER_UNIT)
+    bias = made("torch").bias(stream(0, "b"), 50_000, PER_UNIT)
     assert np.abs(bias).max() == pytest.approx(1 / 20, rel=1e-3)
 
 
 @pytest.mark.parametrize(("model", "scheme"), [("random_features", "fan_in"), ("two_layer", "torch")])
 def test_default_is_the_models_own_and_scale_multiplies(model: str, scheme: str) -> None:
     default, named, scaled = (
-        run_of(f"model={model}", *extra).component("model").init([run_of(f"model={model}", *extra)], 64, 10)
+        run.model.init([run], 64, 10)
         for extra in ((), (f"init={scheme}",), ("init.scale=3",))
+        for run in [run_of(f"model={model}", *extra)]
     )
     for key in default:
         torch.testing.assert_close(default[key], named[key])

@@ -1,4 +1,7 @@
-"""Model families against plain torch, and the nesting of their random numbers."""
+"""Model families against plain torch, and the nesting of their random numbers.
+
+Covers: dd/components/model.py, dd/models.
+"""
 
 from __future__ import annotations
 
@@ -9,21 +12,25 @@ import scipy.stats
 import torch
 from torch import nn
 
-from dd.config import RunConfig
-from dd.registry import get
+from dd.components.model import ACTIVATIONS
+from dd.initializations.default import Default
+from dd.initializations.fan_in import FanIn
+from dd.models.random_features import RandomFeatures
+from dd.models.two_layer import TwoLayer
+from dd.runs.run import Run
 from tests.helpers import network_of, run_of
 
 X = torch.randn(20, 64, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 SMALL = ("data.n_train=50", "data.n_test=20", "batch_size=full")
 
 
-def frozen_of(run: RunConfig) -> dict[str, torch.Tensor]:
-    return {k: torch.from_numpy(v) for k, v in run.component("model").draw_frozen(run, 64).items()}
+def frozen_of(run: Run) -> dict[str, torch.Tensor]:
+    return {k: torch.from_numpy(v) for k, v in run.model.draw_frozen(run, 64).items()}
 
 
 def features(*overrides: str) -> torch.Tensor:
     run = run_of(*overrides)
-    model = run.component("model")
+    model = run.model
     return model.features(run, frozen_of(run), model.init([run], 64, 10), model.prepare(run, X))
 
 
@@ -40,8 +47,7 @@ FUNCTIONS = {
 
 
 def test_every_activation_has_an_oracle() -> None:
-    choices = next(axis for axis in get("model", "random_features").options if axis.key == "activation").choices
-    assert set(choices) == {*FUNCTIONS, "fourier", "cosine"}
+    assert set(RandomFeatures.axes()["activation"].choices) == {*FUNCTIONS, "fourier", "cosine"}
 
 
 @pytest.mark.parametrize("weights", ["gaussian", "sphere"])
@@ -136,8 +142,8 @@ def test_two_layer_net_is_torchs(activation: str, bias: bool) -> None:
 
 def test_two_layer_weights_are_nested_up_to_the_readouts_scale() -> None:
     narrow, wide = (run_of("model=two_layer", f"width={w}") for w in (10, 300))
-    small = narrow.component("model").init([narrow], 64, 10)
-    large = wide.component("model").init([wide], 64, 10)
+    small = narrow.model.init([narrow], 64, 10)
+    large = wide.model.init([wide], 64, 10)
     torch.testing.assert_close(small["hidden"], large["hidden"][:, :10])
     ratio = math.sqrt(300 / 10)
     torch.testing.assert_close(small["readout"][..., :10], large["readout"][..., :10] * ratio)
@@ -155,32 +161,36 @@ def test_two_layer_weights_are_nested_up_to_the_readouts_scale() -> None:
 )
 def test_interpolation_width(overrides: tuple[str, ...], width: float) -> None:
     run = run_of(*overrides)
-    assert get("model", run.model).interpolation_width(run, 64, 10) == pytest.approx(width)
+    assert run.model.interpolation_width(run, 64, 10) == pytest.approx(width)
 
 
-HAND_WRITTEN = [
-    ("width=20",),
-    ("width=20", "model.bias=true", "loss=cross_entropy", "normalization=standardize"),
-    ("width=20", "model=two_layer"),
-    ("width=20", "model=two_layer", "model.activation=tanh", "model.bias=false"),
-    ("width=20", "model=two_layer", "loss=cross_entropy", "normalization=scale"),
-    ("width=20", "model=two_layer", "normalization=standardize", "data.label_noise=0.2"),
-    ("width=20", "model=two_layer", "normalization=layer_norm", "normalization.affine=false"),
-    ("width=20", "model=two_layer", "normalization=layer_norm"),
-    ("width=20", "model=two_layer", "normalization=batch_norm"),
-    ("width=20", "normalization=batch_norm", "loss=cross_entropy"),
-]
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("init", [None, Default()])
+def test_a_family_has_its_own_scheme(init: Default | None, bias: bool) -> None:
+    run = run_of("model=linear", "width=40", f"model.bias={str(bias).lower()}", *SMALL).replace(init=init)
+    own = run.model.init([run], 64, 10)["readout"]
+    assert torch.equal(own, run.model.init([run.replace(init=FanIn())], 64, 10)["readout"])
+    assert own.shape == (1, 10, 40 + bias)
 
 
-@pytest.mark.parametrize("overrides", HAND_WRITTEN, ids=" ".join)
-def test_gradient_equals_autograd(overrides: tuple[str, ...]) -> None:
-    runs = [run_of(*overrides, *SMALL, f"init.scale={s}") for s in (1, 0.3, 2)]
-    network = network_of(*runs)
-    theta, out = network.named(network.theta), network.named(torch.empty_like(network.theta))
-    copies = [{k: v.clone() for k, v in network.buffers.items()} for _ in range(2)]
-    network.gradient(theta, network.train.inputs, network.train.targets, copies[0], out)
-    leaf = network.theta.clone().requires_grad_(True)
-    loss = network.loss(network.named(leaf), network.train.inputs, network.train.targets, copies[1])
-    expected = torch.autograd.grad(loss.sum(), leaf)[0]
-    assert expected.norm() > 1e-6
-    torch.testing.assert_close(out.flat, expected, rtol=1e-12, atol=1e-14)
+def test_any_activation_of_the_table_serves_two_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ACTIVATIONS, "softplus", nn.functional.softplus)
+    run = run_of("model=two_layer", "width=12", "model.bias=false").replace(model=TwoLayer("softplus", bias=False))
+    weights = run.model.init([run], 64, 10)
+    expected = nn.functional.softplus(X @ weights["hidden"][0].T)
+    torch.testing.assert_close(run.model.features(run, {}, weights, run.model.prepare(run, X))[0], expected)
+
+
+@pytest.mark.parametrize("model", ["linear", "random_features", "two_layer"])
+def test_the_parameters_of_a_plan_are_right_up_to_biases(model: str) -> None:
+    run = run_of(f"model={model}", "width=12")
+    exact = sum(v.numel() for v in run.model.init([run], 64, 10).values())
+    assert run.model.parameter_count(run) == pytest.approx(exact, abs=12)
+
+
+def test_matrices_and_vectors_are_views_without_biases() -> None:
+    run = run_of("model=two_layer", "width=12")
+    named = run.model.init([run], 64, 10) | {"gain": torch.ones(1, 1, 12)}
+    parts = run.model.split(run, named)
+    assert [tuple(part.shape[1:]) for part in parts] == [(12, 64), (12,), (10, 12), (10,), (12,)]
+    assert all(part._base is not None for part in parts)

@@ -7,8 +7,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from dd.components.model import Tensors
 from dd.kernels import rmt
-from dd.models._base import Tensors
 from dd.models.rmt.architecture import Architecture
 from dd.models.rmt.position import log_decays
 
@@ -20,7 +20,7 @@ def suits(architecture: Architecture) -> bool:
 
 
 class CompiledRMT:
-    """One architecture with its parameters in one flat vector; see :class:`dd.models._deep.Compiled`.
+    """One architecture with its parameters in one flat vector; see :class:`dd.components.module.CompiledNetwork`.
 
     Args:
         architecture: of the network; :func:`suits`.
@@ -70,7 +70,7 @@ class CompiledRMT:
     def gradient(
         self, theta: Tensor, buffers: Tensors, inputs: Tensor, targets: Tensor, out: Tensor, *, loss: str
     ) -> None:
-        """See :meth:`dd.models._deep.Compiled.gradient`."""
+        """See :meth:`dd.components.module.CompiledNetwork.gradient`."""
         engine, memory = self._sized(len(inputs)), self._flat(buffers)
         engine.gradient(
             theta.contiguous(), memory, inputs.contiguous(), targets.contiguous(), self._order[: len(inputs)], loss, out
@@ -80,7 +80,7 @@ class CompiledRMT:
             buffer.view(-1).copy_(memory[start : start + buffer.numel()])
 
     def features(self, theta: Tensor, buffers: Tensors, inputs: Tensor, *, training: bool) -> Tensor:
-        """See :meth:`dd.models._deep.Compiled.features`."""
+        """See :meth:`dd.components.module.CompiledNetwork.features`."""
         engine = self._sized(1)
         return engine.outputs(
             theta.contiguous(), self._flat(buffers), inputs.contiguous(), batch_statistics=training
@@ -91,5 +91,5 @@ class CompiledRMT:
 def compiled(
     architecture: Architecture, size: tuple[int, int], tensors: tuple[tuple[str, int], ...], dtype: torch.dtype
 ) -> CompiledRMT:
-    """Compiled code of an architecture, made once; the last few are kept, with the memory that they work in."""
+    """CompiledNetwork code of an architecture, made once; the last few are kept, with the memory that they work in."""
     return CompiledRMT(architecture, size, tensors, dtype)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -115,7 +115,7 @@ class RelativePosition(nn.Module):
     def _keep(self) -> None:
         self.kept = None if self.shape is None else self.tables(*self.shape, self.decay.dtype, self.decay.device)
 
-    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> RelativePosition:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> RelativePosition:
         super()._apply(fn, recurse)
         self._keep()
         return self

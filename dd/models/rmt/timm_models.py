@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
@@ -98,7 +97,7 @@ class TimmRMT(RMT):
         self.head = head
 
 
-def _create(variant: str, pretrained: bool, **kwargs: Any) -> TimmRMT:
+def _create(variant: str, pretrained: bool, **kwargs: object) -> TimmRMT:
     if kwargs.get("features_only"):
         raise ValueError("features_only=True: is not offered for RMT; forward_features returns the last map")
     model: TimmRMT = build_model_with_cfg(partial(TimmRMT, variant), variant, pretrained, **kwargs)
@@ -106,24 +105,24 @@ def _create(variant: str, pretrained: bool, **kwargs: Any) -> TimmRMT:
 
 
 @register_model
-def rmt_t(pretrained: bool = False, **kwargs: Any) -> TimmRMT:
+def rmt_t(pretrained: bool = False, **kwargs: object) -> TimmRMT:
     """RMT-T, 14 million parameters."""
     return _create("rmt_t", pretrained, **kwargs)
 
 
 @register_model
-def rmt_s(pretrained: bool = False, **kwargs: Any) -> TimmRMT:
+def rmt_s(pretrained: bool = False, **kwargs: object) -> TimmRMT:
     """RMT-S, 27 million parameters."""
     return _create("rmt_s", pretrained, **kwargs)
 
 
 @register_model
-def rmt_b(pretrained: bool = False, **kwargs: Any) -> TimmRMT:
+def rmt_b(pretrained: bool = False, **kwargs: object) -> TimmRMT:
     """RMT-B, 54 million parameters."""
     return _create("rmt_b", pretrained, **kwargs)
 
 
 @register_model
-def rmt_l(pretrained: bool = False, **kwargs: Any) -> TimmRMT:
+def rmt_l(pretrained: bool = False, **kwargs: object) -> TimmRMT:
     """RMT-L, 95 million parameters."""
     return _create("rmt_l", pretrained, **kwargs)

@@ -1,4 +1,7 @@
-"""Attention against double loops and closed forms."""
+"""Attention against double loops and closed forms.
+
+Covers: dd/models/rmt/position.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The backbone against a second writing of it, torch's own layers and numerical derivatives."""
+"""The backbone against a second writing of it, torch's own layers and numerical derivatives.
+
+Covers: dd/models/rmt/layers.py.
+"""
 
 from __future__ import annotations
 

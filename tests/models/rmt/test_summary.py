@@ -1,4 +1,7 @@
-"""Multiply-adds against the published and the tabulated ones."""
+"""Multiply-adds against the published and the tabulated ones.
+
+Covers: dd/models/rmt/__main__.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Published sizes and the width family against published and tabulated counts."""
+"""Published sizes and the width family against published and tabulated counts.
+
+Covers: dd/models/rmt/architecture.py.
+"""
 
 from __future__ import annotations
 

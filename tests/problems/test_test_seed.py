@@ -1,4 +1,4 @@
-"""data.test_seed: training sets are redrawn while the test set stays."""
+"""data.test_seed (dd.problems.problem): training sets are redrawn while the test set stays."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import hashlib
 import numpy as np
 import pytest
 
-from dd.config import Settings
-from dd.data._base import Pool
-from dd.data._pools import look_again
-from dd.data._problem import Problem, load
-from dd.registry import get
+from dd.components.dataset import Pool
+from dd.data.cifar10 import CIFAR10
+from dd.problems.pools import look_again
+from dd.problems.problem import Problem, load
+from dd.runs.settings import Settings
 from tests.helpers import run_of
 
 RAW = ("data.standardize=none", "batch_size=full")
@@ -38,8 +38,8 @@ def _small_cifar10(monkeypatch: pytest.MonkeyPatch) -> None:
     generator = np.random.default_rng(0)
     x, y = generator.random((900, 5)), generator.integers(0, 10, 900)
     pool = Pool(x[:500], y[:500], x[500:], y[500:], "made up", published=True)
-    monkeypatch.setattr(type(get("data", "cifar10")), "pool", lambda *_: pool)
-    monkeypatch.setattr(type(get("data", "cifar10")), "files", lambda *_: [])
+    monkeypatch.setattr(CIFAR10, "pool", lambda *_: pool)
+    monkeypatch.setattr(CIFAR10, "files", lambda *_: [])
     look_again()
 
 

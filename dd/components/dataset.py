@@ -8,16 +8,19 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dd.errors import ConfigError
-from dd.registry import Component
+from dd.runs.component import Component
 
 if TYPE_CHECKING:
-    from dd.config import OriginOf, RunConfig, Settings
+    from dd.runs.run import OriginOf, Run
+    from dd.runs.settings import Settings
+
+Samples = NDArray[np.number]
 
 
 @dataclass(frozen=True)
@@ -35,10 +38,10 @@ class Pool:
         decimals: digits after the point that count in the digest, where machines differ in the last bits.
     """
 
-    x: NDArray[Any]
-    y: NDArray[Any]
-    test_x: NDArray[Any] | None
-    test_y: NDArray[Any] | None
+    x: Samples
+    y: Samples
+    test_x: Samples | None
+    test_y: Samples | None
     source: str
     published: bool = False
     scale: float = 1.0
@@ -93,26 +96,27 @@ class Dataset(Component):
     train_samples: ClassVar[int | None] = None
     test_samples: ClassVar[int | None] = None
 
+    @property
     @abstractmethod
-    def inputs(self, run: RunConfig) -> int:
+    def input_count(self) -> int:
         """Input dimension."""
 
-    def image(self, run: RunConfig) -> tuple[int, int, int] | None:
+    @property
+    def image(self) -> tuple[int, int, int] | None:
         """Channels, height and width where a sample is an image (its pixels in that order), else None."""
         return None
 
     @abstractmethod
-    def pool(self, run: RunConfig, settings: Settings) -> Pool:
-        """Load or draw the raw samples; callers ask :func:`dd.data._pools.pool_of`, which remembers.
+    def pool(self, run: Run, settings: Settings) -> Pool:
+        """Load or draw the raw samples; callers ask :func:`dd.problems.pools.pool_of`, which remembers.
 
         Raises:
             DataNotFoundError: the files are absent or damaged; the message names the fix.
         """
 
-    def pool_key(self, run: RunConfig) -> tuple[Hashable, ...]:
+    def pool_key(self, run: Run) -> tuple[Hashable, ...]:
         """What decides which pool a run draws from, files apart."""
-        own = tuple(run.group_options("data").items())
-        return (run.data, own, *(getattr(run, axis) for axis in self.pool_axes))
+        return (self, *(getattr(run, axis) for axis in self.pool_axes))
 
     def files(self, settings: Settings) -> list[Path]:
         """Files that :meth:`pool` would read; while they stay as they are, a pool in memory serves."""
@@ -125,14 +129,14 @@ class Dataset(Component):
             DataNotFoundError: they are not, and downloading was not asked for or failed.
         """
 
-    def check(self, run: RunConfig, origin: OriginOf) -> None:
+    def check(self, run: Run, origin: OriginOf) -> None:
         """Refuse sizes that the set does not have, and label noise on real targets."""
         if not run.classification and run.label_noise > 0:
             if self.classification:
                 allowed = f"data.targets={run.targets} has real targets without noise; use 0"
             else:
-                noise = "; use data.noise" if any(axis.key == "noise" for axis in self.options) else ""
-                allowed = f"data={run.data} has real targets{noise}"
+                noise = "; use data.noise" if "noise" in self.axes() else ""
+                allowed = f"data={self.name} has real targets{noise}"
             raise ConfigError("data.label_noise", run.label_noise, allowed, origin("data.label_noise"))
         if self.train_samples is None:
             return
@@ -147,14 +151,14 @@ class Dataset(Component):
                 raise ConfigError(
                     "data.n_test",
                     run.n_test,
-                    f"must be <= {self.test_samples} (data={run.data})",
+                    f"must be <= {self.test_samples} (data={self.name})",
                     origin("data.n_test"),
                 )
         if room < 1:
             raise ConfigError(
-                "data.n_test", run.n_test, f"must be < {self.train_samples} (data={run.data})", origin("data.n_test")
+                "data.n_test", run.n_test, f"must be < {self.train_samples} (data={self.name})", origin("data.n_test")
             )
         if run.n_train > room:
             raise ConfigError(
-                "data.n_train", run.n_train, f"must be <= {room} (data={run.data} has {what})", origin("data.n_train")
+                "data.n_train", run.n_train, f"must be <= {room} (data={self.name} has {what})", origin("data.n_train")
             )

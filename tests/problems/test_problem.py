@@ -1,31 +1,20 @@
-"""Split, label noise, standardisation."""
+"""Split, label noise, standardisation.
+
+Covers: dd/components/dataset.py.
+"""
 
 from __future__ import annotations
-
-import hashlib
 
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 from sklearn.preprocessing import StandardScaler
 
-from dd.config import Settings
-from dd.data._pools import former_digest
-from dd.data._problem import load, noisy_labels, split, standardize
-from dd.registry import get
+from dd.problems.problem import load, noisy_labels, split, standardize
+from dd.runs.settings import Settings
 from tests.helpers import run_of
 
 LABELS = load_digits().target
-
-
-def test_digits_are_those_of_scikit_learn() -> None:
-    pool = get("data", "digits").pool(run_of(), Settings())
-    reference = load_digits()
-    assert np.array_equal(pool.x, reference.data)
-    assert np.array_equal(pool.y, reference.target)
-    assert pool.published
-    digest = hashlib.sha256(reference.data.astype("<f8").tobytes()).hexdigest()
-    assert former_digest("digits", pool) == digest == "20def7f70a702f0af9732fbba4375e147a7d54fe70d8c45569b8e7c1c7010c10"
 
 
 def test_split_is_balanced_disjoint_and_seeded() -> None:

@@ -15,16 +15,16 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from dd import registry
-from dd.axis import Axis
-from dd.config import RunConfig
-from dd.initializations._base import Initialization
-from dd.registry import Component
+from dd.components.initialization import Initialization
+from dd.runs import registry
+from dd.runs.component import Component
+from dd.runs.run import Run
 from dd.streams import stream
 
-BIAS = Axis("bias", bool, False, "add biases (for frozen features: a column of ones)")
+BIAS = "add biases (for frozen features: a column of ones)"
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
@@ -40,11 +40,21 @@ def with_ones(x: Tensor) -> Tensor:
     return torch.cat([x, torch.ones_like(x[..., :1])], dim=-1)
 
 
-def initialization(run: RunConfig, default: str) -> Initialization:
+def initialization(run: Run, default: str) -> Initialization:
     """Return the run's initialization, ``default`` standing for the family's own."""
-    name = default if run.init in (None, "default") else run.init
-    scheme: Initialization = registry.get("init", str(name))
+    return scheme_of(default) if run.init is None or run.init.name == "default" else run.init
+
+
+def scheme_of(name: str) -> Initialization:
+    """Return the initialization of a name."""
+    scheme = registry.kind("init", name)()
+    assert isinstance(scheme, Initialization)
     return scheme
+
+
+def scale_of(run: Run) -> float:
+    """Factor of all weights that the run's initialization draws."""
+    return 1.0 if run.init_scale is None else run.init_scale
 
 
 class Model(Component):
@@ -61,7 +71,7 @@ class Model(Component):
     frozen_features: ClassVar[bool] = True
     deep: ClassVar[bool] = False
 
-    def init(self, runs: Sequence[RunConfig], inputs: int, outputs: int) -> Tensors:
+    def init(self, runs: Sequence[Run], inputs: int, outputs: int) -> Tensors:
         """Draw the trained weights of a stack of runs of one width.
 
         Args:
@@ -73,38 +83,45 @@ class Model(Component):
             Trained tensors by name, each [runs, rows, columns], float64; the last one is ``readout``,
             [runs, outputs, features (+ 1 for the bias)].
         """
-        drawn = [self._draw(run, inputs, outputs) for run in runs]
+        drawn = [self.draw(run, inputs, outputs) for run in runs]
         return {k: torch.stack([torch.from_numpy(d[k]) for d in drawn]) for k in drawn[0]}
 
-    def draw_frozen(self, run: RunConfig, inputs: int) -> dict[str, np.ndarray]:
+    def draw_frozen(self, run: Run, inputs: int) -> dict[str, NDArray[np.float64]]:
         """Frozen weights of a run by name, float64; here none."""
         return {}
 
-    def _draw(self, run: RunConfig, inputs: int, outputs: int) -> dict[str, np.ndarray]:
-        """Trained weights of one run; here a read-out."""
-        return {"readout": self._draw_readout(run, self.feature_count(run), outputs)}
+    def draw(self, run: Run, inputs: int, outputs: int) -> dict[str, NDArray[np.float64]]:
+        """Trained weights of one run by name, [rows, columns]; here a read-out."""
+        return {"readout": self.draw_readout(run, self.feature_count(run), outputs)}
 
-    def _draw_readout(self, run: RunConfig, features: int, outputs: int) -> np.ndarray:
+    def draw_readout(self, run: Run, features: int, outputs: int) -> NDArray[np.float64]:
         """[outputs, features (+ 1)], times ``init.scale``."""
         scheme = initialization(run, self.default_init)
         weight = scheme.weight(stream(run.seed, "init.readout"), features, outputs, features, outputs).T
-        if self.has_bias(run):
+        if self.has_bias:
             bias = scheme.bias(stream(run.seed, "init.readout.bias"), outputs, features)
             weight = np.concatenate([weight, bias[:, None]], axis=1)
-        return np.ascontiguousarray(weight) * (1.0 if run.init_scale is None else run.init_scale)
+        return np.ascontiguousarray(weight) * scale_of(run)
 
-    def feature_count(self, run: RunConfig) -> int:
+    @property
+    def has_bias(self) -> bool:
+        """Whether the read-out sees a column of ones: as the option ``bias`` says, where there is one."""
+        return bool(getattr(self, "bias", True))
+
+    def batch_dependent(self, run: Run) -> bool:
+        """Whether training uses the statistics of each batch, so that its samples are tied together."""
+        return run.normalization.batch_dependent
+
+    def feature_count(self, run: Run) -> int:
         """Number of features that the read-out sees, the column of ones not counted."""
         return run.width
 
-    def prepare(self, run: RunConfig, x: Tensor) -> Tensor:
+    def prepare(self, run: Run, x: Tensor) -> Tensor:
         """What :meth:`features` takes for inputs [samples, inputs], computed once: here [1, samples, inputs]."""
         return x[None]
 
     @abstractmethod
-    def features(
-        self, run: RunConfig, frozen: Mapping[str, Tensor], trained: Mapping[str, Tensor], x: Tensor
-    ) -> Tensor:
+    def features(self, run: Run, frozen: Mapping[str, Tensor], trained: Mapping[str, Tensor], x: Tensor) -> Tensor:
         """Features of inputs.
 
         Args:
@@ -117,27 +134,7 @@ class Model(Component):
             [runs, samples, features]; frozen ones of a narrow run are, bit for bit, the first of a wide one's.
         """
 
-    def backward(
-        self,
-        run: RunConfig,
-        trained: Mapping[str, Tensor],
-        x: Tensor,
-        features: Tensor,
-        grad: Tensor,
-        out: Tensors,
-    ) -> None:
-        """Gradients of the trained tensors below the read-out, written into ``out``; frozen features have none.
-
-        Args:
-            run: any run of the stack.
-            trained: trained tensors.
-            x: the batch's prepared inputs, [1 or runs, samples, columns].
-            features: :meth:`features` of ``x``, [runs, samples, features].
-            grad: gradient of the loss in the features, [runs, samples, features].
-            out: one tensor for each trained one, [runs, rows, columns].
-        """
-
-    def split(self, run: RunConfig, named: Mapping[str, Tensor]) -> list[Tensor]:
+    def split(self, run: Run, named: Mapping[str, Tensor]) -> list[Tensor]:
         """Weight matrices [runs, rows, columns] and vectors [runs, size] (biases, gain, shift) as views.
 
         Args:
@@ -148,34 +145,29 @@ class Model(Component):
         for name, view in named.items():
             if name in ("gain", "shift"):
                 out.append(view[:, 0])
-            elif self.has_bias(run):
+            elif self.has_bias:
                 out += [view[:, :, :-1], view[:, :, -1]]
             else:
                 out.append(view)
         return out
 
-    def has_bias(self, run: RunConfig) -> bool:
-        """Whether the read-out sees a column of ones."""
-        return bool(run.group_options("model")["bias"])
-
-    def parameter_count(self, run: RunConfig) -> int:
+    def parameter_count(self, run: Run) -> int:
         """Trained parameters of a run, for plans: give or take biases."""
-        data = run.component("data")
-        readout = data.outputs * run.width
-        return int(readout if self.frozen_features else readout + (data.inputs(run) + 1) * run.width)
+        below = 0 if self.frozen_features else run.data.input_count + 1
+        return (run.data.outputs + below) * run.width
 
-    def multiply_adds(self, run: RunConfig) -> float:
+    def multiply_adds(self, run: Run) -> float:
         """Of one sample's forward pass, for plans."""
         return float(self.parameter_count(run))
 
-    def activation_bytes(self, run: RunConfig) -> float:
+    def activation_bytes(self, run: Run) -> float:
         """What training keeps of one sample between the forward and the backward pass, for plans."""
         return 4.0 * run.width
 
-    def map_bytes(self, run: RunConfig) -> float:
+    def map_bytes(self, run: Run) -> float:
         """What a forward pass in float64 holds of one sample at once."""
         return 8.0 * run.width
 
     @abstractmethod
-    def interpolation_width(self, run: RunConfig, inputs: int, outputs: int) -> float:
+    def interpolation_width(self, run: Run, inputs: int, outputs: int) -> float:
         """Width at which the model can just fit the training set, the peak's expected place."""

@@ -1,13 +1,13 @@
-"""data.targets=linear: the targets of the best linear model."""
+"""data.targets=linear (dd.problems.problem): the targets of the best linear model."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from dd.config import Settings
-from dd.data._problem import linear_targets, load
 from dd.errors import ConfigError
+from dd.problems.problem import linear_targets, load
+from dd.runs.settings import Settings
 from tests.helpers import row_of, run_of
 
 SETS = (

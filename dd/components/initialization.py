@@ -7,11 +7,14 @@ from abc import abstractmethod
 import numpy as np
 from numpy.typing import NDArray
 
-from dd.registry import Component
+from dd.runs.component import Component
 
 
 class Initialization(Component):
-    """Law of one trained layer. Weights are drawn unit by unit, so that a narrow layer is the start of a wide one."""
+    """Law of one trained layer, a frozen dataclass.
+
+    Weights are drawn unit by unit, so that a narrow layer is the start of a wide one.
+    """
 
     @abstractmethod
     def weight(

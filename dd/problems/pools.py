@@ -10,9 +10,10 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
 
-from dd.config import RunConfig, Settings
-from dd.data._base import Pool
+from dd.components.dataset import Pool
 from dd.errors import ConfigError
+from dd.runs.run import Run
+from dd.runs.settings import Settings
 
 KEPT = 2
 """Pools in memory at most."""
@@ -55,16 +56,16 @@ def look_again() -> None:
             del _pools[key]
 
 
-def pool_of(run: RunConfig, settings: Settings) -> Pool:
+def pool_of(run: Run, settings: Settings) -> Pool:
     """The pool that a run draws from.
 
     Raises:
         DataNotFoundError: the files are absent or damaged.
     """
-    dataset = run.component("data")
+    dataset = run.data
     if dataset.pool_axes:
         return dataset.pool(run, settings)
-    key = (dataset, dataset.pool_key(run), settings.data_root)
+    key = (dataset.pool_key(run), settings.data_root)
     files = dataset.files(settings)
     with _lock:
         stamps = tuple(_stamp(path) for path in files)
@@ -97,24 +98,24 @@ def _changed(path: Path) -> float:
     return max(found.st_mtime_ns, found.st_ctime_ns)
 
 
-def content_of(run: RunConfig, pool: Pool) -> str | None:
+def content_of(run: Run, pool: Pool) -> str | None:
     """Digest of a pool where the run's axes do not say what it holds, else None."""
-    return None if run.component("data").generated or pool.published else pool.sha256
+    return None if run.data.generated or pool.published else pool.sha256
 
 
-def verify(run: RunConfig, pool: Pool) -> None:
+def verify(run: Run, pool: Pool) -> None:
     """Make sure that samples are those that the run's identity speaks of.
 
     Raises:
         ConfigError: the files have been replaced since the sweep was planned, or the run was never identified
-            (:func:`dd.content.identified`).
+            (:func:`dd.packs.content.identified`).
     """
     content = content_of(run, pool)
     if run.data_content == content or (run.data_content and run.data_content == pool.sha256):
         return
     wanted = run.data_content or "the published one"
     raise ConfigError(
-        "data", run.data, f"the content of {pool.source} is {pool.sha256}, but this run is for {wanted}; "
+        "data", run.data.name, f"the content of {pool.source} is {pool.sha256}, but this run is for {wanted}; "
         "the files have changed: start the sweep again"
     )  # fmt: skip
 

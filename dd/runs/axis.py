@@ -1,13 +1,43 @@
-"""One axis of a sweep: its key, type, unit, range and default, and how a value is checked."""
+"""One axis of a sweep: its key, type, unit, range, default and scope, and how a value is checked."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from enum import IntEnum
+from functools import cache
+from typing import TypeVar
 
 from dd.errors import ConfigError, is_control
+
+Value = str | int | float | bool | None
+"""What an axis holds."""
+
+T = TypeVar("T")
+
+
+class Scope(IntEnum):
+    """The first thing that an axis changes; everything after it changes, too.
+
+    What two runs may share follows from scopes alone (:meth:`dd.runs.run.Run.key`).
+    """
+
+    DATA = 0
+    """The samples."""
+    FEATURES = 1
+    """What enters training: frozen features, or prepared inputs."""
+    DESIGN = 2
+    """The matrix that the read-out of frozen features sees."""
+    START = 3
+    """The weights before the first step."""
+    STEPS = 4
+    """The way that training goes."""
+    MEASUREMENT = 5
+    """What is measured of a trained run: no number of another column."""
+    WHERE = 6
+    """Where and how it is computed: no number at all."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +55,14 @@ class Axis:
         choices: the allowed words, if they are a closed list.
         words: words allowed beside numbers (``full`` for a batch size).
         nullable: whether ``null`` is allowed.
+        scope: what it changes; None for an option, whose component has one.
+        trained: its scope where the model trains its features, if that is another.
+        prefix: whether a run with a smaller value is the beginning of one with a larger: of its features, or steps.
     """
 
     key: str
     kind: type
-    default: Any
+    default: Value
     help: str
     unit: str = ""
     low: float | None = None
@@ -38,6 +71,9 @@ class Axis:
     choices: tuple[str, ...] = ()
     words: tuple[str, ...] = ()
     nullable: bool = False
+    scope: Scope | None = None
+    trained: Scope | None = None
+    prefix: bool = False
 
     @property
     def column(self) -> str:
@@ -70,7 +106,7 @@ class Axis:
             text += f", or {word}"
         return text + (", or null" if self.nullable else "")
 
-    def check(self, value: Any, origin: Callable[[str], str] = lambda key: "", key: str | None = None) -> Any:
+    def check(self, value: object, origin: Callable[[str], str] = lambda key: "", key: str | None = None) -> Value:
         """Return ``value`` in the axis's type.
 
         Integral floats are accepted where integers are asked for, integers where numbers are; numbers are rounded
@@ -93,7 +129,7 @@ class Axis:
                 allowed = f"{allowed}: write it in quotes"  # YAML has read 1.10 as 1.1 before dd could see it
             raise ConfigError(key, value, allowed, origin(key)) from None
 
-    def _checked(self, value: Any) -> Any:
+    def _checked(self, value: object) -> Value:
         if value is None:
             if self.nullable:
                 return None
@@ -127,3 +163,59 @@ class Axis:
         if self.high is not None and value > self.high:
             raise ValueError
         return value
+
+
+def axis(
+    default: T,
+    help: str,
+    *,
+    key: str | None = None,
+    unit: str = "",
+    low: float | None = None,
+    high: float | None = None,
+    low_open: bool = False,
+    choices: tuple[str, ...] = (),
+    words: tuple[str, ...] = (),
+    scope: Scope | None = None,
+    trained: Scope | None = None,
+    prefix: bool = False,
+) -> T:
+    """Declare a field of a frozen dataclass as an axis; its type is the field's, and its key the field's name.
+
+    ``beta1: float = axis(0.9, "decay of the mean gradient", low=0, high=1)``; a field of type ``float | None`` may be
+    null, one of type ``int | str`` may be one of ``words``. See :class:`Axis` for the arguments.
+    """
+    rules = {
+        "help": help, "key": key, "unit": unit, "low": low, "high": high, "low_open": low_open, "choices": choices,
+        "words": words, "scope": scope, "trained": trained, "prefix": prefix,
+    }  # fmt: skip
+    made: T = dataclasses.field(default=default, metadata={"axis": rules})
+    return made
+
+
+KINDS = {kind.__name__: kind for kind in (int, float, bool, str)}
+
+
+def axes_of(kind: type) -> dict[str, Axis]:
+    """Axes of a dataclass by the names of their fields, in the order of declaration.
+
+    Raises:
+        TypeError: a field has a type that no axis can have.
+    """
+    return _axes_of(kind)
+
+
+@cache
+def _axes_of(kind: type) -> dict[str, Axis]:
+    found: dict[str, Axis] = {}
+    for field in dataclasses.fields(kind):
+        if "axis" not in field.metadata:
+            continue
+        rules = dict(field.metadata["axis"])
+        text = field.type if isinstance(field.type, str) else getattr(field.type, "__name__", str(field.type))
+        types = [part.strip() for part in text.split("|")]
+        if types[0] not in KINDS:
+            raise TypeError(f"{kind.__name__}.{field.name}: {text} is no type of an axis")
+        key, default = rules.pop("key") or field.name, None if field.default is dataclasses.MISSING else field.default
+        found[field.name] = Axis(key, KINDS[types[0]], default, nullable="None" in types, **rules)
+    return found

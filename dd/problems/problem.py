@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dd.config import RunConfig, Settings
-from dd.data._base import Pool
-from dd.data._pools import pool_of, verify
+from dd.components.dataset import Pool, Samples
 from dd.errors import ConfigError
+from dd.problems.pools import pool_of, verify
+from dd.runs.run import Run
+from dd.runs.settings import Settings
 from dd.streams import stream
 
 
@@ -188,7 +189,7 @@ _recent: OrderedDict[tuple[object, ...], Problem] = OrderedDict()
 _lock = threading.RLock()
 
 
-def load(run: RunConfig, settings: Settings) -> Problem:
+def load(run: Run, settings: Settings) -> Problem:
     """Load the problem of a run; the two last used stay in memory.
 
     Content is part of the key, so that a problem in memory is never one of other files.
@@ -207,7 +208,7 @@ def load(run: RunConfig, settings: Settings) -> Problem:
         return _recent[key]
 
 
-def check_sizes(run: RunConfig, pool: Pool) -> None:
+def check_sizes(run: Run, pool: Pool) -> None:
     """Make sure that a pool has as many samples as a run asks for.
 
     Raises:
@@ -215,18 +216,18 @@ def check_sizes(run: RunConfig, pool: Pool) -> None:
     """
     for key, wanted, held in _wanted(run, pool):
         if wanted > held:
-            raise ConfigError(key, wanted, f"must be <= {held} (the files of data={run.data} in {pool.source})")
+            raise ConfigError(key, wanted, f"must be <= {held} (the files of data={run.data.name} in {pool.source})")
 
 
-def _wanted(run: RunConfig, pool: Pool) -> list[tuple[str, int, int]]:
+def _wanted(run: Run, pool: Pool) -> list[tuple[str, int, int]]:
     """(key, samples wanted, samples held) of each part."""
     if pool.test_x is None:
         return [("data.n_train", run.n_train, len(pool.x) - run.n_test)]
     return [("data.n_train", run.n_train, len(pool.x)), ("data.n_test", run.n_test, len(pool.test_x))]
 
 
-def _build(run: RunConfig, settings: Settings) -> Problem:
-    dataset = run.component("data")
+def _build(run: Run, settings: Settings) -> Problem:
+    dataset = run.data
     pool = pool_of(run, settings)
     verify(run, pool)
     check_sizes(run, pool)
@@ -245,10 +246,15 @@ def _build(run: RunConfig, settings: Settings) -> Problem:
             train_y.astype(np.int64), dataset.outputs, run.label_noise, run.label_noise_over, run.data_seed
         )
         train_y, test_y = classes[noisy], classes[test_y.astype(np.int64)]
-    train_x, test_x = standardize(train_x * pool.scale, test_x * pool.scale, run.standardize)
+    train_x, test_x = standardize(_scaled(train_x, pool), _scaled(test_x, pool), run.standardize)
     if run.targets == "linear":
         fitted = linear_targets(np.concatenate([train_x, test_x]), np.concatenate([train_y, test_y]))
         train_y, test_y = fitted[: run.n_train], fitted[run.n_train :]
     tensors = [torch.from_numpy(np.ascontiguousarray(a, dtype=np.float64)) for a in (train_x, train_y, test_x, test_y)]
     x, y, tx, ty = tensors
     return Problem(x, y, tx, ty, run.classification, pool.source, pool.sha256)
+
+
+def _scaled(x: Samples, pool: Pool) -> NDArray[np.float64]:
+    """Inputs in their natural range."""
+    return np.asarray(x * pool.scale, np.float64)

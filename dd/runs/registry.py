@@ -8,17 +8,17 @@ the YAML of the same name in the room's folder of ``conf/``.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import inspect
 import pkgutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING, Any, ClassVar
 
-from dd.axis import Axis
 from dd.errors import ConfigError
-
-if TYPE_CHECKING:
-    from dd.config import OriginOf, RunConfig
+from dd.runs.axis import Axis
+from dd.runs.component import Component
 
 ROOMS = {
     "model": "dd.models",
@@ -29,53 +29,30 @@ ROOMS = {
 }
 """Command-line group -> package that holds its components."""
 
-
-class Component:
-    """Base of everything that a name on the command line stands for.
-
-    Attributes:
-        options: the component's own axes; ``Axis.key`` is the key below the group (``beta1`` of ``optimizer``).
-    """
-
-    options: ClassVar[tuple[Axis, ...]] = ()
-
-    def canonical(self, options: dict[str, Any]) -> None:
-        """Reset options that have no effect beside the others, in place; keys are ``group.key``."""
-
-    def settle(self, run: RunConfig, origin: OriginOf) -> RunConfig:
-        """Replace options that stand for something else (``auto``) by what they mean for this run.
-
-        Raises:
-            ConfigError: there is nothing that they could mean.
-        """
-        return run
-
-    def check(self, run: RunConfig, origin: OriginOf) -> None:
-        """Refuse a run that this component cannot take part in.
-
-        Raises:
-            ConfigError: naming the key, the value and what is allowed.
-        """
+_visitors: dict[tuple[str, str], type[Component]] = {}
 
 
 @cache
 def names(group: str) -> tuple[str, ...]:
     """Names that a group accepts, sorted, without importing the components."""
     package = importlib.import_module(ROOMS[group])
-    return tuple(sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_")))
+    own = {m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_")}
+    return tuple(sorted(own | {name for room, name in _visitors if room == group}))
 
 
 @cache
-def get(group: str, name: str) -> Any:
-    """Return the one instance of a component.
+def kind(group: str, name: str) -> type[Component]:
+    """Return the class of a component.
 
     Raises:
         ConfigError: no component of that name; the message lists the names.
     """
     if name not in names(group):
         raise ConfigError(group, name, "must be one of " + ", ".join(names(group)))
+    if visitor := _visitors.get((group, name)):
+        return visitor
     module = importlib.import_module(f"{ROOMS[group]}.{name}")
-    found = [
+    found: list[type[Component]] = [
         thing
         for label, thing in vars(module).items()
         if inspect.isclass(thing)
@@ -83,9 +60,9 @@ def get(group: str, name: str) -> Any:
         and (thing.__module__ == module.__name__ or thing.__module__.startswith(module.__name__ + "."))
         and not label.startswith("_")
     ]
-    if len(found) != 1:
-        raise TypeError(f"{module.__name__} must define one public Component, not {len(found)}")
-    return found[0]()
+    if len(found) != 1 or not dataclasses.is_dataclass(found[0]):
+        raise TypeError(f"{module.__name__} must define one public Component, a frozen dataclass")
+    return found[0]
 
 
 @cache
@@ -98,9 +75,26 @@ def option_axes() -> tuple[tuple[str, Axis], ...]:
     found: dict[str, Axis] = {}
     for group in ROOMS:
         for name in names(group):
-            for axis in get(group, name).options:
+            for axis in kind(group, name).axes().values():
                 key = f"{group}.{axis.key}"
                 if key in found and found[key].kind is not axis.kind:
                     raise TypeError(f"option {key} has two types")
                 found.setdefault(key, axis)
     return tuple(sorted(found.items()))
+
+
+@contextmanager
+def visiting(group: str, component: type[Component]) -> Iterator[None]:
+    """Let a component from outside the package take part, by its own name, for as long as the block lasts."""
+    _visitors[group, component.name] = component
+    _forget()
+    try:
+        yield
+    finally:
+        del _visitors[group, component.name]
+        _forget()
+
+
+def _forget() -> None:
+    for cached in (names, kind, option_axes):
+        cached.cache_clear()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from dd.optim import _dynamics as dynamics
+from dd.components import polynomials
 
 STEPS = [0, 1, 2, 3, 10, 1000, 10**6, 10**9, 10**12]
 
@@ -29,7 +29,7 @@ def test_two_term_recursions_at_any_number_of_steps(method: str, momentum: float
     double = (1 - momentum**0.5) ** 2, (1 + momentum**0.5) ** 2
     values = [0, 1e-20, 1e-12, 1e-6, 1e-3, 0.1, 0.5, 1.0, 1.3, 1.9, 2.5]
     values += [d * (1 + e) for d in double for e in (0, 1e-9, -1e-9, 1e-13, 1e-4)]
-    function: Callable[..., dynamics.Response] = getattr(dynamics, method)
+    function: Callable[..., polynomials.Response] = getattr(polynomials, method)
     got = function(torch.tensor(values, dtype=torch.float64), STEPS, momentum)
     with mpmath.workdps(60):
         mu = mpmath.mpf(momentum)
@@ -55,8 +55,8 @@ def test_two_term_recursions_at_any_number_of_steps(method: str, momentum: float
 
 def test_gradient_descent_and_flow_keep_small_numbers() -> None:
     h = [1e-20, 1e-9, 0.3, 1.0, 1.7, 2.0, 2.1]
-    descent = dynamics.gradient_descent(torch.tensor(h, dtype=torch.float64), STEPS)
-    flow = dynamics.gradient_flow(torch.tensor(h, dtype=torch.float64), STEPS)
+    descent = polynomials.gradient_descent(torch.tensor(h, dtype=torch.float64), STEPS)
+    flow = polynomials.gradient_flow(torch.tensor(h, dtype=torch.float64), STEPS)
     with mpmath.workdps(60):
         for j, value in enumerate(h):
             for i, steps in enumerate(STEPS):
@@ -73,7 +73,7 @@ def test_chebyshev_is_the_polynomial() -> None:
     low, high = 1e-3, 2.0
     curvature = np.array([0.0, 1e-9, 5e-4, 1e-3, 0.01, 0.7, 1.999, 2.0])
     steps = [0, 1, 2, 7, 100, 10**12]
-    got = dynamics.chebyshev(torch.tensor(curvature), steps, low, high)
+    got = polynomials.chebyshev(torch.tensor(curvature), steps, low, high)
     with mpmath.workdps(60):
         middle = mpmath.mpf(high) + low
         for j, c in enumerate(curvature):
@@ -91,14 +91,14 @@ def test_chebyshev_is_the_polynomial() -> None:
 
 
 def test_chebyshev_on_a_single_curvature_solves_at_once() -> None:
-    got = dynamics.chebyshev(torch.tensor([0.5, 0.0], dtype=torch.float64), [0, 1, 5], 0.5, 0.5)
+    got = polynomials.chebyshev(torch.tensor([0.5, 0.0], dtype=torch.float64), [0, 1, 5], 0.5, 0.5)
     assert got.residual.tolist() == [[1, 1], [0, 1], [0, 1]]
 
 
 def test_conjugate_gradient_ends_with_as_many_steps_as_curvatures() -> None:
     curvature = torch.tensor([0.0, 1e-6, 1e-3, 0.2, 0.2, 1.0], dtype=torch.float64)
-    modes = dynamics.Modes(curvature, torch.ones(6, dtype=torch.float64), 1e-6, 1.0)
-    got = dynamics.conjugate_gradient(modes, [0, 1, 3, 4, 10**12])
+    modes = polynomials.Modes(curvature, torch.ones(6, dtype=torch.float64), 1e-6, 1.0)
+    got = polynomials.conjugate_gradient(modes, [0, 1, 3, 4, 10**12])
     assert got.residual[0].tolist() == [1] * 6
     assert got.residual[:, 0].tolist() == [1] * 5, "what the loss does not see stays"
     assert float(got.residual[2, 1:].abs().max()) > 1e-3
@@ -111,7 +111,7 @@ def test_conjugate_gradient_ends_with_as_many_steps_as_curvatures() -> None:
 def test_decay_rate_is_the_spectral_radius(method: str, momentum: float) -> None:
     h = np.array([1e-8, 1e-3, 0.1, 0.5, 1.2, 2.0, 3.5])
     det = np.full_like(h, momentum) if method == "heavy_ball" else momentum * (1 - h)
-    got = dynamics.decay_rate(torch.tensor(h), torch.tensor(det))
+    got = polynomials.decay_rate(torch.tensor(h), torch.tensor(det))
     for value, d, rate in zip(h, det, got.tolist(), strict=True):
         roots = np.linalg.eigvals(np.array([[1 + d - value, -d], [1, 0]]))
         assert rate == pytest.approx(1 - max(abs(roots)), rel=1e-6, abs=1e-12)

@@ -1,0 +1,1 @@
+"""What models, data sets, optimizers, initializations and normalizations must offer."""

@@ -1,0 +1,1 @@
+"""Problems: from raw samples to the tensors that a run is trained and tested on."""

@@ -1,0 +1,1 @@
+"""Runs: typed points of a sweep, their axes, scopes and keys."""

@@ -1,0 +1,241 @@
+"""Run: one validated point of a sweep, and the single list of every axis with its unit, range and scope."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from dd.runs import registry
+from dd.runs.axis import Axis, Scope, Value, axes_of, axis
+from dd.runs.component import Component
+
+if TYPE_CHECKING:
+    from dd.components.dataset import Dataset
+    from dd.components.initialization import Initialization
+    from dd.components.model import Model
+    from dd.components.normalization import Normalization
+    from dd.components.optimizer import Optimizer
+
+ID_VERSION = 1
+"""Part of every run_id; raised when a change of dd makes old rows mean something else."""
+
+SOLVERS = ("exact", "dual", "iterative")
+
+OriginOf = Callable[[str], str]
+"""From a key to the place where its value was set, for error messages."""
+
+Key = tuple[Hashable, ...]
+"""What runs must agree in to share something."""
+
+C = TypeVar("C", bound=Component)
+
+
+def _component(name: str, help: str, scope: Scope, **rules: object) -> Any:
+    """Declare a field of Run that holds a component; on the command line it is a name."""
+    return field(metadata={"component": Axis(help=help, scope=scope, kind=str, default=name, **rules)})  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One run: every axis that can change its numbers, resolved and checked.
+
+    Axes without a meaning for a run are null (a closed form has no step size), so that runs which differ only in
+    them are one run.
+    """
+
+    # fmt: off
+    model: Model = _component("random_features", "model family", Scope.FEATURES, key="model")
+    width: int = axis(100, "random features, hidden units, or input features", unit="units", low=1,
+        scope=Scope.FEATURES, trained=Scope.START, prefix=True)
+    data: Dataset = _component("digits", "data set or teacher", Scope.DATA, key="data")
+    n_train: int = axis(500, "training samples", key="data.n_train", unit="samples", low=1, scope=Scope.DATA)
+    n_test: int = axis(1000, "test samples", key="data.n_test", unit="samples", low=1, scope=Scope.DATA)
+    label_noise: float = axis(0.0, "share of training labels replaced", key="data.label_noise", low=0, high=1,
+        scope=Scope.DATA)
+    label_noise_over: str = axis("other", "replace a noisy label by one of the other classes, or redraw it over all",
+        key="data.label_noise_over", choices=("other", "all"), scope=Scope.DATA)
+    data_seed: int = axis(0, "seed of split, noise and teacher", key="data.seed", low=0, high=2**63 - 1,
+        scope=Scope.DATA)
+    test_seed: int | None = axis(None, "draws the test set (of a teacher also the direction); null: data.seed",
+        key="data.test_seed", low=0, high=2**63 - 1, scope=Scope.DATA)
+    targets: str = axis("given", "targets of the set, or those of the best linear model of the inputs",
+        key="data.targets", choices=("given", "linear"), scope=Scope.DATA)
+    standardize: str = axis("none", "input standardisation, from training statistics", key="data.standardize",
+        choices=("none", "global", "feature", "sphere"), scope=Scope.DATA)
+    data_content: str | None = axis(None,
+        "sha256 of samples that dd knows no checksum of, found by dd; if given, they must have it",
+        key="data.content", scope=Scope.DATA)
+    init: Initialization | None = _component("default", "scheme of the trained weights", Scope.START, key="init",
+        nullable=True)
+    init_scale: float | None = axis(1.0, "multiplies the initial standard deviation", key="init.scale", low=0,
+        scope=Scope.START)
+    normalization: Normalization = _component("none", "normalisation of the features that the last layer sees",
+        Scope.DESIGN, key="normalization", trained=Scope.START)
+    optimizer: Optimizer = _component("sgd", "update rule or closed form", Scope.STEPS, key="optimizer")
+    lr: float | None = axis(None, "step size in units of lr_unit", low=0, low_open=True, scope=Scope.STEPS)
+    lr_unit: str | None = axis(None, "absolute, or sharpness: units of 1/lambda_max of the run's initial Hessian",
+        choices=("absolute", "sharpness"), scope=Scope.STEPS)
+    batch_size: int | None = axis(50, "samples per step", unit="samples", low=1, words=("full",), scope=Scope.STEPS)
+    steps: int | None = axis(None, "budget in updates (or name epochs)", unit="updates", low=0, scope=Scope.STEPS,
+        prefix=True)
+    stop_loss: float | None = axis(None, "stop once the train loss is at or below this", low=0, scope=Scope.STEPS)
+    loss: str = axis("mse", "training loss: mean squared error or cross-entropy", choices=("mse", "cross_entropy"),
+        scope=Scope.STEPS)
+    solver: str = axis("auto",
+        "exact (one decomposition), dual (steps in function space) or iterative; auto: the cheapest that applies",
+        choices=("auto", *SOLVERS), scope=Scope.STEPS)
+    seed: int = axis(0, "seed of features, weights and batch order", low=0, high=2**63 - 1, scope=Scope.FEATURES,
+        trained=Scope.START)
+    dtype: str = axis("float32",
+        "precision of iterative training (bfloat16: of products alone, for deep networks); solvers use float64",
+        choices=("float32", "float64", "bfloat16"), scope=Scope.STEPS)
+    # fmt: on
+
+    @cached_property
+    def run_id(self) -> str:
+        """Hash of the resolved axes alone; equal on every machine, device and launcher.
+
+        Axes at their neutral default are left out, so that a new axis does not orphan old results.
+        """
+        defaults = {name: axis.default for name, axis in core_axes().items()} | self._option_defaults
+        # plain iteration is neutral, and a closed form has no choice
+        defaults["solver"] = "exact" if self.optimizer.closed_form else "iterative"
+        identity = {k: v for k, v in self.values.items() if v != defaults[k]}
+        text = json.dumps([ID_VERSION, identity], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+    def __hash__(self) -> int:
+        return hash(self.run_id)
+
+    def __getstate__(self) -> dict[str, object]:
+        """What is sent to a worker: the fields and the id, without the keys made from them."""
+        return {name: value for name, value in vars(self).items() if not name.endswith("_key")}
+
+    @property
+    def values(self) -> dict[str, Value]:
+        """Every axis: fields by name, components by their names, and their options by ``group.key``."""
+        found: dict[str, Value] = {}
+        for name in core_axes():
+            value = getattr(self, name)
+            found[name] = value.name if isinstance(value, Component) else value
+        for group, component in self.components.items():
+            found |= {f"{group}.{key}": value for key, value in component.values().items()}
+        return found
+
+    @property
+    def _option_defaults(self) -> dict[str, Value]:
+        return {
+            f"{group}.{a.key}": a.default for group, part in self.components.items() for a in type(part).axes().values()
+        }
+
+    @property
+    def components(self) -> dict[str, Component]:
+        """The components that it has, by group."""
+        found: dict[str, Component | None] = {group: getattr(self, group) for group in registry.ROOMS}
+        return {group: component for group, component in found.items() if component is not None}
+
+    def key(self, scope: Scope) -> Key:
+        """What runs must agree in to share all that axes up to a scope decide."""
+        names = _names(scope, trained=not self.model.frozen_features, beginnings=True)
+        return tuple(getattr(self, name) for name in names)
+
+    def _beginning(self, scope: Scope) -> Key:
+        """:meth:`key`, but for axes of the last scope whose smaller values are the beginning of larger ones."""
+        names = _names(scope, trained=not self.model.frozen_features, beginnings=False)
+        return tuple(getattr(self, name) for name in names)
+
+    def but(self, *names: str) -> Key:
+        """Everything that a run is, but for some fields; a trainer names those in which its runs may differ."""
+        return tuple(getattr(self, name) for name in core_axes() if name not in names)
+
+    @cached_property
+    def data_key(self) -> Key:
+        """What the tensors of the run's problem depend on."""
+        return self.key(Scope.DATA)
+
+    @cached_property
+    def inputs_key(self) -> Key:
+        """What a run's inputs to training depend on, the width of frozen features apart (``common_inputs``)."""
+        return self._beginning(Scope.FEATURES)
+
+    @cached_property
+    def design_key(self) -> Key:
+        """What the design matrix of frozen features depends on."""
+        return self.key(Scope.DESIGN)
+
+    @cached_property
+    def start_key(self) -> Key:
+        """What the weights before the first step depend on."""
+        return self.key(Scope.START)
+
+    @cached_property
+    def trajectory_key(self) -> Key:
+        """The run but for its budget: iterated runs that agree in it go the same way, some farther than others."""
+        return self._beginning(Scope.STEPS)
+
+    @property
+    def batches_per_epoch(self) -> int | None:
+        """Updates per pass over the training set; the last batch may be smaller."""
+        return None if self.batch_size is None else math.ceil(self.n_train / self.batch_size)
+
+    @property
+    def epochs(self) -> float | None:
+        """The budget in passes over the training set."""
+        if self.steps is None or self.batches_per_epoch is None:
+            return None
+        return self.steps / self.batches_per_epoch
+
+    @property
+    def test_set_seed(self) -> int:
+        """The seed that draws the test set."""
+        return self.data_seed if self.test_seed is None else self.test_seed
+
+    @property
+    def classification(self) -> bool:
+        """Whether targets are classes: those of the data set, not their linear fit."""
+        return self.data.classification and self.targets == "given"
+
+    @property
+    def linear(self) -> bool:
+        """Whether outputs are linear in what is trained, with a fixed design matrix: frozen features, fixed scaling."""
+        return self.model.frozen_features and not self.normalization.batch_dependent and not self.normalization.trains
+
+    @property
+    def columns(self) -> int:
+        """Columns of the matrix that the read-out sees, the column of ones included."""
+        return self.model.feature_count(self) + int(self.model.has_bias)
+
+    def replace(self, **changes: object) -> Run:
+        """Return a copy with some fields changed (not checked again)."""
+        return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
+
+
+@cache
+def core_axes() -> dict[str, Axis]:
+    """Field name of Run -> its axis, in the order of declaration; components are names there."""
+    plain = axes_of(Run)
+    return {f.name: plain.get(f.name) or f.metadata["component"] for f in dataclasses.fields(Run)}
+
+
+@cache
+def _names(scope: Scope, *, trained: bool, beginnings: bool) -> tuple[str, ...]:
+    """Fields of Run whose axes are of a scope or an earlier one.
+
+    Args:
+        scope: the last one.
+        trained: whether the model trains its features.
+        beginnings: whether axes of the last scope count whose smaller values are the beginning of larger ones.
+    """
+    found = []
+    for name, one in core_axes().items():
+        own = one.trained if trained and one.trained is not None else one.scope
+        assert own is not None
+        if own < scope or (own == scope and (beginnings or not one.prefix)):
+            found.append(name)
+    return tuple(found)
