@@ -19,6 +19,7 @@ def value(name: str, outputs: Tensor, targets: Tensor) -> Tensor:
     """
     if name == "mse":
         return (outputs - targets).square().mean(dim=(1, 2))
+    _must_be_cross_entropy(name)
     return -(outputs.log_softmax(dim=2) * targets).sum(dim=2).mean(dim=1)
 
 
@@ -26,7 +27,13 @@ def gradient(name: str, outputs: Tensor, targets: Tensor) -> Tensor:
     """Gradient of :func:`value` in the outputs, [runs, samples, outputs]; arguments as there."""
     if name == "mse":
         return (outputs - targets).mul_(2.0 / (outputs.shape[1] * outputs.shape[2]))
+    _must_be_cross_entropy(name)
     return (outputs.softmax(dim=2) - targets).mul_(1.0 / outputs.shape[1])
+
+
+def _must_be_cross_entropy(name: str) -> None:
+    if name != "cross_entropy":
+        raise ValueError(f"loss={name} has no formula in dd/losses.py")
 
 
 def error(outputs: Tensor, classes: Tensor) -> Tensor:

@@ -14,11 +14,10 @@ import torch
 from torch import Tensor
 
 from dd import losses
-from dd.config import RunConfig
-from dd.data._problem import Problem
-from dd.models._base import Model, Tensors, with_ones
-from dd.models._deep import Compiled, DeepModel
-from dd.normalizations._base import Normalization
+from dd.components.model import Tensors, with_ones
+from dd.components.module import CompiledNetwork, ModuleModel
+from dd.problems.problem import Problem
+from dd.runs.run import Run
 
 
 @dataclass(frozen=True)
@@ -66,26 +65,25 @@ class Inputs:
     test: Tensor
 
 
-def common_inputs(run: RunConfig, problem: Problem, device: torch.device) -> Inputs:
-    """Inputs of ``run`` and of all runs of its :attr:`RunConfig.inputs_key` that are not wider."""
+def common_inputs(run: Run, problem: Problem, device: torch.device) -> Inputs:
+    """Inputs of ``run`` and of all runs of its :attr:`Run.inputs_key` that are not wider."""
     return Inputs(*(_prepared(run, x.to(device)) for x in (problem.train_x, problem.test_x)))
 
 
-def _prepared(run: RunConfig, x: Tensor) -> Tensor:
+def _prepared(run: Run, x: Tensor) -> Tensor:
     """What enters training for inputs [samples, inputs]: frozen features or prepared inputs, [1, samples, columns]."""
-    model: Model = run.component("model")
-    prepared = model.prepare(run, x)
-    if not model.frozen_features:
+    prepared = run.model.prepare(run, x)
+    if not run.model.frozen_features:
         return prepared
-    frozen = {k: torch.from_numpy(v).to(x.device) for k, v in model.draw_frozen(run, x.shape[1]).items()}
-    return model.features(run, frozen, {}, prepared)
+    frozen = {k: torch.from_numpy(v).to(x.device) for k, v in run.model.draw_frozen(run, x.shape[1]).items()}
+    return run.model.features(run, frozen, {}, prepared)
 
 
 PIECE = 512
 """Samples of a deep network's forward pass at a time, where nothing ties them together."""
 
 
-def weight_dtype(run: RunConfig) -> torch.dtype:
+def weight_dtype(run: Run) -> torch.dtype:
     """Precision in which weights are kept: ``bfloat16`` is that of products alone (autocast)."""
     dtype: torch.dtype = getattr(torch, "float32" if run.dtype == "bfloat16" else run.dtype)
     return dtype
@@ -105,12 +103,12 @@ class Network:
         theta: trained parameters, [runs, parameters].
         buffers: the normalisation's memory, each [runs, 1, features].
         linear: whether outputs are linear in ``theta`` with a fixed design matrix.
-        prefix: whether its inputs are the first columns of a wider run's (a column of ones apart).
+        batch_dependent: whether training uses the statistics of each batch.
     """
 
     def __init__(
         self,
-        runs: Sequence[RunConfig],
+        runs: Sequence[Run],
         problem: Problem,
         device: torch.device,
         dtype: torch.dtype,
@@ -118,11 +116,9 @@ class Network:
     ) -> None:
         self.run = runs[0]
         self.runs = tuple(runs)
-        self.model: Model = self.run.component("model")
-        self.normalization: Normalization = self.run.component("normalization")
-        self.norm_options = self.run.group_options("normalization")
-        self.deep = self.model if isinstance(self.model, DeepModel) else None
-        self.bias = self.model.has_bias(self.run)
+        self.model, self.normalization = self.run.model, self.run.normalization
+        self.deep = self.model if isinstance(self.model, ModuleModel) else None
+        self.bias = self.model.has_bias
         self.problem = problem
         self.dtype = dtype
         if len({run.seed for run in runs}) > 1:
@@ -137,23 +133,21 @@ class Network:
         if self.deep:
             for precision in (dtype, torch.float64):
                 self.deep.build(self.run, device, precision)
-            self._fixed_buffers = {k: v.to(device) for k, v in self.deep.buffers(self.run, problem.inputs).items()}
+            self._fixed_buffers = {k: v.to(device) for k, v in self.deep.buffers(self.run).items()}
         elif self.normalization.fitted:
             features = self._common[0].contiguous()
             if not self.model.frozen_features:
                 features = self.model.features(self.run, {}, initial, features)
-            self._fixed_buffers = self.normalization.fit(features, self.norm_options)
-            initial |= self.normalization.trained(len(runs), features, self.norm_options)
+            self._fixed_buffers = self.normalization.fit(features)
+            initial |= self.normalization.trained(len(runs), features)
         self.shapes = {k: tuple(v.shape[1:]) for k, v in initial.items()}
-        self.fixed_normalization = not self.deep and not self.normalization.batch_dependent and "gain" not in initial
-        self.linear = self.run.linear
-        self.prefix = not self.model.frozen_features or not self.normalization.fitted
+        self.linear, self.batch_dependent = self.run.linear, self.model.batch_dependent(self.run)
         self.theta = torch.cat([v.flatten(1) for v in initial.values()], dim=1).to(dtype)
         self.buffers: Tensors = {
             k: v.to(dtype).expand(len(runs), -1, -1).clone() for k, v in self._fixed_buffers.items()
         }
         self._kept: dict[str, Samples] = {}
-        self._compiled: dict[torch.dtype, Compiled | None] = {}
+        self._compiled: dict[torch.dtype, CompiledNetwork | None] = {}
 
     @property
     def exact_train(self) -> Samples:
@@ -200,7 +194,7 @@ class Network:
 
     def _finish(self, features: Tensor, buffers: Tensors) -> Tensor:
         """Fixed normalisation and column of ones: from features to the design matrix."""
-        design = self.normalization.apply(features, buffers, {}, self.norm_options, training=False)
+        design = self.normalization.apply(features, buffers, {}, training=False)
         return with_ones(design) if self.bias else design
 
     @property
@@ -231,7 +225,7 @@ class Network:
             features = inputs
             if not self.model.frozen_features:
                 features = self.model.features(self.run, {}, theta.named, inputs)
-            features = self.normalization.apply(features, buffers, theta.named, self.norm_options, training=training)
+            features = self.normalization.apply(features, buffers, theta.named, training=training)
         return with_ones(features) if self.bias else features
 
     def outputs(self, theta: Parameters, inputs: Tensor, buffers: Tensors, *, training: bool = False) -> Tensor:
@@ -244,9 +238,9 @@ class Network:
             training: whether batch statistics are used.
         """
         if self.run.dtype != "bfloat16":
-            return _read_out(self.design(theta, inputs, buffers, training=training), theta.named["readout"])
+            return read_out(self.design(theta, inputs, buffers, training=training), theta.named["readout"])
         with torch.autocast(inputs.device.type, torch.bfloat16):
-            outputs = _read_out(self.design(theta, inputs, buffers, training=training), theta.named["readout"])
+            outputs = read_out(self.design(theta, inputs, buffers, training=training), theta.named["readout"])
         return outputs.to(theta.flat.dtype)
 
     @torch.no_grad()
@@ -259,13 +253,13 @@ class Network:
             buffers: the normalisation's memory; a deep network leaves it as it is.
             training: whether the statistics are those of ``inputs``.
         """
-        code = self._code(theta.flat)
+        code = self.code(theta.flat)
         if self.deep is None:
             return self.design(theta, inputs, buffers, training=training)
         if code is None:
             own = {} if training else buffers
             # samples are tied together by batch statistics alone
-            pieces = [inputs] if training and self.normalization.batch_dependent else inputs.split(PIECE, dim=1)
+            pieces = [inputs] if training and self.batch_dependent else inputs.split(PIECE, dim=1)
             return torch.cat([self.design(theta, piece, own, training=training) for piece in pieces], dim=1)
         found = [
             code.features(
@@ -283,8 +277,8 @@ class Network:
         """:meth:`outputs` in evaluation, for measurements alone; arguments as :meth:`seen`."""
         if self.deep is None:
             return self.outputs(theta, inputs, buffers)
-        if self._code(theta.flat):
-            return _read_out(self.seen(theta, inputs, buffers), theta.named["readout"])
+        if self.code(theta.flat):
+            return read_out(self.seen(theta, inputs, buffers), theta.named["readout"])
         with torch.no_grad():
             return torch.cat([self.outputs(theta, piece, buffers) for piece in inputs.split(PIECE, dim=1)], dim=1)
 
@@ -297,17 +291,12 @@ class Network:
         Returns:
             Means and (unbiased) variances by name, each [1, 1, features]; nothing without batch statistics.
         """
-        momentum = self.norm_options.get("momentum")
-        if self.deep is None or momentum is None:
+        if self.deep is None:
             return {}
-        # from zero, one pass leaves momentum times the statistics
-        found = {k: torch.zeros_like(v[:1], dtype=flat.dtype) for k, v in self.buffers.items()}
-        with torch.no_grad():
-            self.design(self.named(flat[None]), self.exact_train.inputs, found, training=True)
-        return {k: v / momentum for k, v in found.items()}
+        return self.deep.statistics(self.run, self.named(flat[None]).named, self.exact_train.inputs)
 
-    def _code(self, flat: Tensor) -> Compiled | None:
-        """Compiled code for parameters like ``flat``."""
+    def code(self, flat: Tensor) -> CompiledNetwork | None:
+        """Compiled code for parameters like ``flat``; None where there is none."""
         if self.deep is None or flat.device.type != "cpu" or self.run.dtype == "bfloat16":
             return None
         if flat.dtype not in self._compiled:
@@ -318,40 +307,14 @@ class Network:
         """Training loss of each run on a batch, [runs]; differentiable."""
         return losses.value(self.run.loss, self.outputs(theta, inputs, buffers, training=True), targets)
 
-    def gradient(self, theta: Parameters, inputs: Tensor, targets: Tensor, buffers: Tensors, out: Parameters) -> None:
-        """Gradient of :meth:`loss`, written into ``out``.
-
-        By hand where the normalisation is fixed, else by autograd; of a deep network by compiled code where there is
-        some. Tests hold them together.
-        """
-        if code := self._code(theta.flat):
-            for i, flat in enumerate(theta.flat):
-                own = {k: v[i : i + 1] for k, v in buffers.items()}
-                wanted = targets[i] if targets.ndim == 3 else targets
-                x = inputs[i if len(inputs) > 1 else 0]
-                code.gradient(flat, own, x, wanted, out.flat[i], loss=self.run.loss)
-            return
-        if not self.fixed_normalization:
-            leaf = theta.flat.detach().requires_grad_(True)
-            with torch.enable_grad():
-                total = self.loss(self.named(leaf), inputs, targets, buffers).sum()
-                out.flat.copy_(torch.autograd.grad(total, leaf)[0])
-            return
-        readout = theta.named["readout"]
-        if self.linear:
-            residual = losses.gradient(self.run.loss, _read_out(inputs, readout), targets)
-            torch.matmul(residual.mT, inputs, out=out.named["readout"])
-            return
-        features = self.model.features(self.run, {}, theta.named, inputs)
-        normalised = self.normalization.apply(features, buffers, {}, self.norm_options, training=False)
-        design = with_ones(normalised) if self.bias else normalised
-        residual = losses.gradient(self.run.loss, _read_out(design, readout), targets)
-        torch.matmul(residual.mT, design, out=out.named["readout"])
-        upstream = residual @ readout[:, :, : normalised.shape[2]]
-        upstream = self.normalization.backward(upstream, features, buffers, self.norm_options)
-        self.model.backward(self.run, theta.named, inputs, features, upstream, out.named)
+    def objective(self, flat: Tensor, inputs: Tensor, targets: Tensor, buffers: Tensors) -> tuple[Tensor, Tensor]:
+        """:meth:`loss` of parameters [runs, parameters] and its gradient, by autograd; the same shapes."""
+        leaf = flat.detach().requires_grad_(True)
+        with torch.enable_grad():
+            loss = self.loss(self.named(leaf), inputs, targets, buffers)
+            return loss.detach(), torch.autograd.grad(loss.sum(), leaf)[0]
 
 
-def _read_out(design: Tensor, readout: Tensor) -> Tensor:
+def read_out(design: Tensor, readout: Tensor) -> Tensor:
     """Design · readoutᵀ, [runs, samples, outputs], as few rows times many columns: four times faster on a CPU."""
     return (readout @ design.mT).mT

@@ -1,6 +1,8 @@
 """On a GPU the same numbers as on a CPU, and no work of the host in every step.
 
 Each test runs on the emulated device (:mod:`tests.emulated_cuda`), and on a real one where there is one.
+
+Covers: dd/trainers/randomness.py, dd/trainers/replay.py.
 """
 
 from __future__ import annotations
@@ -20,36 +22,39 @@ from torch import Tensor
 
 import dd
 from dd.api import compose_runs
-from dd.config import RunConfig, Settings
+from dd.components.module import shared_module
+from dd.components.optimizer import UpdateRule
 from dd.environment import environment
 from dd.executors.dispatch import worker_count
 from dd.measure import curvature
 from dd.measure.curvature import Curvature, lanczos
 from dd.measure.jacobian import Jacobian
-from dd.models.rmt.family import _trunk
+from dd.measure.solution import Solution
 from dd.numerics import reproducible
-from dd.pack import ON_GPU, Pack, plan
-from dd.solve import Context, device_of, limits_of
-from dd.solvers import replay
-from dd.solvers._solution import Solution
-from dd.solvers.randomness import GlobalRandom
-from dd.solvers.train import Trainer, together, train, trainer_of
+from dd.packs.place import ON_GPU, device_of, limits_of, place_of
+from dd.packs.plan import Pack, plan
+from dd.runs.run import Run
+from dd.runs.settings import Settings
+from dd.trainers import replay
+from dd.trainers.course import Stepper
+from dd.trainers.randomness import GlobalRandom
 from tests.emulated_cuda import MEMORY, REAL, Emulation, Mode, emulated_cuda
 from tests.helpers import run_of, solve_rows
+from tests.training import assert_close, groups_of, solutions, task_of
 
 real = pytest.param("real", marks=pytest.mark.skipif(not REAL, reason="no CUDA device"))
 
 
 def _forget_devices() -> None:
     """What is kept for a process's life is of one device only."""
-    _trunk.cache_clear()
+    shared_module.cache_clear()
     environment.cache_clear()
 
 
 @pytest.fixture(autouse=True)
 def _graphs_are_recorded_early(monkeypatch: pytest.MonkeyPatch) -> None:
     """After two steps, however few are left; where a step cannot be replayed a warning fails the test."""
-    monkeypatch.setenv("DD_CUDA_GRAPHS", "1")
+    monkeypatch.delenv("DD_CUDA_GRAPHS", raising=False)
     monkeypatch.setattr(replay, "WARM", 2)
     monkeypatch.setattr(replay, "WORTH", 0)
 
@@ -79,60 +84,27 @@ BASE = ("data.n_train=50", "data.n_test=30", "lr_unit=absolute", "lr=0.01", "dty
 PACKED = ("sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop", "adagrad", "lion", "signsgd")
 
 
-def trainers(runs: list[RunConfig], device: str) -> list[tuple[list[RunConfig], Trainer]]:
-    """The trainers that take some runs on a device, with their runs in order."""
-    context = Context(Settings(device=device), runs)
-    networks = [context.network(run) for run in runs]
-    lrs = [run.lr for run in runs]
-    return [
-        ([runs[i] for i in members], trainer_of([networks[i] for i in members], [lrs[i] for i in members]))
-        for members in together(networks)
-    ]
-
-
-def solutions(runs: list[RunConfig], device: str) -> dict[RunConfig, tuple[str, Solution]]:
-    """Trainer's name and solution of each run."""
-    with reproducible(torch.device(device)):
-        return {
-            run: (type(trainer).__name__, solution)
-            for members, trainer in trainers(runs, device)
-            for run, solution in zip(members, train(trainer), strict=True)
-        }
-
-
-def assert_same(runs: list[RunConfig], kind: str, *, rel: float = 1e-8, scale: float = 1e-10) -> list[Solution]:
-    """Runs trained by one kind of trainer on a GPU are as on a CPU; ``scale`` is of the weights themselves.
+def assert_same(runs: list[Run], trainer: str, *, rel: float = 1e-8, scale: float = 1e-10) -> list[Solution]:
+    """Runs trained by one trainer on a GPU are as on a CPU; ``scale`` is of the weights themselves.
 
     Returns:
         The GPU's solutions.
     """
-    here, there = solutions(runs, "cpu"), solutions(runs, "cuda")
-
-    def assert_close(a: Tensor | None, b: Tensor | None) -> None:
-        assert (a is None) == (b is None)
-        if a is not None and b is not None:
-            torch.testing.assert_close(b.cpu(), a, rtol=rel, atol=scale * max(1.0, float(a.abs().max())))
-
+    here, there = solutions(runs), solutions(runs, device="cuda")
     for run in runs:
-        (_, alone), (name, packed) = here[run], there[run]
-        assert name == kind
-        assert (packed.status, packed.steps_done) == (alone.status, alone.steps_done)
-        for a, b in zip(alone.curve, packed.curve, strict=True):
-            assert vars(b) == pytest.approx(vars(a), rel=rel, abs=1e-14)
-        assert_close(alone.theta, packed.theta)
-        assert_close(alone.preconditioner, packed.preconditioner)
-        assert alone.buffers.keys() == packed.buffers.keys()
-        for key in alone.buffers:
-            assert_close(alone.buffers[key], packed.buffers[key])
-    return [solution for _, solution in there.values()]
+        alone, packed = here[run.run_id], there[run.run_id]
+        assert packed.trainer == trainer
+        largest = max(1.0, float(alone.theta.abs().max()))
+        assert_close(packed, alone, rel=rel, scale=scale * largest)
+    return list(there.values())
 
 
 @cache
-def grid_runs(model: str) -> list[RunConfig]:
+def grid_runs(model: str) -> list[Run]:
     """Two seeds, two widths that share a grid, every packed optimizer, one of them with two step sizes."""
     line = (*BASE, *model.split(), "batch_size=20", "solver=iterative", "seed=0,1")
     runs = compose_runs(*line, "width=8,9", f"optimizer={','.join(PACKED)}")
-    return runs + [run.replace(lr=0.02) for run in runs if run.optimizer == "sgd"]
+    return runs + [run.replace(lr=0.02) for run in runs if run.optimizer.name == "sgd"]
 
 
 @pytest.mark.parametrize(("batch_size", "losses"), [(20, ("mse", "cross_entropy")), (50, ("cross_entropy",))])
@@ -150,7 +122,7 @@ def test_a_grid_trains_as_the_cpu_does(
 ) -> None:
     """Mini-batches, the last of which is smaller, and full ones; both losses side by side, and one alone."""
     runs = [run.replace(loss=loss, batch_size=batch_size) for run in grid_runs(model) for loss in losses]
-    assert_same(runs, "Grid")
+    assert_same(runs, "grid")
 
 
 @pytest.mark.parametrize("model", ["two_layer", "random_features"])
@@ -159,28 +131,31 @@ def test_runs_leave_a_grid_as_they_leave_the_cpu(model: str, cuda: Emulation | N
     line = (*BASE, f"model={model}", "batch_size=20", "steps=200", "stop_loss=0.06", "seed=0,1", "width=18,20")
     kinds = (("sgd", "0.05,1e6"), ("adam", "0.03"), ("momentum", "0.3,1e6"))
     runs = [run for o, lr in kinds for run in compose_runs(*line, f"optimizer={o}", f"lr={lr}")]
-    got = assert_same(runs, "Grid", rel=1e-7, scale=1e-8)
+    got = assert_same(runs, "grid", rel=1e-7, scale=1e-8)
     assert {s.status for s in got} == {"ok", "diverged"}
     assert any(s.status == "ok" and s.steps_done < 200 for s in got if s.steps_done)
 
 
 @pytest.mark.parametrize(
-    "line",
+    ("line", "trainer"),
     [
-        "model=two_layer normalization=batch_norm optimizer=adam",
-        "model=two_layer normalization=batch_norm optimizer=sgd batch_size=full",
-        "model=two_layer normalization=layer_norm optimizer=momentum",
-        "model=two_layer normalization=none optimizer=muon",
-        "model=random_features normalization=batch_norm optimizer=adam loss=cross_entropy",
-        "model=two_layer optimizer=lbfgs lr=1 batch_size=full",
-        "model=two_layer optimizer=pytorch_optimizer optimizer.method=adan",
+        ("model=two_layer normalization=batch_norm optimizer=adam", "stack"),
+        ("model=two_layer normalization=batch_norm optimizer=sgd batch_size=full", "stack"),
+        ("model=two_layer normalization=layer_norm optimizer=momentum", "stack"),
+        ("model=two_layer normalization=standardize optimizer=momentum", "analytic"),
+        ("model=two_layer normalization=none optimizer=muon", "analytic"),
+        ("model=random_features normalization=batch_norm optimizer=adam loss=cross_entropy", "stack"),
+        ("model=two_layer optimizer=lbfgs lr=1 batch_size=full", "stack"),
+        ("model=two_layer optimizer=pytorch_optimizer optimizer.method=adan", "stack"),
     ],
 )
-def test_other_architectures_and_optimizers_train_as_on_the_cpu(line: str, cuda: Emulation | None) -> None:
+def test_other_architectures_and_optimizers_train_as_on_the_cpu(
+    line: str, trainer: str, cuda: Emulation | None
+) -> None:
     runs = compose_runs(*BASE, "batch_size=20", *line.split(), "width=3,8", "seed=0,1")
-    if runs[0].optimizer not in ("lbfgs", "pytorch_optimizer"):
+    if isinstance(runs[0].optimizer, UpdateRule):
         runs += [run.replace(lr=0.02) for run in runs]
-    assert_same(runs, "Stack", rel=1e-7)
+    assert_same(runs, trainer, rel=1e-7)
 
 
 @pytest.mark.parametrize(
@@ -189,46 +164,44 @@ def test_other_architectures_and_optimizers_train_as_on_the_cpu(line: str, cuda:
 def test_iterated_methods_for_quadratics_are_as_on_the_cpu(optimizer: str, cuda: Emulation | None) -> None:
     line = ("data.n_train=50", "data.n_test=30", "batch_size=full", "steps=8", "solver=iterative", "dtype=float64")
     runs = [run_of(*line, *f"optimizer={optimizer}".split(), f"width={w}") for w in (20, 70)]
-    assert_same(runs, "Stack", rel=1e-6, scale=1e-8)
+    assert_same(runs, "analytic", rel=1e-6, scale=1e-8)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov"])
-def test_function_space_is_that_of_the_cpu(optimizer: str, cuda: Emulation | None) -> None:
-    line = (*BASE, "batch_size=20", "steps=100", "solver=dual", "width=70", f"optimizer={optimizer}")
-    runs = compose_runs(*line, "lr=0.01,0.02,1e8", "seed=0,1")
-    got = assert_same(runs, "KernelStack", rel=1e-7, scale=1e-8)
+def test_function_space_is_weight_space_there(cuda: Emulation | None) -> None:
+    line = (*BASE, "batch_size=20", "steps=100", "solver=dual", "width=70")
+    runs = compose_runs(*line, "optimizer=sgd,momentum,nesterov", "lr=0.01,0.02,1e8", "seed=0,1")
+    got = assert_same(runs, "grid", rel=1e-7, scale=1e-8)
     assert {s.status for s in got} == {"ok", "diverged"}
 
 
-DEEP = ("model=rmt", "data.n_train=16", "data.n_test=10", "batch_size=8", "epochs=2", "lr=0.003", "width=2")
+DEEP = ("model=rmt", "data.n_train=16", "data.n_test=10", "batch_size=8", "epochs=2", "lr=0.003", "lr_unit=absolute",
+        "width=2")  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("line", "rel", "scale"),
     [
         ("dtype=float64", 1e-6, 1e-7),
-        ("dtype=float64 normalization=layer_norm batch_size=full loss=cross_entropy", 1e-6, 1e-7),
-        ("dtype=float64 normalization=none", 1e-6, 1e-7),
-        ("dtype=float32", 3e-3, 3e-3),
-        ("dtype=bfloat16", 3e-2, 3e-2),
+        ("dtype=float64 normalization=layer_norm batch_size=full loss=cross_entropy model.depths=1", 1e-6, 1e-7),
+        ("dtype=float32 model.depths=1", 3e-3, 3e-3),
+        ("dtype=bfloat16 model.depths=1", 3e-2, 3e-2),
     ],
 )
-def test_an_ensemble_of_deep_networks_trains_as_the_cpu_does(
+def test_stacked_deep_networks_train_as_the_cpu_does(
     line: str, rel: float, scale: float, cuda: Emulation | None
 ) -> None:
-    """Several training sets, seeds and optimizers in one program; in float32 rounding grows along the way."""
+    """Several training sets and seeds in one program; in float32 rounding grows along the way."""
     runs = compose_runs(*DEEP, *line.split(), "seed=0,1", "data.seed=0,1", "optimizer=adam,muon")
     runs = [run for run in runs if run.seed == run.data_seed]
     if runs[0].dtype == "float64":
-        assert_same(runs, "Ensemble", rel=rel, scale=scale)
+        assert_same(runs, "stack", rel=rel, scale=scale)
         return
-    here, there = solutions(runs, "cpu"), solutions(runs, "cuda")
+    here, there = solutions(runs), solutions(runs, device="cuda")
     for run in runs:
-        name, packed = there[run]
-        assert name == "Ensemble"
-        assert packed.curve[-1].train_loss == pytest.approx(here[run][1].curve[-1].train_loss, rel=rel)
-        change = packed.theta.cpu() - here[run][1].theta
-        assert float(change.norm() / here[run][1].theta.norm()) < scale
+        alone, packed = here[run.run_id], there[run.run_id]
+        assert packed.trainer == "stack"
+        assert packed.curve[-1].train_loss == pytest.approx(alone.curve[-1].train_loss, rel=rel)
+        assert float((packed.theta.cpu() - alone.theta).norm() / alone.theta.norm()) < scale
 
 
 SMALL = ("data.n_train=50", "data.n_test=30", "model.activation=tanh")
@@ -256,7 +229,7 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def assert_same_rows(runs: list[RunConfig], settings: Settings, columns: tuple[str, ...], rel: float = 1e-8) -> None:
+def assert_same_rows(runs: list[Run], settings: Settings, columns: tuple[str, ...], rel: float = 1e-8) -> None:
     """Rows of a pack on a GPU are those on a CPU; condition numbers beyond 1e8 are rounding."""
     here, there = (
         {row["run_id"]: row for row in solve_rows(*runs, settings=replace(settings, device=device))}
@@ -291,7 +264,7 @@ def test_estimates_of_curvature_are_those_of_the_cpu(cuda: Emulation | None, mon
     run = run_of(*line, "steps=5", "optimizer=sgd", "dtype=float64", "lr=0.01", "lr_unit=absolute")
 
     def found(device: str) -> Curvature:
-        network = Context(Settings(device=device), [run]).network(run)
+        network = task_of(run, device).network
         return lanczos(Jacobian(network, network.theta[0], {}), 10**6, diagonal=torch.ones_like(network.theta[0]))
 
     here, there = found("cpu"), found("cuda")
@@ -309,22 +282,13 @@ def test_rows_of_deep_networks_are_those_of_the_cpu(measure: str, epochs: str, c
     assert_same_rows(compose_runs(*line, f"epochs={epochs}"), Settings(measure_name=measure), columns, rel=1e-5)
 
 
-def test_small_designs_are_decomposed_ahead_on_the_device(cuda: Emulation | None) -> None:
-    """A failure there would be silent."""
-    runs = compose_runs(*SMALL, "optimizer=min_norm", "width=12,70", "seed=0,1")
-    context = Context(Settings(device="cuda"), runs)
-    with reproducible(context.device):
-        context.decompose_ahead()
-    assert len(context._ahead) == 4
-    assert all(factors.s.is_cuda for factors in context._ahead.values())
-
-
 LOOPS: dict[str, tuple[str, ...]] = {
-    "Grid": (*BASE, "model=two_layer", "width=8", f"optimizer={','.join(PACKED)}"),
-    "Grid of features": (*BASE, "solver=iterative", "optimizer=sgd,adam", "seed=0,1"),
-    "Stack": (*BASE, "model=two_layer", "width=8", "normalization=batch_norm", "optimizer=adam", "lr=0.01,0.02"),
-    "KernelStack": (*BASE, "width=70", "solver=dual", "optimizer=momentum", "lr=0.01,0.02"),
-    "Ensemble": (*DEEP, "optimizer=adam,muon", "model.depths=1"),
+    "grid": (*BASE, "model=two_layer", "width=8", f"optimizer={','.join(PACKED)}"),
+    "grid of features": (*BASE, "solver=iterative", "optimizer=sgd,adam", "seed=0,1"),
+    "stack": (*BASE, "model=two_layer", "width=8", "normalization=batch_norm", "optimizer=adam", "lr=0.01,0.02"),
+    "stack of seeds": (*BASE, "model=two_layer", "width=8", "normalization=layer_norm", "optimizer=lion", "seed=0,1"),
+    "analytic": (*BASE, "model=two_layer", "width=8", "optimizer=muon", "lr=0.01,0.02"),
+    "stack of deep networks": (*DEEP, "optimizer=adam", "lr=0.003,0.002", "model.depths=1"),
 }
 
 
@@ -334,23 +298,29 @@ def test_steps_neither_wait_for_the_device_nor_send_to_it(
     name: str, batch: str, emulated: Emulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever the number of steps, batch indices are sent once; the first steps may ask once for a fixed choice."""
-    monkeypatch.delenv("DD_CUDA_GRAPHS")
-    short, long = (2, 4) if name == "Ensemble" else (15, 30)
+    monkeypatch.setenv("DD_CUDA_GRAPHS", "0")
+    short, long = (2, 4) if "deep" in name else (15, 30)
     counts = [seen[:3] for seen in stretches(name, batch, emulated, 3, 3 + short, 3 + short + long)]
-    sent = 0 if batch == "batch_size=full" and name != "KernelStack" else 1
-    assert counts == [(0, sent, 0)] * 2
+    assert counts == [(0, 0 if batch == "batch_size=full" else 1, 0)] * 2
 
 
 @pytest.mark.parametrize("batch", ["batch_size=8", "batch_size=full"])
 @pytest.mark.parametrize("name", LOOPS)
 def test_a_recorded_step_is_one_launch(name: str, batch: str, emulated: Emulation) -> None:
-    """Beside it the batch is put in its place, nothing where that is all samples; a stack gathers once an epoch."""
-    first, steps = (4, 4) if name == "Ensemble" else (28, 21)
+    """Beside it the batch is gathered and put in its place; nothing where that is all samples."""
+    first, steps = (4, 4) if "deep" in name else (28, 21)
     ((waits, sent, replays, operations),) = stretches(name, batch, emulated, first, first + steps)
     assert (waits, replays) == (0, steps)
     assert sent <= 1
-    each = {"Stack": 6, "KernelStack": 4}.get(name, 3) if batch == "batch_size=8" or name == "KernelStack" else 0
-    assert operations <= each * steps + 3
+    each = (3 if "grid" in name else 12) if batch == "batch_size=8" else 0
+    assert operations <= each * steps + 5
+
+
+def begun(runs: list[Run]) -> Stepper:
+    """The one trainer of some runs, before their first step."""
+    ((trainer, tasks),) = groups_of(runs, "cuda")
+    assert issubclass(trainer, Stepper)
+    return trainer.begun(tasks)
 
 
 def stretches(name: str, batch: str, emulated: Emulation, *looks: int) -> list[tuple[int, int, int, int]]:
@@ -358,8 +328,8 @@ def stretches(name: str, batch: str, emulated: Emulation, *looks: int) -> list[t
     runs = compose_runs(*LOOPS[name], batch, "optimizer.weight_decay=0.1")
     out = []
     with reproducible(torch.device("cuda")), torch.no_grad():
-        ((_, trainer),) = trainers([run.replace(steps=100) for run in runs], "cuda")
-        assert type(trainer).__name__ == name.split()[0]
+        trainer = begun([run.replace(steps=100) for run in runs])
+        assert trainer.name == name.split()[0]
         trainer.advance(0, looks[0])
         for first, last in itertools.pairwise(looks):
             emulated.reset()
@@ -400,7 +370,7 @@ def test_runs_go_on_as_they_would_where_others_leave_after_a_recording(
     def trained() -> list[Tensor]:
         with reproducible(torch.device("cuda")), torch.no_grad():
             runs = compose_runs(*LOOPS[name], "batch_size=full")
-            ((_, trainer),) = trainers([run.replace(steps=100) for run in runs], "cuda")
+            trainer = begun([run.replace(steps=100) for run in runs])
             trainer.advance(0, 6)
             trainer.drop(range(0, len(runs), 2))
             emulated.reset()
@@ -409,7 +379,7 @@ def test_runs_go_on_as_they_would_where_others_leave_after_a_recording(
 
     recorded = trained()
     assert emulated.replays > 4
-    monkeypatch.delenv("DD_CUDA_GRAPHS")
+    monkeypatch.setenv("DD_CUDA_GRAPHS", "0")
     for one, other in zip(recorded, trained(), strict=True):
         assert torch.equal(one, other)
     assert emulated.replays == 0
@@ -479,9 +449,9 @@ def test_packs_leave_half_of_the_devices_memory_free(emulated: Emulation, monkey
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=None: (1 << 40, 1 << 40))
     assert limits_of(settings) == ON_GPU
     runs = compose_runs(*BASE, "data.n_train=1000", "width=range(1000,1040)", "model=two_layer")
-    assert len(plan(runs, limits_of(settings))) == 1
+    assert len(plan(runs, place_of(settings))) == 1
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=None: (1 << 28, 1 << 34))
-    assert len(plan(runs, limits_of(settings))) > 1
+    assert len(plan(runs, place_of(settings))) > 1
 
 
 def test_global_random_numbers_of_a_run_are_its_own_on_the_device_too(cuda: Emulation | None) -> None:

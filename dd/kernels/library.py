@@ -10,8 +10,6 @@ from pathlib import Path
 
 import torch
 
-from dd.errors import ConfigError
-
 VARIANTS = {"AVX512": ("avx512", "avx2", "baseline"), "AVX2": ("avx2", "baseline")}
 """PyTorch's name of the processor's instruction set -> libraries that run there, best first."""
 
@@ -23,12 +21,12 @@ def allowed() -> tuple[str, ...]:
     """Names of the libraries that may be used here, best first.
 
     Raises:
-        ConfigError: ``DD_ENGINE`` names one that does not run here.
+        ValueError: ``DD_ENGINE`` names one that does not run here.
     """
     here = VARIANTS.get(torch.backends.cpu.get_cpu_capability(), ("baseline",))
     chosen = os.environ.get(SWITCH, "")
     if chosen not in ("", "none", *here):
-        raise ConfigError(SWITCH, chosen, "must be one of " + ", ".join([*here, "none"]), "the environment")
+        raise ValueError("must be one of " + ", ".join([*here, "none"]))
     return here if not chosen else () if chosen == "none" else (chosen,)
 
 

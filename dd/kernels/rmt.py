@@ -1,7 +1,7 @@
 """Gradients and outputs of RMT's width family on a CPU, by the compiled engine.
 
 The network is that of "Retentive Networks Meet Vision Transformers" (arXiv 2309.11523) in its released form without
-LayerScale and drop path, with a narrow stem, any depths and widths, and the linear read-out of :mod:`dd.models._base`.
+LayerScale and drop path, with a narrow stem, any depths and widths, and the linear read-out that all models have.
 ``src/rmt.h`` lays a batch out with lanes over samples, so that every layer is plain arithmetic on whole vectors,
 however narrow the network is.
 """

@@ -5,19 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from dd.config import RunConfig
 from dd.measure import curvature
 from dd.measure.curvature import Curvature, from_singular_values, jacobi, scaled_columns
 from dd.measure.jacobian import Jacobian
-from dd.measure.spectrum import Spectrum, extremes, finite, kept, singular_values
+from dd.measure.spectrum import Spectrum, extremes, finite, kept, singular_values, spectrum
 from dd.network import Network
+from dd.runs.axis import Value
+from dd.runs.run import Run
 
-Row = dict[str, Any]
+Row = dict[str, Value]
 Found = TypeVar("Found")
 
 CHEAP_PARAMETERS = 1000
@@ -58,7 +59,7 @@ class Measure:
 
 
 @dataclass(frozen=True)
-class State:
+class Probe:
     """Where a run is measured.
 
     Attributes:
@@ -71,7 +72,7 @@ class State:
         lr: absolute step size; None without one.
     """
 
-    run: RunConfig
+    run: Run
     network: Network
     flat: Tensor
     buffers: Mapping[str, Tensor]
@@ -82,7 +83,7 @@ class State:
     @property
     def least_squares(self) -> bool:
         """Whether the Hessian is that of least squares on the matrix that the last layer sees."""
-        return self.run.loss == "mse" and (self.network.linear or self.run.component("optimizer").closed_form)
+        return self.run.loss == "mse" and (self.network.linear or self.run.optimizer.closed_form)
 
     @property
     def jacobian(self) -> Jacobian:
@@ -98,18 +99,18 @@ class State:
         return Jacobian(self.network, self.flat, statistics, samples=ntk_samples(self.run))
 
 
-def ntk_samples(run: RunConfig) -> int:
+def ntk_samples(run: Run) -> int:
     """Training samples on which the tangent kernel of a run is taken."""
-    return min(run.n_train, NTK_SAMPLES) if run.component("model").deep else run.n_train
+    return min(run.n_train, NTK_SAMPLES) if run.model.deep else run.n_train
 
 
-def feature_samples(run: RunConfig) -> int:
+def feature_samples(run: Run) -> int:
     """Training samples whose features are decomposed: all, of deep networks as many as fit.
 
     Batch statistics tie the samples of a forward pass together, which then holds maps of all of them.
     """
-    model = run.component("model")
-    if not model.deep or not run.component("normalization").batch_dependent:
+    model = run.model
+    if not model.deep or not model.batch_dependent(run):
         return run.n_train
     return min(run.n_train, max(int(PASS_BYTES // model.map_bytes(run)), 1))
 
@@ -121,6 +122,15 @@ def guarded(measure: Callable[[], Found]) -> Found | None:
     except (MemoryError, RuntimeError, ValueError, ArithmeticError):
         # torch's LinAlgError and its lack of memory are RuntimeErrors, NumPy's LinAlgError is a ValueError
         return None
+
+
+def feature_spectrum(network: Network, theta: Tensor, buffers: Mapping[str, Tensor]) -> Spectrum | None:
+    """Spectrum of the matrix that the last layer sees, on the training set (batch statistics: of all of it)."""
+    exact = {k: v.double().clone() for k, v in buffers.items()}
+    training = network.batch_dependent
+    inputs = network.exact_train.inputs[:, : feature_samples(network.run)]
+    named = network.named(theta.double())
+    return guarded(lambda: spectrum(network.seen(named, inputs, exact, training=training)[0]))
 
 
 def spectrum_columns(found: Spectrum | None) -> Row:
@@ -135,24 +145,24 @@ def spectrum_columns(found: Spectrum | None) -> Row:
     }
 
 
-def final_columns(state: State, measure: Measure) -> Row:
+def final_columns(probe: Probe, measure: Measure) -> Row:
     """Hessian and tangent kernel at the end."""
-    row = hessian_columns(state, measure)
-    if measure.full and state.run.loss == "mse" and not state.network.linear and not state.network.deep:
+    row = hessian_columns(probe, measure)
+    if measure.full and probe.run.loss == "mse" and not probe.network.linear and not probe.network.deep:
         # J Jᵀ and H = (2/(n C)) Jᵀ J have one spectrum, up to the factor
         kernel = {"condition": row["hessian_condition"], "rank": row["hessian_rank"]}
     else:
-        kernel = ntk_columns(state, measure)
+        kernel = ntk_columns(probe, measure)
     return row | {f"ntk_{k}": v for k, v in kernel.items()}
 
 
-def hessian_columns(state: State, measure: Measure) -> Row:
+def hessian_columns(probe: Probe, measure: Measure) -> Row:
     """Hessian of the training loss at the end, as it is, as the optimizer sees it, and after Jacobi scaling."""
     row: Row = dict.fromkeys(HESSIAN_COLUMNS) | {"measure_method": "none"}
-    if state.least_squares:
-        return row | _least_squares_columns(state, measure)
-    jacobian = state.jacobian
-    if state.network.deep:
+    if probe.least_squares:
+        return row | _least_squares_columns(probe, measure)
+    jacobian = probe.jacobian
+    if probe.network.deep:
         top = guarded(lambda: curvature.largest(jacobian)) if measure.full else None
         return row if top is None else row | {"hessian_lambda_max": top, "measure_method": "lanczos_top"}
     cheap = jacobian.shape[1] <= CHEAP_PARAMETERS
@@ -161,34 +171,34 @@ def hessian_columns(state: State, measure: Measure) -> Row:
     fits = COPIES * jacobian.bytes <= measure.memory
     factor = guarded(lambda: finite(jacobian.curved(jacobian.dense()))) if fits else None
     if factor is not None:
-        return row | (guarded(lambda: _dense_columns(state, measure, factor)) or {})
+        return row | (guarded(lambda: _dense_columns(probe, measure, factor)) or {})
     if not measure.full:
         return row
     found = guarded(lambda: curvature.lanczos(jacobian, measure.memory))
     if found is not None:
         seen = guarded(
-            lambda: _seen(state, found, lambda d: curvature.lanczos(jacobian, measure.memory, diagonal=d).condition)
+            lambda: _seen(probe, found, lambda d: curvature.lanczos(jacobian, measure.memory, diagonal=d).condition)
         )
         row |= _curvature_columns(found) | {"preconditioned_condition": seen}
     return row
 
 
-def ntk_columns(state: State, measure: Measure) -> Row:
+def ntk_columns(probe: Probe, measure: Measure) -> Row:
     """Condition number and rank of the empirical tangent kernel J Jᵀ on the training set; null where not measured."""
     unknown: Row = {"condition": None, "rank": None}
-    if state.network.linear:
+    if probe.network.linear:
         # J is the design matrix once for each output
-        found = state.features
-        outputs = state.network.problem.outputs
+        found = probe.features
+        outputs = probe.network.problem.outputs
         return unknown if found is None else {"condition": found.condition**2, "rank": outputs * found.rank}
     if not measure.full:
         return unknown
-    jacobian = state.ntk_jacobian
+    jacobian = probe.ntk_jacobian
     if COPIES * jacobian.bytes <= measure.memory:
         exact = guarded(lambda: curvature.dense(finite(jacobian.dense())))
         if exact is not None:
             return {"condition": exact.condition, "rank": exact.rank}
-    if state.network.deep:
+    if probe.network.deep:
         return unknown
     estimate = guarded(lambda: curvature.lanczos(jacobian, measure.memory, curved=False))
     return unknown if estimate is None else {"condition": estimate.condition, "rank": None}
@@ -206,41 +216,42 @@ def _curvature_columns(found: Curvature) -> Row:
     }
 
 
-def _seen(state: State, plain: Curvature, scaled: Callable[[Tensor], float | None]) -> float | None:
+def _seen(probe: Probe, plain: Curvature, scaled: Callable[[Tensor], float | None]) -> float | None:
     """Condition number as the optimizer sees it.
 
     Args:
-        state: of the run.
+        probe: of the run.
         plain: the Hessian without preconditioner.
         scaled: the condition number of D^-1/2 H D^-1/2 for a diagonal D.
     """
-    optimizer = state.run.component("optimizer")
+    optimizer = probe.run.optimizer
     if optimizer.adaptive:
-        return None if state.preconditioner is None else scaled(state.preconditioner)
+        return None if probe.preconditioner is None else scaled(probe.preconditioner)
     if not optimizer.stationary:
         return None
-    if state.lr is None or not plain.highest > 0:
+    if probe.lr is None or not plain.highest > 0:
         return plain.condition
-    rates = optimizer.rates(state.run, state.lr * plain.values)
+    rates = optimizer.rates(probe.lr * plain.values)
     if rates is None or math.isnan(plain.lowest):
         return plain.condition
     if plain.rank is None:
         # between the two ends that Lanczos knows, rates may be larger
         low, high = plain.values.log10().tolist()
         between = torch.logspace(low, high, RATES_BETWEEN, dtype=torch.float64)
-        if float(optimizer.rates(state.run, state.lr * between).max()) > 1.001 * float(rates.max()):
+        inside = optimizer.rates(probe.lr * between)
+        if inside is None or float(inside.max()) > 1.001 * float(rates.max()):
             return None
     return float(rates.max() / rates.min()) if float(rates.min()) > 0 else math.inf
 
 
-def _dense_columns(state: State, measure: Measure, factor: Tensor) -> Row:
+def _dense_columns(probe: Probe, measure: Measure, factor: Tensor) -> Row:
     """From the whole factor F of the Hessian Fᵀ F, [rows, parameters]."""
     # rates may be largest in the middle of the spectrum
-    by_rates = state.run.component("optimizer").rates(state.run, torch.ones(1, dtype=torch.float64)) is not None
+    by_rates = probe.run.optimizer.rates(torch.ones(1, dtype=torch.float64)) is not None
     found = curvature.dense(factor, every=by_rates)
     row = _curvature_columns(found)
     row["preconditioned_condition"] = guarded(
-        lambda: _seen(state, found, lambda d: curvature.dense(scaled_columns(factor, d)).condition)
+        lambda: _seen(probe, found, lambda d: curvature.dense(scaled_columns(factor, d)).condition)
     )
     if measure.full:
         scaled = guarded(lambda: curvature.dense(scaled_columns(factor, jacobi(factor))))
@@ -248,31 +259,30 @@ def _dense_columns(state: State, measure: Measure, factor: Tensor) -> Row:
     return row
 
 
-def _least_squares_columns(state: State, measure: Measure) -> Row:
+def _least_squares_columns(probe: Probe, measure: Measure) -> Row:
     """From the spectrum of the matrix that the last layer sees."""
-    if state.features is None:
+    if probe.features is None:
         return {}
-    run, outputs = state.run, state.network.problem.outputs
-    optimizer = run.component("optimizer")
+    run, outputs = probe.run, probe.network.problem.outputs
     scale = 2.0 / (run.n_train * outputs)
-    found = from_singular_values(state.features, scale, outputs, "exact")
-    penalty = optimizer.penalty(run) if optimizer.closed_form else 0.0
+    found = from_singular_values(probe.features, scale, outputs, "exact")
+    penalty = run.optimizer.shrinkage
     if penalty:
         found = _penalised(found, scale * penalty, outputs, run.columns)
     row = _curvature_columns(found)
-    if not state.network.linear:  # a closed form on batch statistics: it sees no preconditioner
+    if not probe.network.linear:  # a closed form on batch statistics: it sees no preconditioner
         return row
     work = outputs * run.n_train * run.columns * min(run.n_train, run.columns)
 
     def scaled(diagonal: Tensor) -> float | None:
         if not measure.full and work > CHEAP_WORK:
             return None
-        of_readout = state.network.named(diagonal[None]).named["readout"][0]
-        return _preconditioned(state.network.exact_train.inputs[0], of_readout, measure.memory)
+        of_readout = probe.network.named(diagonal[None]).named["readout"][0]
+        return _preconditioned(probe.network.exact_train.inputs[0], of_readout, measure.memory)
 
-    row["preconditioned_condition"] = guarded(lambda: _seen(state, found, scaled))
+    row["preconditioned_condition"] = guarded(lambda: _seen(probe, found, scaled))
     if measure.full:
-        factor = state.network.exact_train.inputs[0]
+        factor = probe.network.exact_train.inputs[0]
         if penalty:
             identity = torch.eye(run.columns, dtype=factor.dtype, device=factor.device)
             factor = torch.cat([factor, penalty**0.5 * identity])

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dd.measure.jacobian import Jacobian
@@ -141,8 +142,8 @@ def _extremes(product: Callable[[Tensor], Tensor], like: Tensor) -> tuple[float,
 
     size = like.numel()
 
-    def apply(vector: np.ndarray) -> np.ndarray:
-        found: np.ndarray = (
+    def apply(vector: NDArray[np.float64]) -> NDArray[np.float64]:
+        found: NDArray[np.float64] = (
             product(torch.from_numpy(np.ascontiguousarray(vector.ravel())).to(like.device)).cpu().numpy()
         )
         return found

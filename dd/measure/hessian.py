@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dd.measure.lanczos import lanczos
+from dd.network import Network
 
 Loss = Callable[[Tensor], Tensor]
 
@@ -40,3 +41,14 @@ def largest_eigenvalue(loss: Loss, theta: Tensor, rtol: float = 1e-10) -> float:
     """
     value, _ = lanczos(hessian_vector(loss, theta), torch.empty_like(theta), rtol)
     return value
+
+
+def exact_loss(network: Network, buffers: dict[str, Tensor]) -> Callable[[Tensor], Tensor]:
+    """Full-batch training loss in float64 as a function of one run's flat parameters."""
+
+    def loss(flat: Tensor) -> Tensor:
+        copies = {k: v[:1].double().clone() for k, v in buffers.items()}  # batch statistics may be remembered
+        samples = network.exact_train
+        return network.loss(network.named(flat[None]), samples.inputs, samples.targets, copies)[0]
+
+    return loss

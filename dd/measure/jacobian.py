@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from dd.models._base import Tensors
+from dd.components.model import Tensors
 from dd.network import Network
 
 
@@ -30,13 +30,13 @@ class Jacobian:
     def __init__(self, network: Network, flat: Tensor, buffers: Tensors, samples: int | None = None) -> None:
         self.network = network
         self.flat = flat.detach().double()
-        batches = network.normalization.batch_dependent and not network.model.frozen_features
+        batches = network.batch_dependent and not network.model.frozen_features
         self.coupled = batches and samples is None
         self.inputs = network.exact_train.inputs[:, :samples]
         self.buffers = {k: v.double() for k, v in buffers.items()}
         if network.deep:
             self.buffers = {} if self.coupled else self.buffers
-        elif network.normalization.batch_dependent:
+        elif network.batch_dependent:
             # frozen features have fixed statistics of the whole training set; others get theirs in each forward pass
             self.buffers = {} if self.coupled else {
                 "mean": self.inputs.mean(1, keepdim=True),

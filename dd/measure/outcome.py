@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from dd import losses
-from dd.models._base import Tensors
+from dd.components.model import Tensors
+from dd.measure.solution import CurvePoint
 from dd.network import Network, Parameters, Samples
 
 
@@ -19,6 +20,13 @@ class Outcome:
     test_loss: Tensor
     train_error: Tensor | None
     test_error: Tensor | None
+
+    def points(self) -> list[CurvePoint]:
+        """One point of a curve for each run; its step is still to be set."""
+        blank: list[None] = [None] * len(self.train_loss)
+        errors = (blank if e is None else e.tolist() for e in (self.train_error, self.test_error))
+        columns = zip(self.train_loss.tolist(), self.test_loss.tolist(), *errors, strict=True)
+        return [CurvePoint(0, *values) for values in columns]
 
 
 def outcome(network: Network, theta: Parameters, buffers: Tensors, train: Samples, test: Samples) -> Outcome:

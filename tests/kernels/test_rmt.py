@@ -1,4 +1,7 @@
-"""The compiled engine of RMT's width family against plain PyTorch."""
+"""The compiled engine of RMT's width family against plain PyTorch.
+
+Covers: dd/models/rmt/compiled.py.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +21,10 @@ from dd.kernels import rmt
 from dd.kernels.library import library
 from dd.kernels.rmt import Engine, Shape, packed_offsets, workspace_bytes
 
-pytestmark = pytest.mark.rounding
-
-pytestmark = pytest.mark.skipif(not rmt.available(), reason="the engine was not compiled")
+pytestmark = [
+    pytest.mark.rounding,
+    pytest.mark.skipif(not rmt.available(), reason="the engine was not compiled"),
+]
 
 
 def family(k: int, *, size: int = 8, channels: int = 1, stages: int = 2, patch: int = 1, **changes: object) -> Shape:

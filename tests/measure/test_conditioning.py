@@ -1,4 +1,7 @@
-"""Hessians, tangent kernels and preconditioned problems against dense linear algebra and exact laws."""
+"""Hessians, tangent kernels and preconditioned problems against dense linear algebra and exact laws.
+
+Covers: dd/measure/curvature.py, dd/measure/jacobian.py, dd/packs/prepare.py.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,20 @@ import numpy as np
 import pytest
 import torch
 
-from dd.config import Settings
 from dd.measure import conditioning, curvature
 from dd.measure.jacobian import Jacobian
+from dd.measure.solution import Solution
 from dd.measure.spectrum import spectrum
+from dd.network import Network
+from dd.numerics import reproducible
+from dd.optim.momentum import Momentum
+from dd.optim.nesterov import Nesterov
+from dd.packs.measuring import measured
+from dd.packs.prepare import prepare
+from dd.packs.schedule import train_jobs
+from dd.packs.shared import Shared
+from dd.problems.problem import Problem
+from dd.runs.settings import Settings
 from tests.helpers import network_of, row_of, run_of, solve_rows, trained
 
 SMALL = ("data=mnist1d", "data.n_train=50", "data.n_test=30", "batch_size=full", "width=6")
@@ -35,7 +48,7 @@ def full_row(*overrides: str) -> dict:
     return row
 
 
-def dense_jacobian(network: object, flat: torch.Tensor) -> torch.Tensor:
+def dense_jacobian(network: Network, flat: torch.Tensor) -> torch.Tensor:
     """Of the outputs that training sees, by autograd, [samples, outputs, parameters]."""
 
     def outputs(x: torch.Tensor) -> torch.Tensor:
@@ -45,7 +58,7 @@ def dense_jacobian(network: object, flat: torch.Tensor) -> torch.Tensor:
     return torch.autograd.functional.jacobian(outputs, flat)
 
 
-def dense_gauss_newton(network: object, flat: torch.Tensor) -> torch.Tensor:
+def dense_gauss_newton(network: Network, flat: torch.Tensor) -> torch.Tensor:
     """Jᵀ (Hessian of the loss in the outputs) J, the inner Hessian by autograd."""
     jacobian = dense_jacobian(network, flat).flatten(0, 1)
     shape = network.exact_train.targets.shape
@@ -156,7 +169,9 @@ def test_momentum_is_seen_by_its_rates(overrides: tuple[str, ...]) -> None:
     base = ("data.n_train=50", "batch_size=full", "width=20", "steps=5", *overrides)
     row = full_row(*base)
     design = network_of(run_of(*base)).exact_train.inputs[0].numpy()
-    mu = run_of(*base).group_options("optimizer")["momentum"]
+    optimizer = run_of(*base).optimizer
+    assert isinstance(optimizer, Momentum | Nesterov)
+    mu = optimizer.momentum
     rates = []
     for s in np.linalg.svd(design, compute_uv=False):
         h = row["lr_absolute"] * 2 * s * s / 500
@@ -261,10 +276,6 @@ LINEAR = ("min_norm", "gd", "momentum", "conjugate_gradient", "chebyshev", "adam
 @pytest.mark.parametrize("case", DEFICIENT)
 def test_deficient_matrices_have_defined_values(case: str, model: str, optimizer: str) -> None:
     """Ratios of what is above the tolerance, with the rank; infinite for zeros; never NaN or an exception."""
-    from dd.data._problem import Problem
-    from dd.numerics import reproducible
-    from dd.solve import Context, _measured, prepare, train_jobs
-
     x = DEFICIENT[case].double()
     y = torch.nn.functional.one_hot(torch.arange(12) % 3).double()
     run = run_of("data=tensors", f"data.dim={x.shape[1]}", "data.n_train=12", "data.n_test=12", "data.standardize=none",
@@ -274,10 +285,10 @@ def test_deficient_matrices_have_defined_values(case: str, model: str, optimizer
                    else ["lr_unit=absolute", "lr=0.01"]))  # fmt: skip
     problem = Problem(x, y, x, y, True, "tensors", "")
     with reproducible(torch.device("cpu")):
-        context = Context(FULL, [run], problem)
-        job = next(train_jobs([prepare(run, context)], context))
-        assert not context.errors
-        row, _ = _measured(job, context.measure)
+        shared = Shared(FULL, [run], problem)
+        (job,) = train_jobs([prepare(run, shared)])
+        assert isinstance(job.result, Solution), job.result
+        row = measured(job, job.result, shared.measure)
     assert row["status"] == "ok"
     rank = np.linalg.matrix_rank(x.numpy()) if model == "linear" else row["feature_rank"]
     for column in ("feature_condition", "feature_condition_init", "ntk_condition", "hessian_condition"):
@@ -339,3 +350,36 @@ def test_lanczos_does_not_guess_rates_between_its_ends() -> None:
     assert short["measure_method"] == "lanczos"
     assert short["hessian_condition"] == pytest.approx(full_row(*base)["hessian_condition"], rel=1e-3)
     assert short["preconditioned_condition"] is None
+
+
+@pytest.mark.parametrize("width", [40, 200])
+@pytest.mark.parametrize("penalty", [1e-3, 1.0])
+def test_ridge_condition_is_that_of_the_penalised_hessian(width: int, penalty: float) -> None:
+    overrides = ("optimizer=ridge", f"optimizer.penalty={penalty}", f"width={width}", "data.n_train=100")
+    design = network_of(run_of(*overrides)).exact_train.inputs[0]
+    values = torch.linalg.eigvalsh(design.T @ design + penalty * torch.eye(width))
+    expected = float(values[-1] / values[0])
+    assert row_of(*overrides)["hessian_condition"] == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("model=two_layer", "width=4", "optimizer=momentum", "lr=50", "dtype=float64", "normalization=batch_norm"),
+        ("model=two_layer", "width=4", "init.scale=1e40", "optimizer=adam"),
+        ("width=20", "init.scale=1e40"),
+        ("model=two_layer", "width=8", "optimizer=adam", "optimizer.eps=0"),
+    ],
+    ids=" ".join,
+)
+def test_numbers_out_of_range_are_null_and_never_a_failure(overrides: tuple[str, ...]) -> None:
+    row = row_of(*overrides, "epochs=60")
+    assert row["status"] in ("ok", "diverged")
+    conditions = {k for k, v in row.items() if isinstance(v, float) and "condition" in k and v == math.inf}
+    assert all(math.isfinite(v) for k, v in row.items() if isinstance(v, float) and k not in conditions)
+
+
+def test_one_sample_leaves_no_nan() -> None:
+    row = row_of("data.n_train=1", "batch_size=full", "optimizer=min_norm", "width=5", "data.standardize=feature")
+    assert row["feature_rank"] == 0
+    assert row["feature_condition"] == math.inf

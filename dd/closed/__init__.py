@@ -1,0 +1,1 @@
+"""Closed forms: decompositions of design matrices, and exact gradient descent from them."""

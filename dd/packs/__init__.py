@@ -1,0 +1,1 @@
+"""Packs: runs that are planned, solved and measured together."""

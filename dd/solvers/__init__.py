@@ -1,1 +1,0 @@
-"""Solvers: from a stack of runs to their trained parameters."""

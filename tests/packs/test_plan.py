@@ -1,0 +1,188 @@
+"""Planning: deterministic, complete, grouped by features.
+
+Covers: dd/packs/place.py.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from dataclasses import replace
+
+import pytest
+import torch
+
+from dd.errors import ConfigError
+from dd.measure.conditioning import Measure
+from dd.optim.adam import Adam
+from dd.optim.momentum import Momentum
+from dd.optim.sgd import SGD
+from dd.packs.place import ON_CPU, ON_GPU, Limits, Place
+from dd.packs.plan import Pack, describe, estimated_bytes, estimated_seconds, families, plan
+from dd.runs.run import Run
+from tests.helpers import run_of
+
+HERE = Place()
+GPU = Place(ON_GPU, device=torch.device("cuda"))
+
+
+def limited(runs: int, seconds: float, bytes: int) -> Place:
+    return Place(Limits(runs, seconds, bytes))
+
+
+BASE = run_of()
+RUNS = [
+    BASE.replace(width=w, seed=s, optimizer=o) for w in (10, 200, 900) for s in range(3) for o in (SGD(), Momentum())
+]
+
+
+def test_every_run_is_in_one_pack() -> None:
+    planned = [run for pack in plan(RUNS) for run in pack.runs]
+    assert len(planned) == len(RUNS)
+    assert set(planned) == set(RUNS)
+
+
+def test_plan_is_deterministic_and_keeps_groups_whatever_the_order() -> None:
+    shuffled = RUNS.copy()
+    random.Random(0).shuffle(shuffled)
+    assert [p.pack_id for p in plan(RUNS)] == [p.pack_id for p in plan(list(RUNS))]
+    for packs in (plan(RUNS), plan(shuffled)):
+        holder = {run: i for i, pack in enumerate(packs) for run in pack.runs}
+        for run in RUNS:
+            assert holder[run] == holder[run.replace(optimizer=SGD())], "one decomposition serves both"
+
+
+def test_runs_with_the_same_features_are_neighbours() -> None:
+    for pack in plan(RUNS):
+        keys = [run.design_key for run in pack.runs]
+        changes = sum(a != b for a, b in itertools.pairwise(keys))
+        assert changes == len(set(keys)) - 1
+
+
+def test_most_work_comes_first_and_small_runs_share_files() -> None:
+    packs = plan(RUNS)
+    seconds = [pack.seconds for pack in packs]
+    assert seconds == sorted(seconds, reverse=True)
+    tiny = plan([run_of("width=5", "optimizer=min_norm").replace(seed=s) for s in range(200)])
+    assert len(tiny) <= 200 * estimated_seconds(tiny[0].runs[0], HERE) / ON_CPU.seconds + 1
+    assert max(len(pack.runs) for pack in plan(RUNS, limited(4, 1e9, 1 << 40))) == 4
+
+
+def test_small_data_share_a_pack_whole_and_large_ones_do_not() -> None:
+    base = run_of("model=linear", "data=linear_teacher", "optimizer=min_norm", "width=10", "data.n_train=20")
+    many = [base.replace(data_seed=d, width=w) for d in range(100) for w in (5, 10)]
+    packs = plan(many)
+    seconds = sum(estimated_seconds(run, HERE) for run in many)
+    assert len(packs) <= seconds / ON_CPU.seconds + 1
+    assert {run for pack in packs for run in pack.runs} == set(many)
+    for place in (limited(7, 1e9, 1 << 40), limited(1000, 1e9, 3 * estimated_bytes(many[:2], HERE))):
+        packs = plan(many, place)
+        assert 1 < len(packs) < 100
+        assert all(len(pack.runs) % 2 == 0 for pack in packs), "no data set is torn apart"
+        assert all(pack.bytes <= place.limits.bytes for pack in packs)
+    large = [BASE.replace(data_seed=d, width=w) for d in range(3) for w in (500, 1000, 2000)]
+    assert all(len({run.data_seed for run in pack.runs}) == 1 for pack in plan(large))
+
+
+def test_a_pack_that_would_not_fit_is_split() -> None:
+    whole = plan(RUNS, limited(10_000, 1e9, 1 << 40))
+    assert len(whole) == 1
+    limit = whole[0].bytes // 2
+    split = plan(RUNS, limited(10_000, 1e9, limit))
+    assert len(split) > 1
+    assert all(pack.bytes <= limit for pack in split)
+    assert {run for pack in split for run in pack.runs} == set(RUNS)
+    alone = plan(RUNS, limited(10_000, 1e9, 1))
+    assert [len(pack.runs) for pack in alone] == [1] * len(RUNS), "a run that needs more is a pack by itself"
+
+
+def test_shared_features_are_counted_once() -> None:
+    one = BASE.replace(width=2000)
+    twenty = [one.replace(lr=0.1 + k / 100) for k in range(20)]
+    assert estimated_bytes(twenty, HERE) < 3 * estimated_bytes([one], HERE)
+
+
+@pytest.mark.parametrize("optimizer", ["min_norm", "gd"])
+def test_factors_of_every_design_wait_for_their_runs(optimizer: str) -> None:
+    """All designs of a pack are decomposed before the first run is solved."""
+    runs = [run_of(f"optimizer={optimizer}", f"width={w}") for w in (1500, 1600, 1700, 1800)]
+    factors = sum(8 * 500 * (500 + run.width) for run in runs)
+    narrow = [run_of(f"optimizer={optimizer}", f"width={w}") for w in (1, 2, 3)]
+    assert estimated_bytes(runs, HERE) > estimated_bytes([*narrow, runs[-1]], HERE) + 0.7 * factors
+    budgets = [runs[0].replace(init_scale=1.0 + k) for k in range(50)]
+    assert estimated_bytes(budgets, HERE) < 2 * estimated_bytes(budgets[:1], HERE), "one design, one decomposition"
+
+
+def test_estimates_grow_with_what_costs() -> None:
+    base, place = BASE.replace(width=500), Place(measure=Measure())
+    for dearer in (
+        base.replace(width=1000),
+        base.replace(steps=50_000),
+        base.replace(optimizer=Adam()),
+        base.replace(n_train=1500),
+    ):
+        assert estimated_seconds(dearer, place) > estimated_seconds(base, place)
+
+
+def test_runs_of_one_architecture_are_spread_over_packs() -> None:
+    nets = [run_of("model=two_layer", "width=1000").replace(lr=0.1 + k / 100) for k in range(32)]
+    longest = max(estimated_seconds(run, HERE) for run in nets)
+    assert len(plan(nets)) > 4
+    assert all(pack.seconds <= ON_CPU.seconds + longest for pack in plan(nets))
+    features = [BASE.replace(width=1900, lr=0.1 + k / 100) for k in range(64)]
+    assert all(pack.seconds <= 4 * ON_CPU.seconds + estimated_seconds(features[0], HERE) for pack in plan(features))
+
+
+def test_measurements_are_part_of_the_plan() -> None:
+    nets = [run_of("model=two_layer", f"width={w}", "epochs=1") for w in (8, 48, 300)]
+    places = [Place(measure=m) for m in (None, Measure(), Measure(full=True, memory=10**9))]
+    alone, basic, full = ([estimated_seconds(run, place) for run in nets] for place in places)
+    assert basic[0] > 10 * alone[0], "small nets are measured anyway"
+    assert basic[1:] == alone[1:]
+    assert all(f > 10 * b for f, b in zip(full[1:], basic[1:], strict=True))
+    assert estimated_bytes(nets[:1], places[1]) > 5 * estimated_bytes(nets[:1], HERE)
+    many = [nets[0].replace(lr=0.1 + k / 100) for k in range(20)]
+    assert len(plan(many, places[1])) > len(plan(many)) == 1
+
+
+def deep(*overrides: str) -> Run:
+    return run_of("model=rmt", "width=2", "data.n_train=16", "data.n_test=10", "batch_size=8", *overrides)
+
+
+def test_budgets_of_a_deep_network_are_one_family() -> None:
+    budgets = [deep(f"epochs={e}") for e in (1, 4, 2)]
+    other = deep("epochs=3", "seed=1")
+    assert families([*budgets[:2], other, budgets[2]]) == [[budgets[1], budgets[2], budgets[0]], [other]]
+    shallow = [run_of(f"epochs={e}") for e in (1, 4)]
+    assert families(shallow) == [[run] for run in shallow]
+
+
+def test_a_family_is_trained_once_and_stays_together() -> None:
+    budgets = [deep(f"epochs={e}") for e in (10, 20, 30)]
+    together, alone = Pack(tuple(budgets)).seconds, [Pack((run,)).seconds for run in budgets]
+    assert max(alone) < together < sum(alone)
+    packs = plan([run.replace(seed=s) for run in budgets for s in range(4)], limited(256, 1e-9, 1 << 40))
+    assert [len(pack.runs) for pack in packs] == [3] * 4
+    assert all(len(families(pack.runs)) == 1 for pack in packs)
+
+
+def test_a_plan_names_what_trains() -> None:
+    packs = plan([run_of("width=20"), run_of("width=20", "optimizer=min_norm")])
+    assert [set(pack.trainers) for pack in packs] == [{"engine", "closed_form"}]
+    table = describe(packs)
+    assert table.splitlines()[0].split() == ["pack", "runs", "widths", "seconds", "MB", "trainer"]
+    assert packs[0].pack_id in table
+    assert table.splitlines()[1].endswith(", ".join(packs[0].trainers))
+    assert "1 packs, 2 runs" in table
+    forced = replace(HERE, trainer="stack")
+    (pack,) = plan([run_of("width=20")], forced)
+    assert pack.trainers == ["stack"]
+    assert pack.seconds > plan([run_of("width=20")])[0].seconds
+    with pytest.raises(ConfigError, match=r"^trainer=stack: cannot train this run: .* takes no steps"):
+        plan([run_of("optimizer=min_norm")], forced)
+
+
+def test_what_a_gpu_plans() -> None:
+    runs = [run_of("model=two_layer", "width=20").replace(lr=0.1 + k / 100) for k in range(300)]
+    (pack,) = plan(runs, GPU)
+    assert not {"engine", "span", "compiled"} & set(pack.trainers)
