@@ -7,7 +7,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.conditions import TRAINED
+from analysis.conditions import trained_features
 from analysis.curves import band, split, thresholds
 from analysis.labels import QUANTITIES, legend_of, over_seeds, x_title
 from analysis.panels import draw_band, label_bottom, x_limits
@@ -24,7 +24,7 @@ PANELS = (
 
 def has_conditioning(rows: pd.DataFrame) -> bool:
     """Whether trained features were measured in full: kernel and Hessian of frozen ones say what their features say."""
-    full = rows[(rows["measure"] == "full") & rows["model"].isin(TRAINED)]
+    full = rows[(rows["measure"] == "full") & trained_features(rows)]
     return bool(full[["ntk_condition", "hessian_lambda_max"]].notna().any(axis=None))
 
 

@@ -19,8 +19,8 @@ PROBLEM = ("model", "data", "n_train", "loss")
 LOSS_FLOOR = 1e-8
 """Train losses below this count as this much: what is left is rounding."""
 
-TRAINED = ("two_layer", "rmt")
-"""Models whose features are trained: parameters = samples × outputs is a threshold that is known less well."""
+FORMERLY_TRAINED = ("two_layer", "rmt")
+"""Models with trained features, for tables of an older dd that lack the column ``trained_features``."""
 
 FACTORS = (
     "optimizer",
@@ -40,6 +40,15 @@ FEATURES = ("standardize", "normalization", "model_activation", "model_bias", "m
 CONDITIONING = (
     "feature_condition", "feature_condition_init", "hessian_condition", "preconditioned_condition", "feature_rank",
 )  # fmt: skip
+
+
+def trained_features(rows: pd.DataFrame) -> pd.Series:
+    """Whether the features of each run are trained: parameters = samples × outputs is then known less well."""
+    by_name = rows["model"].isin(FORMERLY_TRAINED)
+    if "trained_features" not in rows:
+        return by_name
+    known: pd.Series = rows["trained_features"].where(rows["trained_features"].notna(), by_name).astype(bool)
+    return known
 
 
 def noise_floor(label_noise: pd.Series, over: pd.Series, classes: pd.Series) -> pd.Series:
@@ -96,7 +105,6 @@ def conditions(tables: Mapping[str, pd.DataFrame], metric: str = "test_loss") ->
     every["floor"] = floor.where(every["loss"] == "mse")
     every["train_loss"] = every["train_loss_at_threshold"].clip(lower=LOSS_FLOOR)
     every["condition"] = short_labels(every)
-    every["trained"] = every["model"].isin(TRAINED)
     frozen = ~every["trained"]
     every["height"] = every["prominence_at_threshold"].where(frozen, every["prominence"])
     labels = every[[c for c in FEATURES if c in every]].map(str).agg("|".join, axis=1)
@@ -156,6 +164,7 @@ def _of_condition(rows: pd.DataFrame, metric: str) -> dict[str, object]:
     first = rows.iloc[0]
     at = float(rows["interpolation_width"].median())
     found: dict[str, object] = {"table": first["table"], "outputs": first["outputs"]}
+    found["trained"] = bool(trained_features(rows).iloc[0])
     axes = (*PROBLEM, "label_noise", "label_noise_over", *FACTORS, *FEATURES)
     found |= {axis: first.get(axis) for axis in axes if axis != "step_size"}
     found["step_size"] = None if pd.isna(first["lr"]) else f"{first['lr']:g} {first['lr_unit']}"

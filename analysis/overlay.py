@@ -9,11 +9,14 @@ from functools import cache
 import numpy as np
 import pandas as pd
 
-from dd import registry
-from dd.config import RunConfig, Settings, core_axes
-from dd.data._pools import former_digest
-from dd.data._problem import standardize
+from dd.components.dataset import Dataset
 from dd.errors import DDError
+from dd.problems.pools import former_digest
+from dd.problems.problem import standardize
+from dd.results.rebuilt import run_of
+from dd.runs import registry
+from dd.runs.run import core_axes
+from dd.runs.settings import Settings
 from dd.theory import units
 from dd.theory.activations import FUNCTIONS, coefficients
 from dd.theory.edges import feature_condition
@@ -169,7 +172,8 @@ def _of_teacher(rows: pd.DataFrame) -> bool:
 def _of_data_set(rows: pd.DataFrame) -> bool:
     """A set of samples with clean labels, of which more are left than are trained on."""
     name = str(rows["data"].iloc[0])
-    held = registry.get("data", name).train_samples if name in registry.names("data") else None
+    kind = registry.kind("data", name) if name in registry.names("data") else None
+    held = kind.train_samples if kind is not None and issubclass(kind, Dataset) else None
     return bool(held is not None and _is(rows, "label_noise", 0) and rows["n_train"].max() < min(held, POPULATION))
 
 
@@ -286,17 +290,18 @@ def _data_spectrum(
 
     The bandwidth is 1 for activations that have none.
     """
-    dataset = registry.get("data", name)
-    axes = {field: axis.default for field, axis in core_axes().items()}
+    run = run_of({field: axis.default for field, axis in core_axes().items()} | {"data": name})
+    dataset = run.data
     try:
-        pool = dataset.pool(RunConfig(**(axes | {"data": name})), Settings())
+        pool = dataset.pool(run, Settings())
     except DDError:
         return None
     if sha256 not in (pool.sha256, former_digest(name, pool)):
         return None
     chosen = np.random.default_rng(0).permutation(len(pool.x))[:POPULATION]
-    x, _ = standardize(pool.x[chosen] * pool.scale, pool.x[:0] * pool.scale, kind)
-    y = np.eye(dataset.outputs)[pool.y[chosen]] if dataset.classification else pool.y[chosen]
+    raw = np.asarray(pool.x[chosen] * pool.scale, np.float64)
+    x, _ = standardize(raw, raw[:0], kind)
+    y = np.asarray(np.eye(dataset.outputs)[pool.y[chosen]] if dataset.classification else pool.y[chosen], np.float64)
     return population_spectrum(x, y, activation, weights=weights, bandwidth=bandwidth)
 
 

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.conditions import TRAINED
+from analysis.conditions import trained_features
 from analysis.curves import FLOOR, SEEDS, axis_columns
 from analysis.labels import family_of, plain, value_text
 from analysis.style import GREY, MARKERS, OKABE_ITO, log_ticks
@@ -231,7 +231,7 @@ def steps_needed(rows: pd.DataFrame, curves: pd.DataFrame, level: float, nearnes
     reached = pd.DataFrame({"run_id": owner[first], "steps": needed})
     found = good.rename(columns={"steps": "budget"}).merge(reached, on="run_id").sort_values("steps", kind="stable")
     hessian = found["hessian_condition"].where(found["hessian_condition"].notna(), found["feature_condition"] ** 2)
-    hessian = hessian.where(found["hessian_condition"].notna() | ~found["model"].isin(TRAINED))
+    hessian = hessian.where(found["hessian_condition"].notna() | ~trained_features(found))
     # a column without any number is one of objects
     found = found.assign(hessian=hessian.astype(float), preconditioned=found["preconditioned_condition"].astype(float))
     set_up = [c for c in (*axis_columns(found), *SEEDS) if c not in ("lr", "lr_unit", "steps")]

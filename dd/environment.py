@@ -9,7 +9,8 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
-from typing import Any
+
+Described = str | int | None | dict[str, str]
 
 PACKAGES = ("dd-lab", "torch", "numpy", "scikit-learn", "hydra-core", "omegaconf", "pyarrow", "pandas")
 
@@ -31,7 +32,7 @@ def git_commit() -> str | None:
 
 
 @cache
-def environment() -> dict[str, Any]:
+def environment() -> dict[str, Described]:
     """Packages, Python, platform, processor, threads and accelerator."""
     import torch
 
@@ -58,6 +59,7 @@ def environment() -> dict[str, Any]:
 def described() -> str:
     """What numbers may hang on, in one line: versions, instruction set, build of the engine."""
     found = environment()
-    names = ("torch", "numpy")
-    versions = ", ".join(f"{name} {found['packages'][name]}" for name in names)
+    packages = found["packages"]
+    assert isinstance(packages, dict)
+    versions = ", ".join(f"{name} {packages[name]}" for name in ("torch", "numpy"))
     return f"Python {found['python']}, {versions}, {found['cpu_capability']}, engine {found['engine'] or 'none'}"

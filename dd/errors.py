@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import traceback
 import unicodedata
-from typing import Any
+
+FAILED, USAGE = 1, 2
+"""Exit codes: a run failed, bad input."""
 
 LONGEST = 300
 """Characters of a value that a message shows."""
@@ -42,7 +44,7 @@ class ConfigError(DDError):
         origin: where the value came from, for example ``command line`` or a file of ``conf/``.
     """
 
-    def __init__(self, key: str, value: Any, allowed: str, origin: str = "") -> None:
+    def __init__(self, key: str, value: object, allowed: str, origin: str = "") -> None:
         self.key, self.value, self.allowed, self.origin = key, value, allowed, origin
         shown = "null" if value is None else printable(str(value))
         where = f" (from {origin})" if origin else ""

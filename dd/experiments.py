@@ -6,13 +6,13 @@ import sys
 import time
 from collections.abc import Sequence
 
-from dd.api import compose_jobs
-from dd.errors import ConfigError, DDError
+from dd.cli.compose import compose_jobs
+from dd.cli.conf import conf_dir
+from dd.cli.task import command_of
+from dd.cli.terminal import steady
+from dd.errors import FAILED, USAGE, ConfigError, DDError
 from dd.executors.server import warm_up
 from dd.executors.signals import exit_code, leave_at_once
-from dd.run import FAILED, USAGE
-from dd.task import command_of, conf_dir
-from dd.terminal import steady
 
 HELP = """\
 python -m dd.experiments [preset ...] [key=value ...]
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     overrides = [a for a in arguments if "=" in a]
     start, failed = time.monotonic(), 0
     warm_up(["-m", *overrides])
-    from dd.sweeps import run_sweep
+    from dd.cli.sweeps import run_sweep
 
     try:
         for name in names:

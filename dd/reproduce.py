@@ -10,16 +10,13 @@ import tempfile
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from dd import registry
-from dd.axis import Axis
-from dd.config import RunConfig, Settings, core_axes
 from dd.environment import described
-from dd.errors import ConfigError, DDError
+from dd.errors import FAILED, USAGE, ConfigError, DDError
 from dd.executors.signals import exit_code
-from dd.pack import Pack, plan
-from dd.run import FAILED, USAGE
+from dd.packs.plan import Pack, plan
+from dd.runs.run import Run
+from dd.runs.settings import Settings
 
 HELP = """\
 python -m dd.reproduce [device=...] [table=... [runs=...] [results_dir=...]]
@@ -49,7 +46,7 @@ SWEEPS: tuple[tuple[str, ...], ...] = (
 )
 """Closed forms, exact dynamics, function space, the engine, PyTorch's path, deep networks."""
 
-PROVENANCE = frozenset({"name", "device", "torch_version", "git_commit", "seconds", "finished_at"})
+PROVENANCE = frozenset({"name", "trainer", "device", "torch_version", "git_commit", "seconds", "finished_at"})
 """Columns that say how a run was computed, not what came out."""
 
 REFERENCE = Path(__file__).with_name("reproduce.csv")
@@ -68,7 +65,7 @@ MOST = 10
 PROCESSES, TOGETHER = 2, 8
 """Of the first arrangement: processes, and runs in a pack at most."""
 
-Row = Mapping[str, Any]
+Row = Mapping[str, object]
 
 
 @dataclass(frozen=True)
@@ -77,13 +74,13 @@ class Difference:
 
     run: str
     column: str
-    values: tuple[Any, Any]
+    values: tuple[object, object]
 
     def __str__(self) -> str:
         return f"{self.run}: {self.column} {self.values[0]!r} and {self.values[1]!r}"
 
 
-def same(a: Any, b: Any, close: float) -> bool:
+def same(a: object, b: object, close: float) -> bool:
     """Whether two values are equal, numbers up to a relative difference of ``close`` (0: bit for bit)."""
     if isinstance(a, float) and isinstance(b, float):
         if close:
@@ -110,7 +107,7 @@ def differences(
     ]
 
 
-def rows_and_curves(folder: Path, runs: Sequence[RunConfig]) -> tuple[list[Row], list[Row]]:
+def rows_and_curves(folder: Path, runs: Sequence[Run]) -> tuple[list[Row], list[Row]]:
     """Rows in the order of ``runs``, and all points of their curves."""
     import pyarrow.parquet as pq
 
@@ -122,18 +119,17 @@ def rows_and_curves(folder: Path, runs: Sequence[RunConfig]) -> tuple[list[Row],
     return [rows[run.run_id] for run in runs], sorted(points, key=lambda point: (point["run_id"], point["step"]))
 
 
-def check_arrangements(
-    runs: Sequence[RunConfig], settings: Settings, close: float
-) -> tuple[list[Difference], list[Row]]:
+def check_arrangements(runs: Sequence[Run], settings: Settings, close: float) -> tuple[list[Difference], list[Row]]:
     """Compute runs in two arrangements and compare.
 
     Returns:
         The differences, and the rows of the first.
     """
-    from dd.solve import limits_of, measure_of
+    from dd.packs.place import place_of
 
-    packs = plan(runs, replace(limits_of(settings), runs=TOGETHER), measure_of(settings))
-    arrangements = (packs, [Pack((run,), measure_of(settings)) for run in reversed(runs)])
+    place = place_of(settings)
+    packs = plan(runs, replace(place, limits=replace(place.limits, runs=TOGETHER)))
+    arrangements = (packs, [Pack((run,), place) for run in reversed(runs)])
     # two processes beside each other on a GPU would share its memory
     processes = PROCESSES if close == 0 else 1
     found = []
@@ -163,11 +159,11 @@ def compute(packs: Sequence[Pack], settings: Settings, processes: int) -> None:
     Raises:
         DDError: it could not start, or a run failed.
     """
+    from dd.cli.sweeps import check_settings
     from dd.executors.inline import execute_inline
     from dd.executors.processes import execute_processes
     from dd.executors.solving import Lost
     from dd.results import Store
-    from dd.sweeps import check_settings
 
     check_settings([run for pack in packs for run in pack.runs], settings)
     Store(settings.results_dir, settings.name).open()
@@ -207,31 +203,15 @@ def write_reference(rows: Iterable[Row]) -> None:
                 writer.writerow({"run_id": row["run_id"], "run": label(row)} | values)
 
 
-def run_of(row: Row) -> RunConfig:
-    """The run of a row of a table; axes that an older table lacks have their defaults."""
-
-    def value(axis: Axis) -> Any:
-        given = row[axis.column]
-        return axis.default if given is None and not axis.nullable else given
-
-    options = {
-        axis.key: value(axis)
-        for group in registry.ROOMS
-        if row[group] is not None
-        for axis in (replace(a, key=f"{group}.{a.key}") for a in registry.get(group, row[group]).options)
-    }
-    core = {name: value(replace(axis, key=name)) for name, axis in core_axes().items()}
-    return RunConfig(**core, options=tuple(sorted(options.items())))
-
-
 def check_table(name: str, count: int, settings: Settings) -> list[Difference]:
     """Compute some runs of a table again, evenly spread over it, and compare.
 
     Raises:
         DDError: there is no such table, or none of its runs can be computed by this version.
     """
+    from dd.packs.place import place_of
     from dd.results import Store
-    from dd.solve import device_of, measure_of
+    from dd.results.rebuilt import run_of
 
     store = Store(settings.results_dir, name)
     rows = [row for row in store.read().to_pylist() if row["status"] != "failed"]
@@ -246,11 +226,11 @@ def check_table(name: str, count: int, settings: Settings) -> list[Difference]:
     runs = [run_of(row) for row in known]
     measured = "full" if any(row["measure"] == "full" for row in known) else "basic"
     # only a CPU computes the same bits as another one
-    here = device_of(settings).type
+    here = place_of(settings).device.type
     close = 0.0 if {here, *(row["device"] for row in known)} == {"cpu"} else CLOSE
     with tempfile.TemporaryDirectory() as folder:
         own = replace(settings, results_dir=folder, name="reproduce", measure_name=measured)
-        compute([Pack((run,), measure_of(own)) for run in runs], own, 1)
+        compute([Pack((run,), place_of(own)) for run in runs], own, 1)
         again, _ = rows_and_curves(Path(folder), runs)
     # an older table lacks columns, and what only full measurement knows is not in every row
     rounded = {run.run_id for run in runs if run.dtype != "float64"}
@@ -306,7 +286,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0; 1 if numbers differ; 2 for bad input; 130 after Ctrl-C.
     """
-    from dd.api import compose_jobs
+    from dd.cli.compose import compose_jobs
 
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if {"-h", "--help"} & set(arguments):
@@ -315,10 +295,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         own = options_of(arguments)
         _, settings = compose_jobs([f"{key}={own[key]}" for key in ("device", "results_dir") if key in own])
+        from dd.packs.place import check_device
+
+        check_device(settings)
         print(described(), flush=True)
         if "table" in own:
             return FAILED if check_table(own["table"], int(own.get("runs", "10")), settings) else 0
-        from dd.solve import device_of
+        from dd.packs.place import device_of
 
         runs = [run for line in SWEEPS for run in compose_jobs([*line, *SAMPLES])[0]]
         wrong, rows = check_arrangements(runs, settings, 0.0 if device_of(settings).type == "cpu" else CLOSE)

@@ -20,15 +20,13 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from dd.errors import ConfigError, DDError, RunsFailed, Stop, printable
+from dd.cli.conf import conf_dir
+from dd.cli.grammar import as_typed
+from dd.cli.loading import COMMAND_LINE, is_foreign, one_line
+from dd.cli.task import TYPED, task
+from dd.cli.terminal import steady
+from dd.errors import FAILED, USAGE, ConfigError, DDError, RunsFailed, Stop, printable
 from dd.executors.server import warm_up
-from dd.grammar import as_typed
-from dd.loading import COMMAND_LINE, is_foreign, one_line
-from dd.task import TYPED, conf_dir, task
-from dd.terminal import steady
-
-USAGE, FAILED = 2, 1
-"""Exit codes: bad input, a run failed."""
 
 
 def hydra_main() -> None:
@@ -51,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     typed = sys.argv[1:] if arguments is None else list(arguments)
     if {"-h", "--help"} & set(typed):
-        from dd.help import help_text
+        from dd.cli.help import help_text
 
         print(help_text())
         return 0

@@ -1,7 +1,7 @@
 """Hydra plugins of dd: the launcher and sweeper behind ``python -m dd.run -m``.
 
-Hydra 1.3 accepts plugins only if they are defined in this package; what they do is in :mod:`dd.launcher`. Every Hydra
-command of the environment imports this module, so it imports nothing heavy.
+Hydra 1.3 accepts plugins only if they are defined in this package; what they do is in :mod:`dd.cli.launcher`. Every
+Hydra command of the environment imports this module, so it imports nothing heavy.
 """
 
 # no postponed annotations: Hydra executes this module unregistered, where dataclasses cannot look them up
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from hydra.core.config_store import ConfigStore
 
-from dd.launcher import PackedLauncher, PackedSweeper
+from dd.cli.launcher import PackedLauncher, PackedSweeper
 
 
 class DDLauncher(PackedLauncher):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Generator, Sequence
 
-from dd.config import Settings
 from dd.executors import machine
 from dd.executors.inline import execute_inline
 from dd.executors.processes import Event, execute_processes
 from dd.executors.server import can_start_workers
-from dd.pack import Pack
-from dd.solve import device_of
+from dd.packs.place import device_of
+from dd.packs.plan import Pack
+from dd.runs.settings import Settings
 
 CAREFUL = 0.5
 """Share of the available memory that a pack may be estimated at to be solved in the process that keeps the table."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 
-from dd.config import Settings
 from dd.errors import DDError, in_one_line
 from dd.executors.solving import Lost, PackLost, lost, solve_and_store
-from dd.pack import Pack
-from dd.solve import Row
+from dd.packs.plan import Pack
+from dd.packs.rows import Row
+from dd.runs.settings import Settings
 
 
 def execute_inline(packs: Sequence[Pack], settings: Settings) -> Generator[tuple[Pack, Row | Lost]]:

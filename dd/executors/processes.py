@@ -8,13 +8,14 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 
-from dd.config import Settings
 from dd.errors import DDError, StoreError
 from dd.executors import machine
 from dd.executors.server import Worker, end_all, server
 from dd.executors.solving import Lost, OutOfMemory, PackLost, lost
-from dd.pack import Pack
-from dd.solve import Row, device_of
+from dd.packs.place import device_of
+from dd.packs.plan import Pack
+from dd.packs.rows import Row
+from dd.runs.settings import Settings
 
 GRACE = 5.0
 """Seconds that a worker may take to write its finished runs when it is ended."""

@@ -15,11 +15,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 
-from dd.config import Settings
 from dd.errors import DDError
 from dd.executors.machine import cores
 from dd.executors.signals import CHILDREN, held_back
 from dd.executors.worker import CODE
+from dd.runs.settings import Settings
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 

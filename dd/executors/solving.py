@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dd.config import RunConfig, Settings
-from dd.pack import Pack
+from dd.packs.plan import Pack
+from dd.packs.rows import Row, run_axes
 from dd.results import Store
-from dd.solve import Row, run_axes
+from dd.runs.run import Run
+from dd.runs.settings import Settings
 
 
 class PackLost(RuntimeError):
@@ -29,7 +30,7 @@ class Lost:
         again: whether they are tried again, each by itself; if not, they have failed.
     """
 
-    runs: tuple[RunConfig, ...]
+    runs: tuple[Run, ...]
     error: PackLost
     again: bool
 
@@ -39,7 +40,7 @@ def solve_and_store(pack: Pack, settings: Settings, on_run: Callable[[Row], None
     import torch
 
     from dd.environment import environment, git_commit
-    from dd.solve import Solved, solve
+    from dd.packs.solve import Solved, solve
 
     solved = Solved()
 
@@ -75,4 +76,4 @@ def lost(pack: Pack, error: PackLost, stored: set[str]) -> tuple[Lost, list[Pack
     """
     runs = tuple(run for run in pack.runs if run.run_id not in stored)
     again = len(pack.runs) > 1
-    return Lost(runs, error, again), [Pack((run,), pack.measure) for run in runs] if again else []
+    return Lost(runs, error, again), [Pack((run,), pack.place) for run in runs] if again else []

@@ -20,7 +20,6 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from dd.errors import DDError, in_one_line
 from dd.executors.signals import ignore_all
@@ -144,7 +143,7 @@ def work(connection: Connection) -> None:
         pack = connection.recv()
         try:
             solve_and_store(pack, settings, lambda row: connection.send(("run", row)))
-            answer: tuple[str, Any] = ("done", None)
+            answer: tuple[str, str | None] = ("done", None)
         except DDError as error:
             connection.send(("refused", str(error)))
             return  # the caller ends the sweep, and may have asked for it already

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from dd.predictions import PREDICTIONS_SCHEMA
 from dd.results import parts
 from dd.results.commit import Change, change
 from dd.results.footers import footer_of, merged, with_footer
 from dd.results.holdings import Holding, holdings
+from dd.results.predictions import PREDICTIONS_SCHEMA
 from dd.results.schema import CURVES_SCHEMA, runs_schema, unite
 
 SMALL, MANY = 256, 64

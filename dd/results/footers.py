@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import pyarrow as pa
 
@@ -18,12 +17,12 @@ MOST = 256
 """Runs whose axes a footer lists at most: every reader of a part reads all of its footer."""
 
 
-def with_footer(table: pa.Table, metadata: Mapping[str, Any]) -> pa.Table:
+def with_footer(table: pa.Table, metadata: Mapping[str, object]) -> pa.Table:
     """The table with this footer."""
     return table.replace_schema_metadata({FOOTER: json.dumps(metadata, sort_keys=True, default=str).encode()})
 
 
-def footer_of(table: pa.Table) -> dict[str, Any]:
+def footer_of(table: pa.Table) -> dict[str, object]:
     """The footer of a part that has been read; empty where another program has written it."""
     try:
         found = json.loads((table.schema.metadata or {}).get(FOOTER, b"{}"))
@@ -32,11 +31,11 @@ def footer_of(table: pa.Table) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def merged(footers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def merged(footers: Sequence[Mapping[str, object]]) -> dict[str, object]:
     """One footer of several, oldest first."""
-    result: dict[str, Any] = {}
-    environments: list[Any] = []
-    runs: list[Any] = []
+    result: dict[str, object] = {}
+    environments: list[object] = []
+    runs: list[object] = []
     for footer in (json.loads(json.dumps(f, default=str)) for f in footers):
         result |= footer
         found = [*footer.get("environments", []), footer.get("environment")]

@@ -10,11 +10,11 @@ import pyarrow as pa
 
 from dd.arrow import integers, is_one_of, numbers, single, strings
 from dd.errors import StoreError
-from dd.predictions import PREDICTIONS_SCHEMA
 from dd.results import parts
 from dd.results.commit import change
 from dd.results.footers import footer_of
 from dd.results.patience import patiently
+from dd.results.predictions import PREDICTIONS_SCHEMA
 from dd.results.schema import CURVES_SCHEMA, empty, runs_schema, unite
 from dd.results.store import Store
 

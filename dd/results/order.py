@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -113,7 +112,7 @@ def _doubled_rows(held: Sequence[Holding]) -> tuple[list[Fix], dict[str, pa.Arra
 
 def _points(table: pa.Table, kept: pa.Array) -> NDArray[np.bool_] | None:
     """Which points stay; None if all do."""
-    encoded: Any = single(table["run_id"].cast(pa.string())).dictionary_encode()
+    encoded: pa.DictionaryArray = single(table["run_id"].cast(pa.string())).dictionary_encode()
     runs = integers(encoded.indices)
     good = booleans(is_one_of(encoded.dictionary, kept))[runs]
     same = runs[1:] == runs[:-1]

@@ -14,7 +14,6 @@ import struct
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -104,7 +103,7 @@ def read_as(part: Path, schema: pa.Schema) -> pa.Table:
         raise unreadable(part, error) from error
 
 
-def metadata(part: Path) -> Any:
+def metadata(part: Path) -> pq.FileMetaData:
     """Parquet's own description of a part, from its footer.
 
     Raises:
@@ -179,7 +178,7 @@ def _footer_is_sealed(file: pa.NativeFile) -> bool:
     return True
 
 
-def _parse(source: Any, columns: Sequence[str] | None, sealed: bool) -> pa.Table:
+def _parse(source: pa.NativeFile, columns: Sequence[str] | None, sealed: bool) -> pa.Table:
     with pq.ParquetFile(source, page_checksum_verification=True) as file:
         if columns is not None:
             held = set(file.schema_arrow.names)

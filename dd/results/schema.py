@@ -7,14 +7,13 @@ import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import cache
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.json
 
 from dd.arrow import floats
-from dd.config import core_axes
-from dd.registry import option_axes
+from dd.runs.registry import option_axes
+from dd.runs.run import core_axes
 
 TYPES = {int: pa.int64(), float: pa.float64(), str: pa.string(), bool: pa.bool_()}
 
@@ -37,7 +36,7 @@ RANKS = ("feature_rank", "feature_rank_init", "hessian_rank", "ntk_rank", "ntk_r
 def runs_schema() -> pa.Schema:
     """Schema of ``runs``: the same in every part, whatever the pack; what does not apply is a typed null."""
     fields: list[tuple[str, type]] = [("run_id", str), ("name", str), ("status", str), ("error", str)]
-    fields += [("parameters", int), ("inputs", int), ("outputs", int)]
+    fields += [("parameters", int), ("inputs", int), ("outputs", int), ("trained_features", bool)]
     fields += [(name, axis.kind) for name, axis in core_axes().items()]
     fields += [("epochs", float), ("lr_absolute", float)]
     fields += [(key.replace(".", "_"), axis.kind) for key, axis in option_axes()]
@@ -45,7 +44,7 @@ def runs_schema() -> pa.Schema:
     fields += [(key, float) for key in CONDITIONING]
     fields += [(key, int) for key in RANKS] + [("measure", str), ("measure_method", str)]
     fields += [("data_source", str), ("data_sha256", str)]
-    fields += [("device", str), ("torch_version", str), ("git_commit", str), ("seconds", float)]
+    fields += [("trainer", str), ("device", str), ("torch_version", str), ("git_commit", str), ("seconds", float)]
     columns = [pa.field(key, TYPES[kind]) for key, kind in fields]
     return pa.schema([*columns, pa.field("finished_at", pa.timestamp("us", tz="UTC"))])
 
@@ -57,7 +56,7 @@ CURVES_SCHEMA = pa.schema(
 """Schema of ``curves``: one row a logged step of a run."""
 
 
-def table_of(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
+def table_of(rows: Sequence[Mapping[str, object]], schema: pa.Schema) -> pa.Table:
     """Rows of Python values as a table; absent columns are null.
 
     Raises:
@@ -77,7 +76,8 @@ def table_of(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
     alone = pyarrow.json.ReadOptions(use_threads=False)  # threads of Arrow abort some short processes at their end
     table = pyarrow.json.read_json(pa.BufferReader(lines.encode()), alone, options).cast(schema.remove_metadata())
     for key in infinite:  # JSON has no infinity
-        column = floats([row.get(key) for row in rows])
+        values = (row.get(key) for row in rows)
+        column = floats([value if isinstance(value, float) else None for value in values])
         table = table.set_column(schema.get_field_index(key), schema.field(key), column)
     return table.replace_schema_metadata(schema.metadata)
 

@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +13,6 @@ import pyarrow.compute as pc
 
 from dd.arrow import are, booleans, integers, is_one_of, mask, numbers, single, strings
 from dd.errors import StoreError
-from dd.predictions import PREDICTIONS_SCHEMA, Prediction, predictions_table, targets_tables
 from dd.results import parts
 from dd.results.commit import Change, change, leftovers
 from dd.results.compaction import MANY, SMALL, compact, small_parts
@@ -22,6 +20,7 @@ from dd.results.footers import footer_of, merged, with_footer
 from dd.results.holdings import holdings
 from dd.results.order import ORDERING, fixes, winners
 from dd.results.patience import patiently
+from dd.results.predictions import PREDICTIONS_SCHEMA, Prediction, predictions_table, targets_tables
 from dd.results.schema import CURVES_SCHEMA, empty, runs_schema, table_of, unite
 
 
@@ -180,10 +179,10 @@ class Store:
     def append(
         self,
         pack_id: str,
-        rows: Sequence[Mapping[str, Any]],
-        curves: Sequence[Mapping[str, Any]],
-        provenance: Mapping[str, Any],
-        metadata: Mapping[str, Any],
+        rows: Sequence[Mapping[str, object]],
+        curves: Sequence[Mapping[str, object]],
+        provenance: Mapping[str, object],
+        metadata: Mapping[str, object],
         predictions: Sequence[Prediction] = (),
     ) -> Path:
         """Write a pack's rows, curves and test outputs, all of them or none.
@@ -222,7 +221,7 @@ class Store:
         rows: pa.Table,
         curves: pa.Table,
         predictions: pa.Table,
-        metadata: Mapping[str, Any],
+        metadata: Mapping[str, object],
         targets: Mapping[str, pa.Table],
     ) -> Path:
         """Stage rows with their points, in the places of their runs; see :meth:`append`.
@@ -260,7 +259,7 @@ class Store:
         return homes, dropped
 
 
-def _replace_rows(made: Change, part: Path, rows: pa.Table, metadata: Mapping[str, Any]) -> None:
+def _replace_rows(made: Change, part: Path, rows: pa.Table, metadata: Mapping[str, object]) -> None:
     """Stage a part of ``runs`` with some rows in the places of the old ones, and further ones at the end."""
     if not part.exists():
         made.write(part, parts.encode(with_footer(rows, metadata)))

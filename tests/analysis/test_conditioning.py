@@ -1,4 +1,7 @@
-"""Conditioning along the width: solid at the end, dashed at the start, for trained features measured in full."""
+"""Conditioning along the width: solid at the end, dashed at the start, for trained features measured in full.
+
+Covers: analysis/conditions.py.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import pandas as pd
 import pytest
 
 from analysis.conditioning import draw_conditioning, has_conditioning
+from analysis.conditions import trained_features
 from analysis.figures import draw_table
 from tests.analysis.synthetic import WIDTHS, peaked, runs
 
@@ -55,3 +59,11 @@ def test_a_table_measured_in_full_has_the_figure_beside_its_panels(full: pd.Data
     drawings = draw_table(small, "t", tmp_path)
     assert [d.png.name for d in drawings] == ["t.png", "t-conditioning.png"]
     assert "Dashed: at its start." in drawings[1].caption
+
+
+def test_trained_features_are_a_column_and_older_tables_go_by_the_models_name() -> None:
+    rows = pd.DataFrame({"model": ["rmt", "random_features", "mine", "two_layer"]})
+    assert trained_features(rows).tolist() == [True, False, False, True]
+    mixed = rows.assign(trained_features=[None, None, True, None])
+    assert trained_features(mixed).tolist() == [True, False, True, True]
+    assert trained_features(mixed.assign(trained_features=False)).tolist() == [False] * 4

@@ -11,8 +11,8 @@ import pytest
 
 from analysis.components import estimate
 from analysis.decomposition import LABELS, NotCrossed, decompose, draw_decomposition, main
-from dd.config import Settings
-from dd.sweeps import run_sweep
+from dd.cli.sweeps import run_sweep
+from dd.runs.settings import Settings
 from tests.helpers import run_of
 
 BASE = ("data.n_train=30", "data.n_test=25", "data.label_noise=0.1")

@@ -1,4 +1,7 @@
-"""Figures: what is in the artists, what users are told."""
+"""Figures: what is in the artists, what users are told.
+
+Covers: analysis/labels.py, analysis/words.py.
+"""
 
 from __future__ import annotations
 

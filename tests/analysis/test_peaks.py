@@ -10,10 +10,10 @@ import pytest
 
 from analysis.peaks import table
 from analysis.tables import curve_rows, load_runs
-from dd.config import Settings
-from dd.pack import Pack
+from dd.packs.plan import Pack
+from dd.packs.solve import Solved, solve
 from dd.results import Store
-from dd.solve import Solved, solve
+from dd.runs.settings import Settings
 from tests.helpers import run_of
 
 WIDTHS = (5, 10, 20, 30, 36, 40, 44, 50, 80, 200)

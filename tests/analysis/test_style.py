@@ -1,4 +1,7 @@
-"""Style: readable ticks at any range, files that do not depend on the day, and what a small figure looks like."""
+"""Style: readable ticks at any range, files that do not depend on the day, and what a small figure looks like.
+
+Covers: analysis/panels.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Theory beside measurement, and effective parameters as x."""
+"""Theory beside measurement, and effective parameters as x.
+
+Covers: analysis/effective.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""From where a sweep may be started: README's Python as it is saved, typed and embedded; dd.executors.dispatch."""
+"""From where a sweep may be started: README's Python as it is saved, typed and embedded.
+
+Covers: dd/executors/inline.py.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from dd.config import Settings
 from dd.executors import dispatch, machine
-from dd.pack import Pack
+from dd.packs.plan import Pack
+from dd.runs.settings import Settings
 from tests.helpers import run_of
 
 README = Path(__file__).parents[2] / "README.md"

@@ -1,4 +1,7 @@
-"""Workers that die, hang, fill the memory or cannot write: dd.executors.processes, .server and .worker."""
+"""Workers that die, hang, fill the memory or cannot write.
+
+Covers: dd/executors/server.py, dd/executors/solving.py, dd/executors/worker.py.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,12 @@ import pandas as pd
 import pytest
 
 import dd
-from dd.config import Settings
 from dd.executors import machine, processes
 from dd.executors.processes import execute_processes
 from dd.executors.server import server
 from dd.executors.solving import Lost, OutOfMemory
-from dd.pack import Pack
+from dd.packs.plan import Pack
+from dd.runs.settings import Settings
 from tests.faults.surroundings import alive, descendants, rows_are_there, start, wait_for, workers
 from tests.helpers import dd_run, run_of
 

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from dd.predictions import Prediction
 from dd.results import Store, compaction
 from dd.results import store as store_module
 from dd.results.merging import merge
+from dd.results.predictions import Prediction
 from dd.results.repair import repair
 from dd.results.schema import runs_schema
 from tests.faults.steps import faults, kill

@@ -16,11 +16,11 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from dd.api import compose_jobs
-from dd.config import core_axes
+from dd.cli.choices import known_keys
+from dd.cli.compose import compose_jobs
 from dd.errors import ConfigError
-from dd.help import known_keys
 from dd.run import main
+from dd.runs.run import core_axes
 
 LONG = os.environ.get("DD_FAULTS") == "long"
 SOME = settings(
@@ -176,7 +176,7 @@ def test_any_line_gives_the_right_runs_or_one_line(parts: list[Part]) -> None:
     assert error == ""
     axes = [part for part in parts if part.key != "name"]
     expected = list(itertools.product(*(part.values or () for part in axes)))
-    found = [tuple(getattr(run, FIELDS[part.key]) for part in axes) for run in runs]
+    found = [tuple(run.values[FIELDS[part.key]] for part in axes) for run in runs]
     rounded = [tuple(float(f"{v:.12g}") if isinstance(v, float) else v for v in row) for row in expected]
     assert found == rounded
     assert shared.name == next((part.values[0] for part in parts if part.key == "name" and part.values), "default")

@@ -20,12 +20,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from dd.config import Settings
-from dd.content import identified
-from dd.data._pools import pool_of
 from dd.errors import ConfigError
 from dd.models.rmt.backbone import RMT
 from dd.models.rmt.checkpoint import load_checkpoint
+from dd.packs.content import identified
+from dd.problems.pools import pool_of
+from dd.runs.settings import Settings
 from tests.data.files import IDX, archive, cifar_members, mnist_arrays, write_mnist
 from tests.helpers import run_of
 from tests.models.rmt.test_checkpoint import SMALL

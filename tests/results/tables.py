@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from dd.predictions import Prediction
 from dd.results import Store
 from dd.results.parts import encode
+from dd.results.predictions import Prediction
 from dd.results.schema import CURVES_SCHEMA, runs_schema, table_of
+from dd.runs.axis import Value
 
 
 @cache
-def _axes() -> dict[str, Any]:
-    from dd.solve import axes_row
+def _axes() -> dict[str, Value]:
+    from dd.packs.rows import axes_row
     from tests.helpers import run_of
 
     return axes_row(run_of())

@@ -1,4 +1,7 @@
-"""The table: one row a run at any time, whoever reads, whatever is computed again."""
+"""The table: one row a run at any time, whoever reads, whatever is computed again.
+
+Covers: dd/arrow.py, dd/results/holdings.py, dd/results/order.py, dd/results/parts.py, dd/results/patience.py.
+"""
 
 from __future__ import annotations
 
@@ -299,7 +302,7 @@ def test_a_short_run_does_not_import_pandas(results: Path) -> None:
     script = f"""
 import sys
 import numpy as np
-from dd.predictions import Prediction
+from dd.results.predictions import Prediction
 from dd.results import Store
 store = Store({str(results)!r}, "t")
 store.open()

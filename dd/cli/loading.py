@@ -26,8 +26,8 @@ from hydra.version import VersionBase, setbase
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from dd.cli.conf import conf_dir
 from dd.errors import ConfigError, DDError, printable
-from dd.task import conf_dir
 
 LOCK = threading.Lock()
 """Held while Hydra looks for plugins: it executes their modules, once a process."""
@@ -136,7 +136,7 @@ def one_line(error: BaseException, arguments: Sequence[str]) -> str:
     for argument in given:
         key = argument.split("=")[0].lstrip("+~")
         if f"'{key}'" in text or f" {key}" in text or (cause is not None and key.split(".")[-1] in str(cause)):
-            from dd.help import known_keys
+            from dd.cli.choices import known_keys
 
             if key not in known_keys() and not key.startswith("hydra"):
                 near = difflib.get_close_matches(key, known_keys(), n=3, cutoff=0.5)

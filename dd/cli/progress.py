@@ -6,7 +6,10 @@ import sys
 import time
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
 
 LINES = 10
 """Off a terminal, about so many lines are printed for a sweep ..."""
@@ -28,7 +31,7 @@ class Progress:
         self.done = self.failed = self.diverged = 0
         self.worked = 0.0
         self.start = time.perf_counter()
-        self._bar: Any = None
+        self._bar: Bar | None = None
         self._next_line = 0.0
         self._last_line = self.start
 

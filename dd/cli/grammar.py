@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from functools import cache
 from random import shuffle
-from typing import Any
+from typing import Protocol
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser, create_functions
@@ -20,7 +20,9 @@ from hydra.core.override_parser.types import RangeSweep
 from hydra.errors import HydraException
 from hydra.grammar.gen.OverrideLexer import InputStream, OverrideLexer  # type: ignore[attr-defined]
 
-from dd.axis import Axis
+from dd.runs.axis import Axis
+from dd.runs.registry import ROOMS, option_axes
+from dd.runs.settings import setting_axes
 
 CASTS = ("int", "float", "str", "bool")
 """Functions of the grammar that turn values into another type."""
@@ -45,7 +47,7 @@ class Range(RangeSweep):
     """
 
     descending: bool | None = None
-    converted: tuple[Callable[[Any], Any], ...] = ()
+    converted: tuple[Callable[[object], object], ...] = ()
 
     @property
     def count(self) -> int | float:
@@ -57,33 +59,31 @@ class Range(RangeSweep):
             return math.inf if (stop > 0) == (step > 0) else 0
         return max(0, math.ceil(Fraction(_exact(stop) - _exact(start)) / _exact(step)))
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[object]:
         """Values, integers where start and step are, shuffled if asked for."""
         count = int(self.count)
         assert self.start is not None
-        indices: Any = range(count)
+        indices: Iterable[int] = range(count)
         if self.shuffle:
-            indices = list(indices)
-            shuffle(indices)
+            shuffle(indices := list(indices))
         elif self.descending is not None and self.descending != (self.step < 0):
-            indices = reversed(indices)
+            indices = reversed(range(count))
         start, step = _exact(self.start), _exact(self.step)
         whole = all(isinstance(v, int) for v in (self.start, self.stop, self.step))
         if whole:
             start, step = int(start), int(step)
         for i in indices:
-            value: Any = start + i * step
-            value = value if whole else float(value)
+            value: object = start + i * step if whole else float(start + i * step)
             for convert in self.converted:
                 value = convert(value)
             yield value
 
 
-def _finite(value: Any) -> bool:
+def _finite(value: float) -> bool:
     return isinstance(value, int) or math.isfinite(value)
 
 
-def _exact(value: Any) -> Fraction | int:
+def _exact(value: float) -> Fraction | int:
     """A number as it was typed: 0.1 is a tenth."""
     return int(value) if isinstance(value, int) else Fraction(Decimal(repr(float(value))))
 
@@ -97,10 +97,10 @@ def parser(loader: ConfigLoader | None = None) -> OverridesParser:
     functions = create_functions()
     stock = dict(functions.functions)
 
-    def exact_range(start: Any, stop: Any = None, step: Any = 1) -> Range:
+    def exact_range(start: float, stop: float | None = None, step: float = 1) -> Range:
         return Range(start=0, stop=start, step=step) if stop is None else Range(start=start, stop=stop, step=step)
 
-    def sort(*args: Any, sweep: Any = None, list: Any = None, reverse: bool = False) -> Any:
+    def sort(*args: object, sweep: object = None, list: object = None, reverse: bool = False) -> object:
         target = sweep if sweep is not None else args[0] if len(args) == 1 else None
         if isinstance(target, Range):
             return dataclasses.replace(target, descending=reverse, shuffle=False)
@@ -109,8 +109,8 @@ def parser(loader: ConfigLoader | None = None) -> OverridesParser:
             found.shuffle = False  # sort(shuffle(...)) is sorted
         return found
 
-    def cast(function: Callable[..., Any]) -> Callable[..., Any]:
-        def converted(*args: Any, value: Any = None) -> Any:
+    def cast(function: Callable[..., object]) -> Callable[..., object]:
+        def converted(*args: object, value: object = None) -> object:
             target = value if value is not None else args[0] if len(args) == 1 else None
             if isinstance(target, Range):
                 return dataclasses.replace(target, converted=(*target.converted, function))
@@ -160,7 +160,16 @@ def as_typed(argument: str) -> str:
     return f"{key}={''.join(out)}{value[done:]}"
 
 
-def _tokens(value: str) -> list[Any]:
+class _Token(Protocol):
+    """A token of Hydra's lexer, which comes from another package in each version."""
+
+    type: int
+    text: str
+    start: int
+    stop: int
+
+
+def _tokens(value: str) -> list[_Token]:
     """Tokens of a value, without whitespace."""
     lexer = OverrideLexer(InputStream(value))
     lexer.removeErrorListeners()
@@ -171,19 +180,14 @@ def _tokens(value: str) -> list[Any]:
 
 def _is_text(key: str) -> bool | None:
     """Whether a key of free text may be null; None for any other key."""
-    from dd.config import SETTINGS
-
     group, dot, _ = key.partition(".")
-    axis = _texts(tuple(SETTINGS)).get(key)
-    if axis is None and dot:
-        from dd.registry import ROOMS, option_axes
-
-        axis = _texts(option_axes()).get(key) if group in ROOMS else None
+    axis = _texts(tuple((axis.key, axis) for axis in setting_axes())).get(key)
+    if axis is None and dot and group in ROOMS:
+        axis = _texts(option_axes()).get(key)
     return axis.nullable if axis is not None else None
 
 
 @cache
-def _texts(axes: tuple[Any, ...]) -> Mapping[str, Axis]:
+def _texts(axes: tuple[tuple[str, Axis], ...]) -> Mapping[str, Axis]:
     """Axes of free text by their full key."""
-    named = [axis if isinstance(axis, tuple) else (axis.key, axis) for axis in axes]
-    return {key: axis for key, axis in named if axis.kind is str and not axis.choices}
+    return {key: axis for key, axis in axes if axis.kind is str and not axis.choices}

@@ -8,21 +8,24 @@ anything else that is not a plain value of a known key); plain values are set on
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from dd.config import RunConfig, Settings, SettingsReader, resolve, text_paths
+from dd.cli.conf import container_of, origin_of
+from dd.cli.grid import REFERENCE, Grid, Job, Reader, foreign
+from dd.cli.loading import told
 from dd.errors import ConfigError
-from dd.grid import REFERENCE, Grid, Job, Reader, foreign
-from dd.loading import told
-from dd.task import container_of, origin_of
+from dd.runs.run import OriginOf, Run
+from dd.runs.settings import Settings, SettingsReader, text_paths
 
 MAX_DEPTH = 10
 """References to references that are followed; longer chains are loops."""
 
 Path = tuple[str, ...]
+
+Config = dict[str, object]
+"""A composed configuration: nested dicts."""
 
 
 class Composer:
@@ -38,13 +41,13 @@ class Composer:
         self.loader = loader
         self.reader = Reader(loader)
         self._live: set[tuple[str, ...]] = set()
-        self._bases: dict[tuple[str, ...], tuple[dict[str, Any], dict[str, str], list[Path]]] = {}
+        self._bases: dict[tuple[str, ...], tuple[Config, dict[str, str], list[Path]]] = {}
 
-    def runs(self, jobs: Sequence[Sequence[str]], typed: Sequence[str]) -> tuple[list[RunConfig], Settings | None]:
+    def runs(self, jobs: Sequence[Sequence[str]], typed: Sequence[str]) -> tuple[list[Run], Settings | None]:
         """Compose and validate every job of a sweep.
 
         Args:
-            jobs: overrides of each job; a :class:`dd.grid.Grid` is not parsed again.
+            jobs: overrides of each job; a :class:`dd.cli.grid.Grid` is not parsed again.
             typed: overrides as the user typed them, for error messages.
 
         Returns:
@@ -53,21 +56,19 @@ class Composer:
         Raises:
             ConfigError: the first job that cannot be run, or settings that differ between jobs.
         """
-        runs: list[RunConfig] = []
+        from dd.cli.resolve import resolve  # imports PyTorch, which no other Hydra command shall wait for
+
+        runs: list[Run] = []
         settings: Settings | None = None
         read = SettingsReader()
-        options: dict[Any, Any] = {}
         for job in self._jobs(jobs, typed):
             config, choices = self._composed(job, typed)
             origin = origin_of([assignment.text for assignment in job], typed, choices)
-            run = resolve(config, origin)
-            # most runs of a sweep have the same options: one tuple serves them all
-            object.__setattr__(run, "options", options.setdefault(run.options, run.options))
+            runs.append(resolve(config, origin))
             own = read(config, origin)
             if own is not settings:
                 settings = settings or own
                 _agree(settings, own, origin)
-            runs.append(run)
         return runs, settings
 
     def _jobs(self, jobs: Iterable[Sequence[str]], typed: Sequence[str]) -> Iterator[Job]:
@@ -79,7 +80,7 @@ class Composer:
                 job = tuple(self.reader.assignment(text) for text in texts)
             yield job
 
-    def _composed(self, job: Job, typed: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
+    def _composed(self, job: Job, typed: Sequence[str]) -> tuple[Config, dict[str, str]]:
         """A job's configuration as a nested dict, and the chosen file of each group.
 
         Raises:
@@ -88,7 +89,7 @@ class Composer:
         with told(typed):
             return self.compose(job)
 
-    def compose(self, job: Job) -> tuple[dict[str, Any], dict[str, str]]:
+    def compose(self, job: Job) -> tuple[Config, dict[str, str]]:
         """Return a job's configuration as a nested dict, and the chosen file of each group."""
         plain = [assignment for assignment in job if assignment.plain]
         other = [assignment.text for assignment in job if not assignment.plain]
@@ -128,7 +129,7 @@ class Composer:
             return self._in_full([assignment.text for assignment in job]), choices
         return config, choices
 
-    def _in_full(self, overrides: Sequence[str]) -> dict[str, Any]:
+    def _in_full(self, overrides: Sequence[str]) -> Config:
         """Compose a job by Hydra alone."""
         composed = self.loader.load_sweep_config(self.config, list(overrides))
         with open_dict(composed):
@@ -136,7 +137,7 @@ class Composer:
         return container_of(composed)
 
 
-def _agree(settings: Settings, own: Settings, origin: Any) -> None:
+def _agree(settings: Settings, own: Settings, origin: OriginOf) -> None:
     """Refuse a job whose settings are not those of the jobs before it."""
     for key, value in vars(own).items():
         if value != getattr(settings, key):
@@ -144,12 +145,12 @@ def _agree(settings: Settings, own: Settings, origin: Any) -> None:
             raise ConfigError(key, value, allowed, origin(key))
 
 
-def _copied(node: dict[str, Any]) -> dict[str, Any]:
+def _copied(node: Config) -> Config:
     """Copy of a nested dict, values shared: ``copy.deepcopy`` would take most of a job's time."""
     return {key: _copied(value) if isinstance(value, dict) else value for key, value in node.items()}
 
 
-def _texts(node: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
+def _texts(node: object, path: Path = ()) -> Iterator[tuple[Path, str]]:
     """Every string of a nested dict, with its path."""
     if isinstance(node, Mapping):
         for key, value in node.items():
@@ -160,13 +161,13 @@ def _texts(node: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
         yield path, "${:}"  # references within lists are left to Hydra
 
 
-def _get(config: Mapping[str, Any], path: Path) -> Any:
+def _get(config: Config, path: Path) -> object:
     """Value at a path.
 
     Raises:
         KeyError: there is none.
     """
-    node: Any = config
+    node: object = config
     for part in path:
         if not isinstance(node, Mapping):
             raise KeyError(part)
@@ -174,7 +175,7 @@ def _get(config: Mapping[str, Any], path: Path) -> Any:
     return node
 
 
-def _follow(config: dict[str, Any], references: Sequence[Path]) -> None:
+def _follow(config: Config, references: Sequence[Path]) -> None:
     """Replace references by what they refer to.
 
     Raises:
@@ -195,13 +196,15 @@ def _follow(config: dict[str, Any], references: Sequence[Path]) -> None:
             raise KeyError(".".join(path))
         if path in text_paths() and isinstance(value, int | float):
             value = str(value)  # name=${seed} is a word
-        _get(config, tuple(parents))[leaf] = value
+        parent = _get(config, tuple(parents))
+        assert isinstance(parent, dict)
+        parent[leaf] = value
 
 
-def _set(config: dict[str, Any], key: str, value: Any) -> bool:
+def _set(config: Config, key: str, value: object) -> bool:
     """Set a dotted key that exists; tell whether it does."""
     *parents, leaf = key.split(".")
-    node: Any = config
+    node: object = config
     for part in parents:
         if not isinstance(node, dict) or part not in node:
             return False

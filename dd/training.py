@@ -1,26 +1,31 @@
-"""The packed trainer by itself: an ensemble of nets of any widths, step sizes and optimizers on one's own tensors."""
+"""Training by itself: nets of any widths, step sizes and optimizers on one's own tensors; nothing is written."""
 
 from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from dd.api import compose_jobs
-from dd.arrays import as_inputs, as_targets, count_classes
-from dd.config import RunConfig
-from dd.data._base import Pool
-from dd.data._problem import Problem
+from dd.cli.arrays import as_inputs, as_targets, count_classes
+from dd.cli.compose import compose_jobs
+from dd.components.dataset import Pool
+from dd.data.tensors import Tensors
 from dd.errors import ConfigError
 from dd.measure.outcome import outcome
+from dd.measure.solution import CurvePoint, Solution
 from dd.network import Network
 from dd.numerics import neutral, reproducible
-from dd.pack import plan
-from dd.solve import Context, Job, check_device, device_of, limits_of, prepare, run_axes, train_jobs
-from dd.solvers._solution import CurvePoint, Solution
+from dd.packs.place import Place, check_device, device_of, limits_of
+from dd.packs.plan import plan
+from dd.packs.prepare import Job, prepare
+from dd.packs.rows import Row, run_axes
+from dd.packs.schedule import train_jobs
+from dd.packs.shared import Shared
+from dd.problems.problem import Problem
+from dd.runs.run import Run
+from dd.trainers.table import trainer_for
 
 WITHOUT_MEANING = ("plan_only", "n_jobs", "name", "force", "results_dir", "measure")
 
@@ -36,7 +41,7 @@ class Trained:
         curve: losses and errors at log-spaced steps; of a closed form one point, at step 0.
     """
 
-    run: RunConfig
+    run: Run
     status: str
     steps_done: int | None
     curve: list[CurvePoint]
@@ -45,13 +50,13 @@ class Trained:
 
     def __repr__(self) -> str:
         run, last = self.run, self.curve[-1]
-        axes = {"model": run.model, "width": run.width, "optimizer": run.optimizer, "lr": run.lr, "seed": run.seed}
+        axes = {key: run.values[key] for key in ("model", "width", "optimizer", "lr", "seed")}
         told = [f"{key}={value}" for key, value in axes.items() if value is not None]
         told += [f"status={self.status}", f"train_loss={last.train_loss:.4g}", f"test_loss={last.test_loss:.4g}"]
         return f"Trained({', '.join(told)})"
 
     @property
-    def axes(self) -> dict[str, Any]:
+    def axes(self) -> Row:
         """Every axis by its column's name."""
         return run_axes(self.run)
 
@@ -61,13 +66,13 @@ class Trained:
         out = {}
         for name, view in self._network.named(self._solution.theta[None]).named.items():
             value = view[0].clone()
-            if name in ("hidden", "readout") and self._network.bias:
+            if name in ("hidden", "readout") and self.run.model.has_bias:
                 out[name], out[f"{name}_bias"] = value[:, :-1], value[:, -1]
             else:
                 out[name] = value
         return out
 
-    def __call__(self, x: Any) -> Tensor:
+    def __call__(self, x: object) -> Tensor:
         """Outputs for inputs [samples, inputs], or images [samples, channels, height, width]: [samples, outputs].
 
         Raises:
@@ -76,13 +81,12 @@ class Trained:
         network = self._network
         if not isinstance(x, Tensor) or not x.is_floating_point() or x.layout is not torch.strided:
             x = as_inputs("x", x)
-        options = self.run.group_options("data")
-        image = options.get("image", "none")
-        if x.ndim == 4 and image_of(x) != image:
-            raise ConfigError("x", image_of(x), f"the net was trained on images of {image}")
-        if x.ndim not in (2, 4) or x[:1].numel() != options["dim"]:
-            shape = "x".join(map(str, x.shape))
-            raise ConfigError("x", shape, f"must be [samples, inputs] with {options['dim']} inputs")
+        data = self.run.data
+        assert isinstance(data, Tensors)
+        if x.ndim == 4 and image_of(x) != data.image_shape:
+            raise ConfigError("x", image_of(x), f"the net was trained on images of {data.image_shape}")
+        if x.ndim not in (2, 4) or x[:1].numel() != data.dim:
+            raise ConfigError("x", "x".join(map(str, x.shape)), f"must be [samples, inputs] with {data.dim} inputs")
         x = x.flatten(1)
         theta = network.named(self._solution.theta[None])
         buffers = {k: v[None] for k, v in self._solution.buffers.items()}
@@ -95,16 +99,16 @@ class Trained:
 
 @neutral()
 def train(
-    x: Any,
-    y: Any,
+    x: object,
+    y: object,
     *overrides: str,
-    test: tuple[Any, Any] | None = None,
+    test: tuple[object, object] | None = None,
 ) -> list[Trained]:
-    """Train an ensemble as one packed program, on one process; nothing is written.
+    """Train nets together, on one process; nothing is written.
 
     Args:
         x: inputs, [samples, inputs], or images [samples, channels, height, width]; a tensor, array, frame or list of
-            numbers (``dd.arrays.as_tensor``).
+            numbers (``dd.cli.arrays.as_tensor``).
         y: classes 0, 1, ... [samples], integers or booleans; or real targets [samples] or [samples, outputs].
         overrides: what follows ``python -m dd.run -m``, without ``data``: ``"model=two_layer"``, ``"width=8,64,512"``,
             ``"optimizer=sgd,adam"``, ``"lr=0.01,0.1"``, ``"epochs=50"``; every combination is one run.
@@ -132,23 +136,26 @@ def train(
     runs, settings = compose_jobs([*own, *overrides])
     distinct = list({run.run_id: run for run in runs}.values())
     for run in distinct:
-        if run.label_noise or run.data_seed or run.test_seed or run.targets != "given" or run.data != "tensors":
-            raise ConfigError("data", run.data, "dd.train has its data from x and y: leave data.* out, presets' too")
+        own_data = isinstance(run.data, Tensors) and run.targets == "given"
+        if run.label_noise or run.data_seed or run.test_seed or not own_data:
+            raise ConfigError(
+                "data", run.data.name, "dd.train has its data from x and y: leave data.* out, presets' too"
+            )
         if run.loss == "cross_entropy" and not problem.classification:
             raise ConfigError("loss", run.loss, "y has real targets; give integer classes, or use loss=mse")
     check_device(settings)
-    device = device_of(settings)
+    place = Place(limits_of(settings), None, device_of(settings), settings.trainer)
+    for run in distinct:
+        trainer_for(run, place.device, place.trainer)
     solved: dict[str, Trained] = {}
-    with reproducible(device):
-        for pack in plan(distinct, limits_of(settings)):
-            context = Context(settings, pack.runs, problem)
+    with reproducible(place.device):
+        for pack in plan(distinct, place):
+            shared = Shared(settings, pack.runs, problem)
             try:
-                jobs = [prepare(run, context) for run in pack.runs]
+                jobs = [prepare(run, shared) for run in pack.runs]
             except ValueError as error:
                 raise RuntimeError(f"a run failed: {error}") from error
-            for job in train_jobs(jobs, context):
-                if failure := context.errors.get(job.run):
-                    raise RuntimeError(f"a run failed: {failure}") from failure
+            for job in train_jobs(jobs):
                 solved[job.run.run_id] = _trained(job)
     return [solved[run.run_id] for run in distinct]
 
@@ -159,8 +166,14 @@ def image_of(x: Tensor) -> str:
 
 
 def _trained(job: Job) -> Trained:
-    assert job.solution is not None
-    solution = job.solution
+    """What a job has come to.
+
+    Raises:
+        RuntimeError: it has failed.
+    """
+    solution = job.result
+    if not isinstance(solution, Solution):
+        raise RuntimeError(f"a run failed: {solution}") from solution
     curve = solution.curve or [_end(job.network, solution)]
     return Trained(job.run, solution.status, solution.steps_done, curve, job.network, solution)
 
@@ -174,7 +187,7 @@ def _end(network: Network, solution: Solution) -> CurvePoint:
     return CurvePoint(0, float(got.train_loss), float(got.test_loss), *errors)
 
 
-def _problem(x: Any, y: Any, test: tuple[Any, Any] | None) -> tuple[Problem, str]:
+def _problem(x: object, y: object, test: tuple[object, object] | None) -> tuple[Problem, str]:
     """Check the caller's samples; returns them with the shape of images as the option ``data.image`` has it."""
     given = [("x", x, "y", y)]
     if test is not None:

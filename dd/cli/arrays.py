@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -16,7 +14,7 @@ CHANNELS = (1, 3, 4)
 ALLOWED = "must be a tensor or an array of numbers"
 
 
-def as_tensor(key: str, value: Any) -> Tensor:
+def as_tensor(key: str, value: object) -> Tensor:
     """A tensor on the CPU: float64, or int64 for integers and booleans.
 
     Takes tensors and NumPy arrays of any number type, byte order and strides, sparse ones of torch and SciPy, masked
@@ -56,7 +54,7 @@ def _of_torch(key: str, value: Tensor) -> Tensor:
     return value.double() if value.is_floating_point() else value.to(torch.int64)
 
 
-def _of_array(key: str, value: Any) -> Tensor:
+def _of_array(key: str, value: object) -> Tensor:
     if isinstance(value, list | tuple) and value and all(isinstance(item, Tensor) for item in value):
         return _of_torch(key, torch.stack([item.detach() for item in value]))
     if np.ma.is_masked(value):
@@ -81,7 +79,7 @@ def _of_array(key: str, value: Any) -> Tensor:
     return torch.from_numpy(np.array(array, dtype=kind, order="C"))  # a copy: the caller's may be read-only
 
 
-def _named(value: Any, dtype: object = None) -> str:
+def _named(value: object, dtype: object = None) -> str:
     """Type of a value, and of its elements."""
     dtype = dtype if dtype is not None else getattr(value, "dtype", None)
     return type(value).__name__ + (f" of {dtype}" if dtype is not None else "")
@@ -91,7 +89,7 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:120]
 
 
-def as_inputs(key: str, value: Any) -> Tensor:
+def as_inputs(key: str, value: object) -> Tensor:
     """Inputs [samples, inputs], or images [samples, channels, height, width], in float64.
 
     Raises:
@@ -115,7 +113,7 @@ def as_inputs(key: str, value: Any) -> Tensor:
     return x
 
 
-def as_targets(key: str, value: Any) -> Tensor:
+def as_targets(key: str, value: object) -> Tensor:
     """Classes [samples], int64, or real targets [samples, outputs], float64.
 
     Raises:

@@ -5,62 +5,82 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field, fields, replace
 
 import pyarrow as pa
 
-from dd.config import RunConfig, Settings
-from dd.content import check_table, identified, remarks
+from dd.cli.progress import Progress
+from dd.cli.summary import describe, shown, summary
 from dd.executors.dispatch import execute
 from dd.executors.signals import orderly
 from dd.executors.solving import Lost
 from dd.kernels.library import library
 from dd.numerics import neutral
-from dd.pack import Pack, plan
-from dd.pack import describe as plan_table
-from dd.progress import Progress
+from dd.packs.content import check_table, identified, remarks
+from dd.packs.place import check_device, device_of, place_of
+from dd.packs.plan import Pack, plan
+from dd.packs.plan import describe as plan_table
+from dd.packs.rows import Row, failed_row, run_axes
 from dd.results import Store, runs_schema
-from dd.solve import Row, check_device, failed_row, limits_of, measure_of, run_axes
-from dd.summary import describe, shown, summary
+from dd.runs.run import Run
+from dd.runs.settings import Settings
+from dd.trainers.table import trainer_for
 
-ANSWER = ("run_id", "status", "error", "test_loss")
-"""Columns of an outcome's rows; the table has the others."""
+
+@dataclass(frozen=True)
+class Answer:
+    """What a sweep tells of one run; the table has the rest.
+
+    Attributes:
+        run_id: the run.
+        status: ``ok``, ``diverged`` or ``failed``.
+        error: why it failed.
+        test_loss: null where it failed.
+    """
+
+    run_id: str
+    status: str
+    error: str | None
+    test_loss: float | None
 
 
 @dataclass
-class Outcome:
+class SweepResult:
     """What became of a sweep.
 
     Attributes:
-        rows: the columns :data:`ANSWER` of its runs, those that were there before included, one row a distinct run.
+        answers: one a distinct run, those that the table had included.
         computed: runs computed now.
         runs: its runs with their final ids, in the order given.
     """
 
-    rows: list[Row] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
     computed: int = 0
-    runs: list[RunConfig] = field(default_factory=list)
+    runs: list[Run] = field(default_factory=list)
 
     @property
     def failed(self) -> int:
         """Runs with status ``failed``."""
-        return sum(row["status"] == "failed" for row in self.rows)
+        return sum(answer.status == "failed" for answer in self.answers)
 
 
-def check_settings(runs: Iterable[RunConfig], settings: Settings) -> None:
-    """Make sure that device and data are there, before any run starts.
+def check_settings(runs: Sequence[Run], settings: Settings) -> None:
+    """Make sure that device, trainer and data are there, before any run starts.
 
     Raises:
-        ConfigError: they are not.
+        ConfigError: they are not, or the trainer that is asked for does not take a run.
     """
     check_device(settings)
-    for run in {run.data: run for run in runs}.values():
-        run.component("data").ensure(settings)
+    if settings.trainer != "auto":
+        device = device_of(settings)
+        for run in runs:
+            trainer_for(run, device, settings.trainer)
+    for data in {run.data for run in runs}:
+        data.ensure(settings)
 
 
 @neutral()
-def run_sweep(runs: Sequence[RunConfig], settings: Settings, command: str = "") -> Outcome:
+def run_sweep(runs: Sequence[Run], settings: Settings, command: str = "") -> SweepResult:
     """Compute what the table lacks and report.
 
     Args:
@@ -69,7 +89,7 @@ def run_sweep(runs: Sequence[RunConfig], settings: Settings, command: str = "") 
         command: how to start the same sweep again, for the message after Ctrl-C.
 
     Returns:
-        The rows of all runs.
+        What became of all runs.
 
     Raises:
         ConfigError, StoreError: before anything was computed.
@@ -101,40 +121,41 @@ def run_sweep(runs: Sequence[RunConfig], settings: Settings, command: str = "") 
     elif skipped:
         _say(f"already in {store.runs}; force=true computes it again")
     if settings.plan_only:
-        print(plan_table(plan(todo, limits_of(settings), measure_of(settings))))
-        return Outcome(runs=runs)
+        print(plan_table(plan(todo, place_of(settings))))
+        return SweepResult(runs=runs)
     if todo:
         _execute(todo, settings, store, many, command)
     store.tidy()
     # moments would import pandas
     table = store.rows(distinct, [name for name in runs_schema().names if name != "finished_at"])
-    outcome = Outcome(table.select(ANSWER).to_pylist(), len(todo), runs)
-    _report(outcome, table, store, many)
-    return outcome
+    columns = (table[f.name].to_pylist() for f in fields(Answer))
+    result = SweepResult([Answer(*values) for values in zip(*columns, strict=True)], len(todo), runs)
+    _report(result, table, store, many)
+    return result
 
 
 def _as_rich(settings: Settings, store: Store, run_ids: set[str]) -> Settings:
     """Measure runs that are computed again for one thing in no less than they were before."""
     full, predicted = store.holds(run_ids)
-    kept: dict[str, Any] = {"measure_name": "full"} if full else {}
-    if predicted:
-        kept["measure_predictions"] = True
-    changed = {key: value for key, value in kept.items() if getattr(settings, key) != value}
-    if changed:
-        _say("computed again with " + " and ".join("measure=full" if v == "full" else "measure.predictions=true"
-                                                    for v in changed.values()) + ", as the table has it")  # fmt: skip
-    return replace(settings, **changed)
+    full, predicted = full and settings.measure_name != "full", predicted and not settings.measure_predictions
+    if kept := ["measure=full"] * full + ["measure.predictions=true"] * predicted:
+        _say(f"computed again with {' and '.join(kept)}, as the table has it")
+    return replace(
+        settings,
+        measure_name="full" if full else settings.measure_name,
+        measure_predictions=predicted or settings.measure_predictions,
+    )
 
 
 def _say(text: str) -> None:
     print(f"dd: {text}", file=sys.stderr, flush=True)
 
 
-def _execute(todo: list[RunConfig], settings: Settings, store: Store, many: bool, command: str) -> None:
+def _execute(todo: list[Run], settings: Settings, store: Store, many: bool, command: str) -> None:
     if library() is None:
         _say("no compiled engine for this machine: training in PyTorch's operations; pip install -e . compiles one")
     before = store.stamps(run.run_id for run in todo)
-    packs = plan(todo, limits_of(settings), measure_of(settings))
+    packs = plan(todo, place_of(settings))
     try:
         with (
             orderly(),
@@ -158,8 +179,8 @@ def _follow(events: Iterable[tuple[Pack, Row | Lost]], progress: Progress, store
         work = pack.seconds / len(pack.runs)
         if not isinstance(event, Lost):
             if many:
-                counted[event["run_id"]] = event["status"]
-                progress.update(event["status"], work)
+                counted[str(event["run_id"])] = str(event["status"])
+                progress.update(str(event["status"]), work)
             continue
         progress.forget([counted.pop(run.run_id) for run in event.runs if run.run_id in counted], work)
         if not event.again:
@@ -174,13 +195,13 @@ def _record(lost: Lost, pack: Pack, store: Store) -> None:
     store.append(pack.pack_id, rows, [], {}, {"runs": [run_axes(run) for run in lost.runs]})
 
 
-def _report(outcome: Outcome, table: pa.Table, store: Store, many: bool) -> None:
+def _report(result: SweepResult, table: pa.Table, store: Store, many: bool) -> None:
     if many:
         print(summary(shown(table)))
     else:
         for row in table.to_pylist():
             print(describe(row))
-    if outcome.failed and many:
-        first = next(row for row in outcome.rows if row["status"] == "failed")
-        _say(f"{outcome.failed} runs failed; the first (run_id {first['run_id']}): {first['error']}")
+    if result.failed and many:
+        first = next(answer for answer in result.answers if answer.status == "failed")
+        _say(f"{result.failed} runs failed; the first (run_id {first.run_id}): {first.error}")
     print(f"table: {store.runs}")

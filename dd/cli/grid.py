@@ -5,17 +5,17 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from random import shuffle
-from typing import Any, overload
+from typing import overload
 
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.override_parser.types import ChoiceSweep, Override, OverrideType
+from hydra.core.override_parser.types import ChoiceSweep, Override, OverrideType, ParsedElementType
 
+from dd.cli.grammar import Range, as_typed, parser
 from dd.errors import ConfigError
-from dd.grammar import Range, as_typed, parser
 
 MAX_RUNS = 500_000
 """Runs of one sweep at most: composing and planning so many takes less than 2 GB (docs/reliability.md)."""
@@ -39,7 +39,7 @@ class Assignment:
 
     text: str
     key: str
-    value: Any
+    value: object
     plain: bool
 
 
@@ -99,13 +99,13 @@ class Reader:
             raise ConfigError(key, given, "holds no value to run", FROM)
         return Dimension(count, values)
 
-    def _element(self, override: Override, key: str, element: Any) -> Assignment:
+    def _element(self, override: Override, key: str, element: ParsedElementType) -> Assignment:
         """One value of a list."""
         if element is None or type(element) in (bool, int, float):
             return _number(override, key, element, self._plain(override))
         return self.assignment(as_typed(f"{key}={Override._get_value_element_as_str(element)}"))
 
-    def _made(self, override: Override, text: str, value: Any) -> Assignment:
+    def _made(self, override: Override, text: str, value: object) -> Assignment:
         plain = not foreign(value) and "\\$" not in text and self._plain(override)
         return Assignment(text, override.key_or_group, value, plain)
 
@@ -119,12 +119,12 @@ class Reader:
         return not self._groups[key]
 
 
-def _number(override: Override, key: str, value: Any, plain: bool) -> Assignment:
+def _number(override: Override, key: str, value: object, plain: bool) -> Assignment:
     text = "null" if value is None else str(value)
     return Assignment(f"{key}={text}", override.key_or_group, value, plain)
 
 
-def foreign(value: Any) -> bool:
+def foreign(value: object) -> bool:
     """Whether a value holds an interpolation that is more than the name of a key, or lies within a list."""
     if isinstance(value, str):
         return "${" in value and "${" in REFERENCE.sub("", value)
@@ -136,7 +136,7 @@ class Dimension:
     """Values of one key, with their number, which is known before they are."""
 
     count: int | float
-    values: Any
+    values: Iterable[Assignment]
 
 
 class Grid(Sequence[list[str]]):

@@ -8,7 +8,7 @@ import io
 import os
 import sys
 import unicodedata
-from typing import Any
+from typing import TextIO
 
 ASCII = {
     "–": "-", "—": "-", "−": "-", "·": "*", "×": "x", "…": "...", "’": "'", "‘": "'", "“": '"', "”": '"', "≤": "<=",
@@ -76,11 +76,11 @@ def steady() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
-    sys.stdout = sys.__stdout__ = _steady(sys.stdout)  # type: ignore[misc]
-    sys.stderr = sys.__stderr__ = _steady(sys.stderr)  # type: ignore[misc]
+    sys.stdout, sys.stderr = _steady(sys.stdout), _steady(sys.stderr)
+    sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr  # type: ignore[misc,assignment]
 
 
-def _steady(stream: Any) -> Any:
+def _steady(stream: TextIO | None) -> TextIO:
     """A stream's replacement; one that is not a file on a descriptor stays as it is."""
     if stream is None:
         return open(os.devnull, "w", encoding="utf-8")

@@ -1,4 +1,8 @@
-"""``python -m dd.results``: check, repair, compact, merge."""
+"""``python -m dd.results``: check, repair, compact, merge.
+
+Covers: dd/results/__main__.py, dd/results/compaction.py, dd/results/footers.py, dd/results/merging.py.
+Covers: dd/results/repair.py.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +13,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from dd.cli.results import main
 from dd.results import Store, compaction
-from dd.results.__main__ import main
 from tests.results.tables import add, add_as_before, contents, files, losses, outputs, points, row
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dd.config import core_axes
+from dd.runs.axis import Value
+from dd.runs.registry import ROOMS
+from dd.runs.run import core_axes
 
 MINIMUM_RATIO = 1.1
 """A rise of the median test loss by less than this factor is not called a peak."""
@@ -24,6 +25,8 @@ TOLD = frozenset(
 """Columns that the summary reads whatever they hold."""
 
 SEEDS = ("seed", "data_seed", "test_seed")
+
+Columns = Mapping[str, Value]
 
 
 @dataclass(frozen=True)
@@ -43,27 +46,30 @@ class Peak:
     train_loss: float
 
 
-def medians(rows: Iterable[Mapping[str, Any]], column: str) -> dict[int, float]:
+def medians(rows: Iterable[Columns], column: str) -> dict[int, float]:
     """Median of a column at each width, ascending; failed and diverged runs and nulls are left out."""
     by_width: dict[int, list[float]] = {}
     for row in rows:
-        if row["status"] == "ok" and row[column] is not None:
-            by_width.setdefault(row["width"], []).append(row[column])
+        width, value = row["width"], row[column]
+        if row["status"] == "ok" and value is not None:
+            assert isinstance(width, int)
+            assert isinstance(value, int | float)
+            by_width.setdefault(width, []).append(value)
     return {width: statistics.median(by_width[width]) for width in sorted(by_width)}
 
 
-def shown(table: pa.Table) -> list[dict[str, Any]]:
+def shown(table: pa.Table) -> list[dict[str, Value]]:
     """Rows of a sweep as :func:`summary` takes them; columns of one value, which no line of it tells, are left out.
 
     Args:
         table: rows of ``runs``.
     """
     kept = [name for name in table.column_names if name in TOLD or pc.count_distinct(table[name], "all").as_py() > 1]
-    rows: list[dict[str, Any]] = table.select(kept).to_pylist()
+    rows: list[dict[str, Value]] = table.select(kept).to_pylist()
     return rows
 
 
-def find_peak(rows: Sequence[Mapping[str, Any]], test: str = "test_loss", train: str = "train_loss") -> Peak | None:
+def find_peak(rows: Sequence[Columns], test: str = "test_loss", train: str = "train_loss") -> Peak | None:
     """Find the width whose median test loss rises most above the valleys on both sides of it.
 
     Args:
@@ -91,8 +97,6 @@ def find_peak(rows: Sequence[Mapping[str, Any]], test: str = "test_loss", train:
     return best
 
 
-GROUPS = ("model", "data", "init", "normalization", "optimizer")
-
 TRAJECTORY = ("optimizer", "lr", "lr_unit", "batch_size", "steps", "stop_loss", "init", "init_scale", "solver", "dtype")
 """Axes that do not change the min-norm limit."""
 
@@ -104,10 +108,10 @@ def owner(column: str) -> str | None:
     """Axis that brings a column with it: an option's component, the optimizer for what it sets by default."""
     if column in TRAJECTORY[1:]:
         return "optimizer"
-    return next((g for g in GROUPS if column.startswith(g + "_")), None)
+    return next((g for g in ROOMS if column.startswith(g + "_")), None)
 
 
-def varying(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def varying(rows: Sequence[Columns]) -> list[str]:
     """Axes other than width and seeds that take more than one value, optimizer first.
 
     What a component brings with it (its options, an optimizer's step size) varies only if it does so within one value
@@ -121,7 +125,7 @@ def varying(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         owners: tuple[str, ...] = (group,) if group else ()
         if name in CHOSEN:
             owners = ("optimizer", "width", *SEEDS, *(n for n in names if n not in CHOSEN[CHOSEN.index(name) :]))
-        values: dict[Any, set[Any]] = {}
+        values: dict[Hashable, set[Value]] = {}
         for row in rows:
             values.setdefault(tuple(row.get(o) for o in owners), set()).add(row[name])
         if any(len(v) > 1 for v in values.values()):
@@ -129,7 +133,7 @@ def varying(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return ["optimizer", *found]
 
 
-def _cells(label: Sequence[str], rows: Sequence[Mapping[str, Any]], test: str, train: str) -> list[str]:
+def _cells(label: Sequence[str], rows: Sequence[Columns], test: str, train: str) -> list[str]:
     """One line of the table."""
     peak = find_peak(rows, test, train)
     heights = medians(rows, test)
@@ -144,19 +148,19 @@ def _cells(label: Sequence[str], rows: Sequence[Mapping[str, Any]], test: str, t
     return [*label, runs, *found, "-" if lowest is None else f"{heights[lowest]:.3g} at {lowest}"]
 
 
-def summary(rows: Sequence[Mapping[str, Any]]) -> str:
+def summary(rows: Sequence[Columns]) -> str:
     """Text table with one line for each combination of the varying axes, and one for the min-norm limit."""
     if not rows:
         return ""
     axes = varying(rows)
-    groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    groups: dict[tuple[Value, ...], list[Columns]] = {}
     for row in rows:
         groups.setdefault(tuple(row[a] for a in axes), []).append(row)
     head = [*axes, "runs", "peak at width", "test loss", "x valley", "train loss there", "lowest test loss"]
     lines = [head]
     for values, members in list(groups.items())[:GROUP_LIMIT]:
         lines.append(_cells(["-" if v is None else str(v) for v in values], members, "test_loss", "train_loss"))
-    limits: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    limits: dict[tuple[Value, ...], list[Columns]] = {}
     for row in rows:
         # one limit for each problem: it does not depend on how the read-out is trained
         key = tuple("" if a in TRAJECTORY or a.startswith(("optimizer_", "init_")) else row[a] for a in axes)
@@ -172,7 +176,7 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> str:
     return text + (f"\n... and {hidden} more lines; see the table" if hidden > 0 else "")
 
 
-def describe(row: Mapping[str, Any]) -> str:
+def describe(row: Columns) -> str:
     """One run in words."""
     if row["status"] == "failed":
         return f"failed: {row['error']}"

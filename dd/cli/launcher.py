@@ -1,14 +1,14 @@
-"""Hydra's ``-m``, the whole sweep at once: compose cheaply, validate all, then hand the runs to :mod:`dd.sweeps`.
+"""Hydra's ``-m``, the whole sweep at once: compose cheaply, validate all, then hand the runs to :mod:`dd.cli.sweeps`.
 
-Stock Hydra composes every job twice; :mod:`dd.jobs` hardly ever does. Tasks other than dd's are run the stock way, one
-job after the other.
+Stock Hydra composes every job twice; :mod:`dd.cli.jobs` hardly ever does. Tasks other than dd's are run the stock way,
+one job after the other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import overload
 
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job, setup_globals
@@ -17,11 +17,11 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from dd.cli.grid import Grid, Reader
+from dd.cli.jobs import Composer
+from dd.cli.loading import told
+from dd.cli.task import command_line, command_of, overrides_of, task
 from dd.errors import RunsFailed
-from dd.grid import Grid, Reader
-from dd.jobs import Composer
-from dd.loading import told
-from dd.task import command_line, command_of, overrides_of, task
 
 
 class PackedSweeper(Sweeper):
@@ -34,7 +34,7 @@ class PackedSweeper(Sweeper):
 
     # not derived from BasicSweeper: Hydra's scan for plugins makes another class of that name
 
-    def __init__(self, max_batch_size: int | None, params: Any = None) -> None:
+    def __init__(self, max_batch_size: int | None, params: Mapping[str, str] | None = None) -> None:
         self.max_batch_size, self.params = max_batch_size, dict(params or {})
         self.config: DictConfig | None = None
         self.hydra_context: HydraContext | None = None
@@ -47,7 +47,7 @@ class PackedSweeper(Sweeper):
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
-    def sweep(self, arguments: list[str]) -> Any:
+    def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
         """Expand, launch and answer; the sweep's directory is made only if ``hydra.output_subdir`` asks for it."""
         assert self.config is not None
         assert self.launcher is not None
@@ -80,7 +80,7 @@ class Answers(Sequence[JobReturn]):
         values: test loss, or the error of a failed run.
     """
 
-    def __init__(self, jobs: Sequence[Sequence[str]], values: Sequence[Any]) -> None:
+    def __init__(self, jobs: Sequence[Sequence[str]], values: Sequence[float | Exception | None]) -> None:
         self.jobs, self.values = jobs, values
 
     def __len__(self) -> int:
@@ -134,7 +134,7 @@ class PackedLauncher(Launcher):
 
     def _packed(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Validate all runs, sweep, and answer for each job."""
-        from dd.sweeps import run_sweep
+        from dd.cli.sweeps import run_sweep
 
         assert self.config is not None
         assert self.hydra_context is not None
@@ -142,19 +142,16 @@ class PackedLauncher(Launcher):
         runs, settings = composer.runs(job_overrides, overrides_of(self.config.hydra))
         if settings is None:
             return []
-        outcome = run_sweep(runs, settings, command_of(command_line()))
+        result = run_sweep(runs, settings, command_of(command_line()))
         if settings.plan_only:
             return []
-        rows = {row["run_id"]: row for row in outcome.rows}
-        answers: list[Any] = []
-        for run in outcome.runs:
-            row = rows[run.run_id]
-            failed = row["status"] == "failed"
-            answers.append(RunsFailed(row["error"]) if failed else row["test_loss"])
+        by_id = {answer.run_id: answer for answer in result.answers}
+        found = (by_id[run.run_id] for run in result.runs)
+        answers = [RunsFailed(one.error) if one.status == "failed" else one.test_loss for one in found]
         if self.config.hydra.output_subdir is not None:
             pending = iter(answers)
 
-            def answer(_: DictConfig) -> Any:
+            def answer(_: DictConfig) -> float | None:
                 value = next(pending)
                 if isinstance(value, Exception):
                     raise value

@@ -1,0 +1,1 @@
+"""Command line and notebook: parse, compose, validate, report."""

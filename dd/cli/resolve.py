@@ -1,0 +1,144 @@
+"""From a composed configuration to a Run: every key checked, every component made."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping
+from functools import cache, lru_cache
+
+from dd.components.normalization import Normalization
+from dd.components.optimizer import Optimizer
+from dd.errors import ConfigError
+from dd.runs import registry
+from dd.runs.axis import Axis, Value, axes_of
+from dd.runs.component import Component
+from dd.runs.run import OriginOf, Run, core_axes
+from dd.runs.settings import EPOCHS, setting_axes, value_at
+from dd.trainers.table import settled_solver
+
+Config = Mapping[str, object]
+
+
+def resolve(config: Config, origin: OriginOf = lambda key: "") -> Run:
+    """Turn a composed configuration (plain nested dict) into a Run.
+
+    Args:
+        config: the keys of ``conf/config.yaml``; a group is a dict with ``name`` and the component's options.
+        origin: says where a key's value was set.
+
+    Raises:
+        ConfigError: a value, or a combination of values, that cannot be run.
+    """
+    keys = _known_keys()
+    for unknown in sorted(map(str, config.keys() - keys)):
+        near = difflib.get_close_matches(unknown, keys, n=2)
+        hint = f"did you mean {' or '.join(near)}?" if near else "python -m dd.run --help lists the keys"
+        raise ConfigError(unknown, config[unknown], f"no such key; {hint}", origin(unknown))
+    chosen: dict[str, Component | None] = {group: _chosen(config, group, origin) for group in registry.ROOMS}
+    optimizer, normalization, init = chosen["optimizer"], chosen["normalization"], chosen["init"]
+    assert isinstance(optimizer, Optimizer)
+    assert isinstance(normalization, Normalization)
+    assert init is not None
+    values = _plain(config, origin)
+    if values["test_seed"] == values["data_seed"]:
+        values["test_seed"] = None
+    if optimizer.closed_form:
+        # a closed form has no trajectory: what only shapes the trajectory is null
+        values |= dict.fromkeys(("lr", "lr_unit", "batch_size", "steps", "stop_loss", "init_scale"))
+        values["dtype"], chosen["init"] = "float64", None
+        chosen["normalization"] = normalization.untrained()
+    else:
+        _settle_budget(values, config, origin)
+        if not optimizer.step_size:
+            values |= {"lr": None, "lr_unit": None}
+        for key in ("lr", "lr_unit", "init_scale")[0 if optimizer.step_size else 2 :]:
+            if values[key] is None:
+                axis = core_axes()[key]
+                raise ConfigError(axis.key, None, axis.allowed().replace(", or null", ""), origin(axis.key))
+        if init.name == "zero":
+            values["init_scale"] = 1.0  # zero times any scale is the same run
+    run = Run(**chosen, **values)  # type: ignore[arg-type]
+    for group in run.components:
+        run = run.components[group].settle(run, origin)
+    for component in run.components.values():
+        component.check(run, origin)
+    if run.loss == "cross_entropy" and not run.classification:
+        real = f"data={run.data.name}" if run.targets == "given" else f"data.targets={run.targets}"
+        raise ConfigError("loss", run.loss, f"{real} has real targets; use loss=mse", origin("loss"))
+    if run.dtype == "bfloat16" and not run.model.deep:
+        raise ConfigError("dtype", run.dtype, f"must be float32 or float64 for model={run.model.name}", origin("dtype"))
+    solver = settled_solver(run, run.solver, origin)
+    return run.replace(solver=solver, dtype=run.dtype if solver == "iterative" else "float64")
+
+
+def _chosen(config: Config, group: str, origin: OriginOf) -> Component:
+    """The component chosen in a group, with its options."""
+    node = config.get(group)
+    given: Config = node if isinstance(node, Mapping) else {}
+    name = given.get("name") if isinstance(node, Mapping) else node
+    if name not in registry.names(group):
+        raise ConfigError(group, name, "must be one of " + ", ".join(registry.names(group)), origin(group))
+    kind = registry.kind(group, str(name))
+    axes = kind.axes()
+    known = {axis.key for axis in axes.values()}
+    for key in given.keys() - known - _shared_keys(group):
+        allowed = f"{group}={name} has no such option; it has: {', '.join(sorted(known)) or 'none'}"
+        raise ConfigError(f"{group}.{key}", given[key], allowed, origin(f"{group}.{key}"))
+    options = {
+        field: axis.check(given.get(axis.key, axis.default), origin, f"{group}.{axis.key}")
+        for field, axis in axes.items()
+    }
+    return _one(kind(**options).canonical())
+
+
+@lru_cache(maxsize=1024)
+def _one(component: Component) -> Component:
+    """The first component that was equal: runs with the same options share one."""
+    return component
+
+
+def _plain(config: Config, origin: OriginOf) -> dict[str, Value]:
+    """Values of the axes of a run itself, by field."""
+    values: dict[str, Value] = {}
+    for name, axis in axes_of(Run).items():
+        raw = value_at(config, axis.key)
+        if raw is None and not axis.nullable and name in ("dtype", "solver"):
+            raw = axis.default
+        values[name] = axis.check(raw, origin)
+    return values
+
+
+def _settle_budget(values: dict[str, Value], config: Config, origin: OriginOf) -> None:
+    """Settle batch size and budget: ``batch_size`` in samples, ``steps`` in updates."""
+    n = values["n_train"]
+    if values["batch_size"] is None:
+        raise ConfigError("batch_size", None, "must be an integer >= 1, or full", origin("batch_size"))
+    batch = n if values["batch_size"] == "full" else values["batch_size"]
+    assert isinstance(n, int)
+    assert isinstance(batch, int)
+    if batch > n:
+        raise ConfigError("batch_size", batch, f"must be <= data.n_train={n}, or full", origin("batch_size"))
+    values["batch_size"] = batch
+    epochs = EPOCHS.check(value_at(config, "epochs"), origin)
+    if epochs is not None and values["steps"] is not None:
+        raise ConfigError("epochs", epochs, f"name epochs or steps={values['steps']}, not both", origin("epochs"))
+    if values["steps"] is None:
+        assert epochs is None or isinstance(epochs, int)
+        values["steps"] = (500 if epochs is None else epochs) * math.ceil(n / batch)
+
+
+def _all_axes() -> tuple[Axis, ...]:
+    return (*core_axes().values(), *setting_axes())
+
+
+@cache
+def _known_keys() -> frozenset[str]:
+    """Keys at the top of a configuration."""
+    return frozenset({*registry.ROOMS, "scale"} | {a.key.split(".")[0] for a in _all_axes()})
+
+
+@cache
+def _shared_keys(group: str) -> frozenset[str]:
+    """Keys below a group that do not belong to its component."""
+    return frozenset({"name"} | {a.key.split(".")[1] for a in _all_axes() if a.key.startswith(group + ".")})

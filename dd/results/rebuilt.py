@@ -1,0 +1,47 @@
+"""From a row of a table back to what it was a run of; axes that an older table lacks have their defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from dd.runs import registry
+from dd.runs.axis import Axis, Value
+from dd.runs.component import Component
+from dd.runs.run import Run, core_axes
+
+Columns = Mapping[str, object]
+
+
+def component_of(group: str, row: Columns) -> Component | None:
+    """The component of a group, its options from the columns ``<group>_<option>``; None where the row has none.
+
+    Raises:
+        ConfigError: there is no such component any more.
+    """
+    name = row[group]
+    if name is None:
+        return None
+    kind = registry.kind(group, str(name))
+    return kind(**{field: _value(axis, row.get(f"{group}_{axis.column}")) for field, axis in kind.axes().items()})
+
+
+def value_of(name: str, row: Columns) -> Value:
+    """Value of an axis of a run itself."""
+    return _value(core_axes()[name], row.get(name))
+
+
+def run_of(row: Columns) -> Run:
+    """The run of a row.
+
+    Raises:
+        ConfigError: it has a component that there is no more.
+    """
+    values = {name: component_of(name, row) if name in registry.ROOMS else value_of(name, row) for name in core_axes()}
+    return Run(**values)  # type: ignore[arg-type]
+
+
+def _value(axis: Axis, given: object) -> Value:
+    if given is None:
+        return None if axis.nullable else axis.default
+    assert isinstance(given, str | int | float)
+    return given

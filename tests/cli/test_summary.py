@@ -1,0 +1,117 @@
+"""The table at the end of a sweep, and progress off a terminal: dd.cli.summary and dd.cli.progress.
+
+Covers: dd/cli/progress.py.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from dd.cli.progress import Progress
+from dd.cli.summary import describe, find_peak, summary
+
+CURVE = {10: 1.0, 50: 0.3, 100: 0.5, 200: 4.0, 300: 0.4, 400: 0.2}
+
+
+def rows(curve: dict[int, float], **more: object) -> list[dict[str, object]]:
+    base = {"status": "ok", "optimizer": "sgd", "lr": 0.5, "seed": 0, "min_norm_test_loss": None, "train_loss": 0.01}
+    return [base | {"width": w, "test_loss": t} | more for w, t in curve.items()]
+
+
+def test_peak_is_the_rise_above_both_valleys() -> None:
+    peak = find_peak(rows(CURVE))
+    assert (peak.width, peak.test_loss, peak.train_loss) == (200, 4.0, 0.01)
+    assert peak.ratio == pytest.approx(4.0 / 0.3)
+
+
+@pytest.mark.parametrize(
+    "curve", [{10: 3.0, 20: 2.0, 30: 1.0}, {10: 1.0, 20: 2.0}, {10: 1.0, 20: 1.05, 30: 1.0}, {10: 1.0}]
+)
+def test_falling_rising_and_flat_curves_have_no_peak(curve: dict[int, float]) -> None:
+    assert find_peak(rows(curve)) is None
+
+
+def test_medians_over_seeds_decide() -> None:
+    outlier = rows(CURVE) + rows(CURVE, seed=1) + rows({50: 1e9}, seed=2)
+    assert find_peak(outlier).width == 200
+
+
+def test_failed_runs_are_counted_and_left_out() -> None:
+    text = summary([*rows(CURVE), *rows({500: 1e9}, status="failed"), *rows({150: 1e9}, status="diverged")])
+    assert "8 (1 failed) (1 diverged)" in text
+    assert text.splitlines()[1].split()[6] == "200", "the diverged run in the middle is no peak"
+
+
+def test_lines_follow_what_varies_within_an_optimizer() -> None:
+    adam = rows(CURVE, optimizer="adam", lr=0.001)
+    assert summary(rows(CURVE) + adam).splitlines()[0].split()[:2] == ["optimizer", "runs"]
+    text = summary(rows(CURVE) + rows(CURVE, lr=1.0) + adam)
+    assert text.splitlines()[0].split()[:3] == ["optimizer", "lr", "runs"]
+    assert len(text.splitlines()) == 4
+
+
+def test_the_min_norm_limit_has_a_line_of_its_own() -> None:
+    limit = [row | {"min_norm_test_loss": 100 * row["test_loss"], "min_norm_train_loss": 0.0} for row in rows(CURVE)]
+    last = summary(limit).splitlines()[-1]
+    assert last.startswith("(min-norm limit)")
+    assert last.split()[2] == "200"
+
+
+def test_each_problem_has_its_own_limit() -> None:
+    def limited(**more: object) -> list[dict[str, object]]:
+        return [r | {"min_norm_test_loss": r["test_loss"], "min_norm_train_loss": 0.0} | more for r in rows(CURVE)]
+
+    text = summary(limited(n_train=60) + limited(n_train=100) + limited(n_train=100, optimizer="adam"))
+    lines = [line.split() for line in text.splitlines() if line.startswith("(min-norm limit)")]
+    assert [line[2] for line in lines] == ["60", "100"]
+
+
+def test_options_vary_only_within_their_component() -> None:
+    plain = rows(CURVE, normalization="none", normalization_eps=None)
+    normed = rows(CURVE, normalization="batch_norm", normalization_eps=1e-5)
+    assert summary(plain + normed).splitlines()[0].split()[:3] == ["optimizer", "normalization", "runs"]
+
+
+def test_one_run_in_words() -> None:
+    row = {
+        "status": "ok",
+        "train_loss": 0.5,
+        "test_loss": 1.0,
+        "test_error": 0.25,
+        "feature_condition": 10.0,
+        "feature_rank": 3,
+    }
+    assert describe(row) == "train loss 0.5, test loss 1, test error 0.250, feature condition 10 (rank 3)"
+    assert describe(row | {"status": "diverged"}).startswith("diverged: last finite values train loss")
+    assert describe({"status": "failed", "error": "X: y"}) == "failed: X: y"
+
+
+def test_progress_prints_plain_lines_off_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress(200, 200.0) as progress:
+        for i in range(200):
+            progress.update("failed" if i == 3 else "ok", 1.0)
+    lines = capsys.readouterr().err.splitlines()
+    assert 9 <= len(lines) <= 12
+    assert lines[-1].startswith("dd: 200/200 runs, 1 failed")
+    assert all("s left" in line for line in lines)
+
+
+def test_the_time_left_goes_by_the_work_that_is_done(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([0.0, 60.0, 61.0, 200.0])
+    monkeypatch.setattr("dd.cli.progress.time.perf_counter", lambda: next(clock))
+    with Progress(100, 10.0) as progress:
+        progress.update("ok", 6.0)
+        progress.update("ok", 0.0)
+        progress.update("ok", 2.0)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["dd: 1/100 runs, 60 s, 40 s left", "dd: 3/100 runs, 200 s, 50 s left"], "one after a silence"
+
+
+def test_contents_tell_curves_apart_only_where_nothing_else_does() -> None:
+    both = rows(CURVE, data="mnist", data_content="a" * 64) + rows(CURVE, data="mnist", data_content="b" * 64)
+    assert summary(both).splitlines()[0].split()[:2] == ["optimizer", "data_content"]
+    # a generator from outside has another content for every training set
+    drawn = [row | {"data_seed": s, "data_content": f"{s}"} for s in (0, 1) for row in rows(CURVE, data="mine")]
+    assert summary(drawn).splitlines()[0].split()[:2] == ["optimizer", "runs"]
