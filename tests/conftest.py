@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from dd.environment import described
+from dd.results import Store
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -25,3 +26,11 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 def results(tmp_path: Path) -> Path:
     """An empty folder for tables."""
     return tmp_path / "results"
+
+
+@pytest.fixture
+def store(results: Path) -> Store:
+    """An empty table."""
+    made = Store(results, "t")
+    made.open()
+    return made

@@ -2,36 +2,43 @@
 
 from __future__ import annotations
 
+import atexit
+import json
 import os
 import subprocess
 import sys
+import tempfile
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from omegaconf import open_dict
 
-from dd.config import RunConfig, Settings
-from dd.content import identified
-from dd.data._problem import Problem, load
-from dd.grammar import as_typed
-from dd.jobs import Composer
-from dd.loading import load as load_config
-from dd.loading import own_loader
+from dd.cli.conf import container_of
+from dd.cli.grammar import as_typed
+from dd.cli.jobs import Composer
+from dd.cli.loading import load as load_config
+from dd.cli.loading import own_loader
+from dd.closed.design import Design
+from dd.measure.solution import Solution
 from dd.network import Inputs, Network, common_inputs
-from dd.pack import Pack
-from dd.solve import Row, Solved, solve
-from dd.solvers._solution import Solution
-from dd.solvers.train import Stack, train, trainer_of
-from dd.task import conf_dir
+from dd.packs.content import identified
+from dd.packs.plan import Pack
+from dd.packs.rows import Row
+from dd.packs.solve import Solved, solve
+from dd.problems.problem import Problem, load
+from dd.runs.run import Run
+from dd.runs.settings import Settings
+from dd.trainers.base import Task
+from dd.trainers.table import trainer_for
 
 
-def config(*overrides: str) -> dict[str, Any]:
-    """Compose conf/config.yaml with overrides, as Hydra does for one run."""
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return OmegaConf.to_container(compose("config", list(overrides)), resolve=True)
+def composed(*overrides: str) -> dict[str, object]:
+    """conf/config.yaml with overrides, as Hydra composes it for one run."""
+    found = load_config(own_loader(), overrides)
+    with open_dict(found):
+        del found["hydra"]
+    return container_of(found)
 
 
 @cache
@@ -41,7 +48,7 @@ def _composer() -> Composer:
     return Composer(load_config(loader, []), loader)
 
 
-def run_of(*overrides: str) -> RunConfig:
+def run_of(*overrides: str) -> Run:
     """The validated run of a command line."""
     typed = [as_typed(override) for override in overrides]
     return _composer().runs([typed], typed)[0][0]
@@ -53,7 +60,7 @@ def problem_of(*overrides: str, settings: Settings | None = None) -> Problem:
     return load(run, settings or Settings())
 
 
-def solve_rows(*runs: RunConfig, settings: Settings | None = None) -> list[Row]:
+def solve_rows(*runs: Run, settings: Settings | None = None) -> list[Row]:
     """Solve runs in this process, as one pack."""
     solved = Solved()
     solve(Pack(runs), settings or Settings(device="cpu"), solved)
@@ -67,12 +74,12 @@ def row_of(*overrides: str) -> Row:
     return row
 
 
-def network_of(*runs: RunConfig, dtype: torch.dtype = torch.float64) -> Network:
+def network_of(*runs: Run, dtype: torch.dtype = torch.float64) -> Network:
     """The stack of some runs on a CPU."""
     return Network(runs, load(runs[0], Settings()), torch.device("cpu"), dtype)
 
 
-def networks_of(runs: list[RunConfig]) -> list[Network]:
+def networks_of(runs: list[Run]) -> list[Network]:
     """Networks that share the inputs of the widest run, as in a pack."""
     problem = load(runs[0], Settings())
     shared: dict[object, Inputs] = {}
@@ -84,20 +91,52 @@ def networks_of(runs: list[RunConfig]) -> list[Network]:
     ]
 
 
-def trained(network: Network, lr: float, *, eager: bool = False) -> Solution:
-    """Train one run alone, by the engine where it can unless ``eager``."""
-    stack = Stack(network, torch.tensor([lr], dtype=torch.float64)) if eager else trainer_of([network], [lr])
-    return train(stack)[0]
+def trained(network: Network, lr: float, *, trainer: str = "auto") -> Solution:
+    """Train one run alone; ``lr`` is absolute."""
+    chosen = trainer_for(network.run, network.theta.device, trainer)
+    design = Design(network) if chosen.decomposes and network.linear else None
+    return chosen.train([Task(network.run, network, lr, design)])[0][0]
+
+
+WARM = """
+import json, os, runpy, sys
+import dd.cli.sweeps, dd.cli.task, dd.packs.solve, dd.trainers.table
+for line in sys.stdin:
+    job = json.loads(line)
+    pid = os.fork()
+    if not pid:
+        os.chdir(job["cwd"])
+        for number, path in enumerate([os.devnull, job["out"], job["err"]]):
+            os.dup2(os.open(path, os.O_RDWR | os.O_CREAT), number)
+        sys.path[0], sys.argv[1:] = job["cwd"], job["arguments"]
+        runpy.run_module("dd.run", run_name="__main__", alter_sys=True)
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+"""
+"""Imports what a command needs once, and forks for each command."""
+
+
+@cache
+def _warm() -> subprocess.Popen[str]:
+    process = subprocess.Popen([sys.executable, "-c", WARM], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    atexit.register(process.kill)
+    return process
 
 
 def dd_run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run ``python -m dd.run`` in a folder."""
-    return subprocess.run(
-        [sys.executable, "-m", "dd.run", *arguments],
-        cwd=cwd,
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    """Run ``python -m dd.run`` in a folder; in a process of its own, with the imports done before."""
+    if environment:
+        return subprocess.run(
+            [sys.executable, "-m", "dd.run", *arguments], cwd=cwd, env=os.environ | environment, capture_output=True,
+            text=True, timeout=300, check=False,
+        )  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        out, err = (Path(folder) / name for name in ("out", "err"))
+        job = {"cwd": str(cwd), "arguments": arguments, "out": str(out), "err": str(err)}
+        process = _warm()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(json.dumps(job) + "\n")
+        process.stdin.flush()
+        code = int(process.stdout.readline())
+        return subprocess.CompletedProcess(arguments, code, out.read_text(), err.read_text())

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dd.config import Settings
-from dd.data._problem import load
-from dd.pack import Pack
-from dd.solve import Solved, solve
+from dd.packs.plan import Pack
+from dd.packs.solve import Solved, solve
+from dd.problems.problem import load
+from dd.runs.settings import Settings
 from tests.helpers import run_of, solve_rows
 
 BASE = ("data=diabetes", "model=linear", "width=10", "optimizer=truncated_svd")

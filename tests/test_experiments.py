@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 import dd
 from dd import experiments
-from dd.solvers.train import Stack
+from dd.trainers.stack import Stack
 from tests.data.test_cifar10 import NAMES, archive
 
 SMALL = ("width=20,40", "seed=0", "n_jobs=1")
@@ -54,23 +52,19 @@ def test_long_presets_run_by_name_alone(monkeypatch: pytest.MonkeyPatch, capsys:
     assert "long ones: rmt_width_digits" in capsys.readouterr().out
 
 
-def counting(function: Callable[..., None], calls: list[int]) -> Callable[..., None]:
-    """The function, with a note of each call."""
-
-    def called(*arguments: Any) -> None:
-        calls.append(1)
-        function(*arguments)
-
-    return called
-
-
 def test_the_presets_of_rmt_train_and_share_trajectories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     small = ("width=2,4", "seed=0", "epochs=1,2", "data.n_train=40", "data.n_test=20", "batch_size=20", "n_jobs=1")
     steps = []
-    monkeypatch.setattr("dd.solvers.train.Stack._step", counting(Stack._step, steps))
+    advance = Stack.advance
+
+    def counted(stack: Stack, first: int, last: int) -> None:
+        steps.append(last - first)
+        advance(stack, first, last)
+
+    monkeypatch.setattr(Stack, "advance", counted)
     assert experiments.main(["rmt_width_digits", *small]) == 0
-    assert len(steps) == 2 * 2 * 2 * 4, "the longer budget alone is trained"
+    assert sum(steps) == 2 * 2 * 2 * 4, "the longer budget alone is trained"
     table = dd.load("rmt_width_digits")
     assert len(table) == 2 * 2 * 2 * 2
     assert set(table["status"]) == {"ok"}

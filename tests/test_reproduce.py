@@ -1,4 +1,7 @@
-"""The reproducibility check finds what it is for."""
+"""The reproducibility check finds what it is for: dd.reproduce, dd.results.rebuilt.
+
+Covers: dd/results/rebuilt.py.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dd import reproduce
-from dd.api import compose_runs
+from dd.cli.compose import compose_runs
 
 pytestmark = pytest.mark.rounding
 
@@ -103,12 +106,13 @@ def test_single_precision_is_compared_as_such_where_bits_may_differ(close: float
 
 
 def test_a_run_is_read_back_from_its_row() -> None:
-    from dd.solve import axes_row
+    from dd.packs.rows import axes_row
+    from dd.results.rebuilt import run_of
 
     lines = (("optimizer=adam", "model.activation=erf"), ("optimizer=min_norm",), ("model=rmt", "optimizer=muon"))
     for line in lines:
         run = compose_runs(*line)[0]
-        assert reproduce.run_of(axes_row(run)) == run
+        assert run_of(axes_row(run)) == run
 
 
 def test_runs_of_a_table_are_computed_again(few: Path, capsys: pytest.CaptureFixture[str]) -> None:

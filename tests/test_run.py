@@ -14,7 +14,7 @@ import pytest
 from tests.faults.surroundings import rows_are_there, start, workers
 from tests.helpers import dd_run
 
-FAST = ("epochs=5", "device=cpu")
+FAST = ("epochs=5", "device=cpu", "n_jobs=1")
 VOLATILE = ["seconds", "finished_at"]
 
 
@@ -58,7 +58,7 @@ def test_a_sweep_ends_with_a_table_and_resumes(tmp_path: Path) -> None:
 
 
 def test_order_neighbours_and_processes_change_no_number(tmp_path: Path) -> None:
-    sweep = ("width=30,90,200", "optimizer=adam,sgd", "seed=0,1", *FAST)
+    sweep = ("width=30,90,200", "optimizer=adam,sgd", "seed=0,1", "epochs=5", "device=cpu")
     assert dd_run("-m", *sweep, "name=a", "n_jobs=1", cwd=tmp_path).returncode == 0
     assert dd_run("-m", *reversed(sweep), "name=b", "n_jobs=2", cwd=tmp_path).returncode == 0
     assert dd_run("-m", "width=90", "optimizer=adam", "seed=1,0", *FAST, "name=c", cwd=tmp_path).returncode == 0
@@ -177,7 +177,7 @@ def test_diverged_and_failed_runs_are_rows_and_take_nobody_with_them(tmp_path: P
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_ctrl_c_keeps_finished_runs_and_says_how_to_go_on(tmp_path: Path, n_jobs: int) -> None:
-    sweep = ["-m", "width=range(20,200,20)", "optimizer=adam", "steps=60000", "seed=0,1", f"n_jobs={n_jobs}"]
+    sweep = ["-m", "width=range(20,200,20)", "optimizer=adam", "steps=20000", "seed=0,1", f"n_jobs={n_jobs}"]
     process = start(sweep, tmp_path)
     folder = tmp_path / "results/default/runs"
     rows_are_there(tmp_path)
@@ -211,7 +211,7 @@ def test_a_killed_worker_costs_its_own_pack_only(tmp_path: Path) -> None:
 
 
 def test_neighbours_of_a_killed_run_are_computed_all_the_same(tmp_path: Path) -> None:
-    process = start(["-m", "width=range(20,60,2)", "optimizer=sgd", "steps=300000", "n_jobs=2"], tmp_path)
+    process = start(["-m", "width=range(20,60,2)", "optimizer=sgd", "steps=150000", "n_jobs=2"], tmp_path)
     os.kill(workers(process.pid)[0], signal.SIGKILL)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors

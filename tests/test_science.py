@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -10,28 +11,29 @@ import pytest
 
 import dd
 from dd.theory.isotropic import min_norm_risk
-from tests.helpers import row_of, run_of, solve_rows
+from tests.helpers import network_of, row_of, run_of, solve_rows
 
 pytestmark = pytest.mark.rounding
 
 SEEDS = range(5)
 
 
-def median_losses(widths: tuple[int, ...], *overrides: str) -> dict[int, float]:
-    rows = solve_rows(*(run_of(f"width={w}", f"seed={s}", *overrides) for w in widths for s in SEEDS))
-    return {w: statistics.median(r["test_loss"] for r in rows if r["width"] == w) for w in widths}
+@cache
+def median_loss(width: int, noise: float) -> float:
+    """Of minimum-norm fits to digits."""
+    line = (f"width={width}", "optimizer=min_norm", f"data.label_noise={noise}")
+    return statistics.median(row["test_loss"] for row in solve_rows(*(run_of(*line, f"seed={s}") for s in SEEDS)))
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.2])
 def test_min_norm_on_digits_peaks_at_n(noise: float) -> None:
-    widths = (10, 100, 200, 300, 400, 470, 490, 500, 510, 530, 600, 850, 2000)
-    loss = median_losses(widths, "optimizer=min_norm", f"data.label_noise={noise}")
+    loss = {w: median_loss(w, noise) for w in (100, 200, 400, 490, 500, 510, 530, 600, 2000)}
     assert max(loss, key=loss.get) == 500
     assert loss[500] > 10 * loss[2000]
     assert loss[490] > 5 * loss[2000]
     assert loss[510] > 5 * loss[2000]
-    rising = [loss[w] for w in (200, 300, 400, 470, 490)]
-    falling = [loss[w] for w in (510, 530, 600, 850, 2000)]
+    rising = [loss[w] for w in (200, 400, 490)]
+    falling = [loss[w] for w in (510, 530, 600, 2000)]
     assert rising == sorted(rising)
     assert falling == sorted(falling, reverse=True)
 
@@ -41,13 +43,12 @@ def test_min_norm_on_digits_peaks_at_n(noise: float) -> None:
 )
 def test_levels_on_digits_are_those_of_an_independent_implementation(width: int, reference: float) -> None:
     """Medians of five seeds of a separate QR program (mean squared error summed over classes), other splits."""
-    loss = median_losses((width,), "optimizer=min_norm")
-    assert 10 * loss[width] == pytest.approx(reference, rel=0.15)
+    assert 10 * median_loss(width, 0.0) == pytest.approx(reference, rel=0.15)
 
 
 @pytest.mark.parametrize("width", [20, 100, 160, 240, 400, 1000])
 def test_isotropic_teacher_has_its_exact_mean_risk(width: int) -> None:
-    n, repeats = 200, 120
+    n, repeats = 200, 120 if width < 300 else 30  # in many dimensions risks are alike
     # the noise is redrawn with every training set, so the spread of the mean is known from the sample
     runs = [
         run_of("model=linear", "data=linear_teacher", f"data.dim={width}", f"width={width}", "optimizer=min_norm",
@@ -61,15 +62,13 @@ def test_isotropic_teacher_has_its_exact_mean_risk(width: int) -> None:
 @pytest.mark.parametrize("width", [60, 400])
 def test_unseen_inputs_act_as_noise(width: int) -> None:
     base = ("model=linear", "data=linear_teacher", "data.dim=600", f"width={width}", "optimizer=min_norm")
-    runs = [run_of(*base, "data.n_test=2000").replace(data_seed=seed) for seed in range(100)]
+    runs = [run_of(*base, "data.n_test=2000").replace(data_seed=seed) for seed in range(40)]
     risks = [row["test_loss"] for row in solve_rows(*runs)]
     assert np.mean(risks) == pytest.approx(min_norm_risk(200, width, 0.5, 600), rel=0.05)
 
 
 def test_gradient_descent_follows_its_exact_iterates() -> None:
     """In the singular basis every direction shrinks by (1 - lr lambda)^T, and the rest of the start never moves."""
-    from tests.helpers import network_of
-
     overrides = (
         "width=120",
         "data.n_train=80",

@@ -1,4 +1,7 @@
-"""Ridge regression on random features: reference values, an independent formula, simulations, dd's own runs."""
+"""Ridge regression on random features: reference values, an independent formula, simulations, dd's own runs.
+
+Covers: dd/theory/spectrum.py.
+"""
 
 from __future__ import annotations
 

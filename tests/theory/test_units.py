@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from dd import registry
+from dd.runs import registry
 from dd.streams import stream
 from dd.theory import units
 from tests.helpers import network_of, row_of, run_of
@@ -55,7 +55,7 @@ def test_a_flow_runs_in_the_theorys_time() -> None:
 
 @pytest.mark.parametrize("init", units.START_VARIANCES)
 def test_starts_have_the_variance_of_dds_draws(init: str) -> None:
-    p, scheme = 3000, registry.get("init", "fan_in" if init == "default" else init)
+    p, scheme = 3000, registry.kind("init", "fan_in" if init == "default" else init)()
     drawn = scheme.weight(stream(0, "test"), p, OUTPUTS, p, OUTPUTS) * 2.0
     w = math.sqrt(p) * drawn  # raw features are √p times those of the theory
     assert units.start(init, p, OUTPUTS, 2.0) == pytest.approx(np.sum(w**2) / p, rel=0.05)

@@ -1,4 +1,7 @@
-"""The packed trainer by itself."""
+"""The packed trainer by itself: dd.training, dd.data.tensors, and dd.cli.arrays, what it takes.
+
+Covers: dd/cli/arrays.py, dd/data/tensors.py.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from torch import nn
 
 import dd
 from dd.errors import ConfigError
-from dd.solvers.batches import batch_orders
+from dd.trainers.batches import batch_orders
 from tests.helpers import dd_run
 
 pytestmark = pytest.mark.rounding
@@ -24,7 +27,7 @@ COMMON = ("model=two_layer", "lr_unit=absolute", "epochs=20", "batch_size=20", "
 
 def test_an_ensemble_of_widths_step_sizes_and_optimizers_equals_plain_torch_nets() -> None:
     nets = dd.train(X, Y, *COMMON, "width=4,32", "lr=0.01,0.1", "optimizer=sgd,adam", test=(X[:7], Y[:7]))
-    assert len({(n.run.width, n.run.lr, n.run.optimizer) for n in nets}) == 8
+    assert len({(n.run.width, n.run.lr, n.run.optimizer.name) for n in nets}) == 8
     starts = dd.train(X, Y, *COMMON, "epochs=null", "steps=0", "width=4,32", "lr=0.01", "optimizer=sgd")
     by_width = {n.run.width: n.weights for n in starts}
     for net in nets:
@@ -34,7 +37,7 @@ def test_an_ensemble_of_widths_step_sizes_and_optimizers_equals_plain_torch_nets
             {"0.weight": start["hidden"], "0.bias": start["hidden_bias"], "2.weight": start["readout"],
              "2.bias": start["readout_bias"]}
         )  # fmt: skip
-        kind = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[net.run.optimizer]
+        kind = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[net.run.optimizer.name]
         optimizer = kind(plain.parameters(), net.run.lr)
         orders = batch_orders(net.run)
         for _ in range(20):
