@@ -52,8 +52,8 @@ test-faults: setup  ## the long form of the tests of kills, damaged files and ba
 next-hydra: setup  ## the launcher's tests with the coming Hydra 1.4
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(CURDIR)/build/hydra \
 		hydra-core==1.4.0rc3 omegaconf==2.4.1rc1
-	PYTHONPATH=$(CURDIR)/build/hydra OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_launcher.py tests/test_api.py \
-		tests/test_grammar.py tests/test_surroundings.py tests/faults/test_command_line.py
+	PYTHONPATH=$(CURDIR)/build/hydra OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/cli tests/test_api.py \
+		tests/faults/test_command_line.py
 
 bench: setup  ## dd beside a plain torch loop and JAX, one pinned core (half an hour)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt 'jax>=0.4.30'
@@ -65,10 +65,12 @@ bench: setup  ## dd beside a plain torch loop and JAX, one pinned core (half an 
 bench-gpu: setup  ## on a GPU: tests, every way to train, decompositions, whole commands, a sweep beside a plain loop (8 minutes)
 	PYTHON=$(BIN)/python benchmarks/gpu_check.sh
 
-lint: setup  ## ruff (style, docstrings, format) and mypy
+lint: setup  ## ruff (style, docstrings, format), mypy, the floors of the code, and whether docs/axes.md is current
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo --no-cache
+	@$(BIN)/python -m dd.cli.axes_page --check
 
 format: setup  ## rewrite the sources in the project's style
 	$(BIN)/ruff check --fix .

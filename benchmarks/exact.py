@@ -28,13 +28,15 @@ import pandas as pd
 import torch
 
 from dd.api import compose_runs
-from dd.config import Settings
-from dd.data._problem import load
+from dd.closed.dynamics import Group
+from dd.measure.factors import factorize
 from dd.network import Network
 from dd.numerics import reproducible
-from dd.solvers.closed_form import factorize
-from dd.solvers.exact import Group
-from dd.solvers.train import train, trainer_of
+from dd.problems.problem import load
+from dd.runs.settings import Settings
+from dd.trainers.base import Task
+from dd.trainers.course import train
+from dd.trainers.engine import Engine
 
 MEASURED = 100_000
 WIDTHS = (250, 500, 1000)
@@ -72,7 +74,7 @@ def plain_loop(network: Network, lr: float, steps: int) -> tuple[float, float]:
 def engine(network: Network, lr: float) -> tuple[float, float]:
     """Seconds and final training loss of dd's iterative solver."""
     start = time.perf_counter()
-    solution = train(trainer_of([network], [lr]), curve=False)[0]
+    solution = train(Engine.begun([Task(network.run, network, lr)]), curve=False)[0]
     seconds = time.perf_counter() - start
     outputs = network.outputs(network.named(solution.theta[None]), network.exact_train.inputs, {})[0]
     return seconds, float((outputs - network.exact_train.targets).square().mean())

@@ -5,7 +5,7 @@
 
 Two-layer nets of width 5 to 200 on digits with momentum and Adam, float32, the same initial weights and batches for
 all, products in full precision. The loop is timed on every fortieth run, JAX on every eighth width, and multiplied by
-the steps (their lines say so); dd also with its steps as CUDA graphs. Final training losses are compared, also with
+the steps (their lines say so); dd also without its CUDA graphs. Final training losses are compared, also with
 dd's own on the CPU.
 """
 
@@ -22,14 +22,14 @@ from methods import CPU, Work, dd, jax_scan, torch_loop
 from packed import seconds
 
 from dd.api import compose_runs
-from dd.config import RunConfig
 from dd.numerics import reproducible
+from dd.runs.run import Run
 
 SAMPLE = 40
 """The loop trains every run of so many."""
 
 
-def runs_of(epochs: int) -> list[RunConfig]:
+def runs_of(epochs: int) -> list[Run]:
     """40 widths x 2 optimizers x 16 seeds."""
     fixed = ("model=two_layer", "lr_unit=absolute", "width=range(5,205,5)", "seed=range(16)", f"epochs={epochs}")
     return [*compose_runs(*fixed, "optimizer=momentum", "lr=0.05"), *compose_runs(*fixed, "optimizer=adam", "lr=0.003")]
@@ -71,8 +71,8 @@ def main() -> None:
         line("dd", median, work, median, f", first call {first - median:+.2f} s{peak}")
         line("dd with curves", seconds(dd(work, curve=True), 1)[1], work, median)
         if device.type == "cuda":
-            os.environ["DD_CUDA_GRAPHS"] = "1"
-            line("dd, CUDA graphs", seconds(dd(work), 3)[1], work, median)
+            os.environ["DD_CUDA_GRAPHS"] = "0"
+            line("dd, no CUDA graphs", seconds(dd(work), 3)[1], work, median)
             del os.environ["DD_CUDA_GRAPHS"]
             torch.cuda.empty_cache()
     sample = Work("sample", work.runs[::SAMPLE], device)

@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -32,16 +32,15 @@ from packed import seconds
 from rmt import plain_loop
 
 from dd.api import compose_runs
-from dd.config import RunConfig
-from dd.network import Network
+from dd.measure.factors import factorize
 from dd.numerics import reproducible
-from dd.solvers import grid
-from dd.solvers.closed_form import factorize_batch
-from dd.solvers.ensemble import Ensemble
-from dd.solvers.train import Trainer, kernel_stack_of, stack_of, stacks, together, trainer_of
-
-Groups = list[list[int]]
-"""Positions of the runs of each trainer."""
+from dd.runs.run import Run
+from dd.trainers.analytic import Analytic
+from dd.trainers.base import Task
+from dd.trainers.course import Stepper
+from dd.trainers.grid import Grid
+from dd.trainers.stack import Stack
+from dd.trainers.table import trainer_for
 
 
 @dataclass(frozen=True)
@@ -49,59 +48,20 @@ class Way:
     """A way to train.
 
     Attributes:
-        groups: parts networks.
-        build: trainer of some networks with their step sizes.
+        trainer: what trains; the table's choice where None.
         graphs: whether steps are CUDA graphs.
         on_cpu: whether it trains on the CPU.
     """
 
-    groups: Callable[[Sequence[Network]], Groups]
-    build: Callable[[Sequence[Network], list[float]], Trainer]
-    graphs: bool = False
+    trainer: type[Stepper] | None
+    graphs: bool = True
     on_cpu: bool = False
 
 
-def buckets(waste: float) -> Callable[[Sequence[Network]], Groups]:
-    """Grids whose widest run is at most so many times as wide as their narrowest."""
-
-    def parted(networks: Sequence[Network]) -> Groups:
-        before, grid.WASTE = grid.WASTE, waste
-        try:
-            return grid.grids(networks)
-        finally:
-            grid.WASTE = before
-
-    return parted
-
-
-def one_by_one(networks: Sequence[Network]) -> Groups:
-    """Every run alone: runs in function space share a trainer where they have one design matrix."""
-    return [[i] for i in range(len(networks))]
-
-
-def same_shape(networks: Sequence[Network]) -> Groups:
-    """Runs of one width, whatever their seed; those of one optimizer side by side."""
-    out: dict[int, list[int]] = {}
-    for i in sorted(range(len(networks)), key=lambda i: grid.kind(networks[i].run)):
-        out.setdefault(networks[i].run.width, []).append(i)
-    return list(out.values())
-
-
-ON_CPU = {"CPU, one core": Way(together, trainer_of, on_cpu=True)}
-GRIDS = {
-    "grid": Way(buckets(grid.WASTE), grid.Grid),
-    "grid, graphs": Way(buckets(grid.WASTE), grid.Grid, graphs=True),
-    "grid, buckets of 2x": Way(buckets(2.0), grid.Grid),
-    "grid, buckets of 2x, graphs": Way(buckets(2.0), grid.Grid, graphs=True),
-    "grid, one bucket": Way(buckets(float("inf")), grid.Grid),
-    "grid, one bucket, graphs": Way(buckets(float("inf")), grid.Grid, graphs=True),
-}
-STACKS = {"stacks": Way(stacks, stack_of), "stacks, graphs": Way(stacks, stack_of, graphs=True)}
-ENSEMBLES = {"ensemble": Way(same_shape, Ensemble), "ensemble, graphs": Way(same_shape, Ensemble, graphs=True)}
-KERNELS = {
-    "function space": Way(one_by_one, kernel_stack_of),
-    "function space, graphs": Way(one_by_one, kernel_stack_of, graphs=True),
-}
+ON_CPU = {"CPU, one core": Way(None, on_cpu=True)}
+GRIDS = {"grid": Way(Grid), "grid, no graphs": Way(Grid, graphs=False)}
+ANALYTIC = {"analytic": Way(Analytic), "analytic, no graphs": Way(Analytic, graphs=False)}
+STACKS = {"stack": Way(Stack), "stack, no graphs": Way(Stack, graphs=False)}
 
 
 def row(work: str, way: str, took: float | None = None, base: float | None = None, result: str = "") -> None:
@@ -116,20 +76,29 @@ def wait() -> None:
         torch.cuda.synchronize()
 
 
-def networks_of(runs: Sequence[RunConfig], device: torch.device) -> list[Network]:
-    """One a run; those that share inputs share them here, too."""
-    return Work("", list(runs), device).networks
+def groups(way: Way, tasks: Sequence[Task], device: torch.device) -> list[tuple[type[Stepper], list[Task]]]:
+    """Runs that are trained together, each group with its trainer."""
+    found: dict[Hashable, list[Task]] = {}
+    for task in tasks:
+        trainer = way.trainer or trainer_for(task.run, device)
+        found.setdefault((trainer, trainer.group_key(task.run, device)), []).append(task)
+    out = []
+    for (trainer, _), members in found.items():
+        assert issubclass(trainer, Stepper)
+        out += [(trainer, part) for part in trainer.parts(members)]
+    return out
 
 
-def trained(way: Way, networks: Sequence[Network], warm: int, steps: int) -> tuple[float, float, dict[str, float]]:
+def trained(way: Way, tasks: Sequence[Task], warm: int, steps: int) -> tuple[float, float, dict[str, float]]:
     """Seconds before the first step, seconds of a step of all runs, and their losses after ``warm + steps``."""
     before, step, losses = 0.0, 0.0, {}
     os.environ["DD_CUDA_GRAPHS"] = "1" if way.graphs else "0"
-    with reproducible(networks[0].theta.device), torch.no_grad():
-        for members in way.groups(networks):
+    device = tasks[0].network.theta.device
+    with reproducible(device), torch.no_grad():
+        for kind, members in groups(way, tasks, device):
             wait()
             start = time.perf_counter()
-            trainer = way.build([networks[i] for i in members], [float(networks[i].run.lr or 0) for i in members])
+            trainer = kind.begun(members)
             trainer.advance(0, warm)
             wait()
             middle = time.perf_counter()
@@ -143,9 +112,14 @@ def trained(way: Way, networks: Sequence[Network], warm: int, steps: int) -> tup
     return before, step, losses
 
 
+def tasks_of(runs: Sequence[Run], device: torch.device) -> list[Task]:
+    """One a run; those that share inputs share them here, too."""
+    return [Task(network.run, network, network.run.lr) for network in Work("", list(runs), device).networks]
+
+
 def compare(
     name: str,
-    runs: list[RunConfig],
+    runs: list[Run],
     ways: dict[str, Way],
     device: torch.device,
     *,
@@ -163,16 +137,16 @@ def compare(
     reference: dict[str, float] = {}
     torch.set_flush_denormal(True)
     for label, way in (ways if base else (ON_CPU | ways)).items():
-        if way.graphs and device.type == "cpu":
+        if not way.graphs and device.type == "cpu":
             continue
-        networks = networks_of(runs[::share] if way.on_cpu else runs, CPU if way.on_cpu else device)
+        tasks = tasks_of(runs[::share] if way.on_cpu else runs, CPU if way.on_cpu else device)
         try:
-            before, step, losses = trained(way, networks, warm, epochs * per_epoch)
+            before, step, losses = trained(way, tasks, warm, epochs * per_epoch)
         except Exception as error:
             row(name, label, result=f"{type(error).__name__}: {str(error).splitlines()[0][:90]}".replace("|", "/"))
             continue
         if way.on_cpu:
-            scale = len(runs) / len(networks)
+            scale = len(runs) / len(tasks)
             before, step, reference = scale * before, scale * step, losses
         took = before + budget * step
         base = base or took
@@ -180,13 +154,13 @@ def compare(
         far = statistics.median(apart) if apart else 0.0
         note = f", losses {far:.0%} apart" if far > 0.03 else ""
         row(name, label, took, base, f"{1e3 * step:.3g} ms a step, {before:.2g} s before{note}")
-        del networks
+        del tasks
         if device.type == "cuda":
             torch.cuda.empty_cache()
     return base
 
 
-def loop(name: str, runs: list[RunConfig], base: float, device: torch.device) -> None:
+def loop(name: str, runs: list[Run], base: float, device: torch.device) -> None:
     """A row of the plain PyTorch loop, from two epochs of some runs."""
     some = runs[:: max(len(runs) // 4, 1)]
     short = [run.replace(steps=2 * (run.batches_per_epoch or 1)) for run in some]
@@ -207,20 +181,19 @@ def training(device: torch.device) -> None:
         line = (*features, f"batch_size={batch}", "epochs=200")
         runs = [*compose_runs(*line, "optimizer=sgd", "lr=0.002"), *compose_runs(*line, "optimizer=adam", "lr=0.001")]
         name = f"random features, {len(runs) // 2} widths 10-1960, sgd and adam, batch {batch}, 200 epochs"
-        loop(name, runs, compare(name, runs, GRIDS | STACKS, device, epochs=4), device)
+        loop(name, runs, compare(name, runs, GRIDS | ANALYTIC, device, epochs=4), device)
     line = ("lr_unit=absolute", f"width=range(510,2000,{1000 if small else 50})", "batch_size=20", "epochs=200")
-    for solver, ways in (("dual", KERNELS), ("iterative", GRIDS | STACKS)):
+    for solver in ("dual", "iterative"):
         runs = compose_runs(*line, "optimizer=sgd", "lr=0.002", f"solver={solver}")
-        compare(f"random features, {len(runs)} widths 510-1960, sgd, {solver}", runs, ways, device, epochs=4)
+        compare(f"random features, {len(runs)} widths 510-1960, sgd, {solver}", runs, GRIDS, device, epochs=4)
     runs = compose_runs(*net, widths, "seed=range(5)")
     name = f"two layers, {len(runs) // 5} widths 3-174, 5 seeds, 60 epochs"
-    loop(name, runs, compare(name, runs, GRIDS | STACKS | ENSEMBLES, device, epochs=4), device)
-    some = {k: GRIDS[k] for k in GRIDS if "2x" not in k}
+    loop(name, runs, compare(name, runs, GRIDS | ANALYTIC, device, epochs=4), device)
     runs = compose_runs(*net, widths, f"seed=range({2 if small else 16})", "optimizer=momentum,adam", "lr=0.002,0.004")
-    compare(f"two layers, {len(runs)} nets, 20 widths 3-174", runs, some | ENSEMBLES, device, epochs=4)
+    compare(f"two layers, {len(runs)} nets, 20 widths 3-174", runs, GRIDS, device, epochs=4)
     lrs = ",".join(f"{0.01 + i / 1e4:.4f}" for i in range(4 if small else 100))
     runs = compose_runs(*net, "width=32", f"lr={lrs}")
-    single = {k: GRIDS[k] for k in ("grid", "grid, graphs")} | STACKS | ENSEMBLES
+    single = GRIDS | ANALYTIC | STACKS
     compare(f"two layers, {len(runs)} nets of width 32, one seed", runs, single, device, epochs=10)
     runs = compose_runs(*net, f"width={20 if small else 2000}")
     name = f"two layers, one net of width {runs[0].width}"
@@ -242,7 +215,7 @@ def normalized(device: torch.device) -> None:
         "5 widths, 20 seeds": ("width=8,16,32,64,128", f"seed=range({2 if small else 20})", "lr=0.02"),
     }.items():
         runs = compose_runs(*net, *line, "epochs=60")
-        compare(f"two layers behind batch norm, {name}", runs, STACKS | ENSEMBLES, device, epochs=4, share=50)
+        compare(f"two layers behind batch norm, {name}", runs, STACKS, device, epochs=4, share=50)
 
 
 def deep(device: torch.device) -> None:
@@ -257,11 +230,10 @@ def deep(device: torch.device) -> None:
                 "lr=0.001", "lr_unit=absolute", f"seed=range({seeds})", f"dtype={dtype}",
             )  # fmt: skip
             name = f"RMT, k = {width}, {seeds} seeds, {dtype}, {runs[0].steps} steps"
-            ways = ENSEMBLES | (STACKS if (seeds == 3 and dtype == "float32") or small else {})
             share = max(seeds // 2, 1)
-            base = compare(name, runs, ways, device, epochs=1 if small else 3, share=share, base=base)
+            base = compare(name, runs, STACKS, device, epochs=1 if small else 3, share=share, base=base)
             if dtype == "float32":
-                networks = networks_of(runs[:1], device)
+                networks = Work("", runs[:1], device).networks
                 with reproducible(device):
                     plain_loop(networks)
                     wait()
@@ -276,7 +248,7 @@ def deep(device: torch.device) -> None:
 def decompositions(device: torch.device) -> None:
     """Float64 matrices one by one on one core of the CPU and on the GPU, and in one call."""
     methods: dict[str, Callable[[torch.Tensor], object]] = {
-        "svd, as dd takes it": factorize_batch,
+        "svd, as dd takes it": lambda a: [factorize(matrix) for matrix in a],
         "QR (R alone)": lambda a: torch.linalg.qr(a.mT if a.shape[-2] < a.shape[-1] else a, mode="r"),
         "eigenvalues and vectors of the Gram matrix": lambda a: torch.linalg.eigh(
             a @ a.mT if a.shape[-2] < a.shape[-1] else a.mT @ a

@@ -6,7 +6,7 @@ loss of each run, so that the caller can check that they did the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,11 +15,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from dd.config import RunConfig, Settings
-from dd.data._problem import Problem, load
 from dd.network import Inputs, Network, common_inputs
-from dd.solvers.batches import batch_orders
-from dd.solvers.train import together, train, trainer_of
+from dd.optim.momentum import Momentum
+from dd.problems.problem import Problem, load
+from dd.runs.run import Run
+from dd.runs.settings import Settings
+from dd.trainers.base import Task
+from dd.trainers.batches import batch_orders
+from dd.trainers.course import Stepper, train
+from dd.trainers.table import trainer_for
 
 CPU = torch.device("cpu")
 Method = Callable[[], list[float]]
@@ -36,7 +40,7 @@ class Work:
     """
 
     name: str
-    runs: list[RunConfig]
+    runs: list[Run]
     device: torch.device = CPU
 
     @property
@@ -81,24 +85,30 @@ class Work:
         return total
 
 
-def momentum_of(run: RunConfig) -> float:
+def momentum_of(run: Run) -> float:
     """The run's momentum, 0 without."""
-    return float(run.group_options("optimizer").get("momentum", 0.0))
+    return run.optimizer.momentum if isinstance(run.optimizer, Momentum) else 0.0
 
 
 def dd(work: Work, *, curve: bool = False) -> Method:
     """Dd's own training, with or without the curve that the others do not compute."""
-    networks = work.networks
+    tasks = [Task(run, network, run.lr) for run, network in zip(work.runs, work.networks, strict=True)]
 
     def run() -> list[float]:
-        losses = [0.0] * len(networks)
+        losses: dict[str, float] = {}
         torch.set_flush_denormal(True)  # as in every process of a sweep
-        for members in together(networks):
-            trainer = trainer_of([networks[i] for i in members], [float(work.runs[i].lr or 0) for i in members])
-            for i, solution in zip(members, train(trainer, curve=curve), strict=True):
-                losses[i] = solution.curve[-1].train_loss
+        groups: dict[Hashable, list[Task]] = {}
+        for task in tasks:
+            kind = trainer_for(task.run, work.device)
+            groups.setdefault((kind, kind.group_key(task.run, work.device)), []).append(task)
+        for members in groups.values():
+            kind = trainer_for(members[0].run, work.device)
+            assert issubclass(kind, Stepper)
+            for part in kind.parts(members):
+                for task, solution in zip(part, train(kind.begun(part), curve=curve), strict=True):
+                    losses[task.run.run_id] = solution.curve[-1].train_loss
         torch.set_flush_denormal(False)
-        return losses
+        return [losses[run.run_id] for run in work.runs]
 
     return run
 
@@ -125,8 +135,8 @@ def torch_loop(work: Work, *, loader: bool = False, device: torch.device = CPU) 
                     layer.bias.copy_(weight[:, -1])
         return net.to(device)
 
-    def optimizer_of(run: RunConfig, net: nn.Module) -> torch.optim.Optimizer:
-        if run.optimizer == "adam":
+    def optimizer_of(run: Run, net: nn.Module) -> torch.optim.Optimizer:
+        if run.optimizer.name == "adam":
             return torch.optim.Adam(net.parameters(), run.lr)
         return torch.optim.SGD(net.parameters(), run.lr, momentum=momentum_of(run))
 
@@ -163,7 +173,7 @@ def jax_scan(work: Work) -> Method:
     seeds = {run.seed for run in work.runs}
     groups: dict[tuple[int, str], list[int]] = {}
     for i, run in enumerate(work.runs):
-        groups.setdefault((run.width, run.optimizer), []).append(i)
+        groups.setdefault((run.width, run.optimizer.name), []).append(i)
 
     def loss(p: Any, a: Any, b: Any) -> Any:
         if len(p) > 1:

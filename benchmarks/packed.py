@@ -32,13 +32,13 @@ import torch
 from methods import Work, dd, jax_scan, torch_loop
 
 from dd.api import compose_runs
-from dd.config import RunConfig
+from dd.runs.run import Run
 
 REPEATS = 3
 CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
 
-def nets(*overrides: str) -> list[RunConfig]:
+def nets(*overrides: str) -> list[Run]:
     """Runs of two-layer nets with momentum 0.9."""
     fixed = ("model=two_layer", "optimizer=momentum", "lr_unit=absolute", "lr=0.05")
     return compose_runs(*fixed, *overrides)
@@ -61,7 +61,7 @@ class Row:
     """
 
     name: str
-    runs: Callable[[], list[RunConfig]]
+    runs: Callable[[], list[Run]]
     loop_repeats: int = REPEATS
     two: bool = False
 
@@ -219,7 +219,7 @@ def main_job() -> None:
             print(f"  {name} not installed")
             continue
         # beyond interpolation Adam oscillates, and after some 3000 steps rounding decides in which phase
-        calm = [run.optimizer == "sgd" or run.width < 500 for run in work.runs]
+        calm = [run.optimizer.name == "sgd" or run.width < 500 for run in work.runs]
         pairs = np.array([got, reference])
         np.testing.assert_allclose(*pairs[:, calm], rtol=0.03, err_msg=f"{name} did other work")
         np.testing.assert_allclose(*np.log(pairs), atol=1.6, rtol=0, err_msg=f"{name} did other work")
@@ -234,7 +234,7 @@ def spectra(work: Work) -> None:
     """What a plain script would add for dd's columns: one SVD of each feature matrix, ten of Adam's scaled ones."""
     for network in work.networks:
         design = network.exact_train.inputs[0]
-        if network.run.optimizer == "adam":
+        if network.run.optimizer.name == "adam":
             scale = torch.rand(network.problem.outputs, design.shape[1], dtype=torch.float64) + 0.5
             for c in range(len(scale)):
                 torch.linalg.svdvals(design * scale[c])

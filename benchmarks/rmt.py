@@ -24,20 +24,23 @@ import torch
 from torch import nn
 
 from dd.api import compose_jobs
-from dd.config import RunConfig, Settings
-from dd.data._problem import load
 from dd.models.rmt.backbone import RMT
+from dd.models.rmt.family import RMTWidth
 from dd.network import Network
 from dd.numerics import reproducible
-from dd.solvers.batches import batch_orders
-from dd.solvers.ensemble import Ensemble, ensembles
-from dd.solvers.train import Stack
+from dd.problems.problem import load
+from dd.runs.run import Run
+from dd.runs.settings import Settings
+from dd.trainers.base import Task
+from dd.trainers.batches import batch_orders
+from dd.trainers.compiled import Compiled
+from dd.trainers.stack import Stack
 
 SEEDS, EPOCHS, BATCH, REPEATS = 3, 2, 125, 3
 SIZES = {"digits": (1000, 797), "mnist": (1000, 1000), "fashion_mnist": (1000, 1000), "cifar10": (500, 500)}
 
 
-def networks_of(runs: Sequence[RunConfig], settings: Settings) -> list[Network]:
+def networks_of(runs: Sequence[Run], settings: Settings) -> list[Network]:
     """One network a run, float32, on the CPU."""
     return [Network([run], load(run, settings), torch.device("cpu"), torch.float32) for run in runs]
 
@@ -55,8 +58,10 @@ def plain_loop(networks: Sequence[Network]) -> list[torch.Tensor]:
     out = []
     for network in networks:
         run = network.run
-        _, height, width = run.component("data").image(run)
-        module = RMT(run.component("model").architecture(run), size=(height, width)).train()
+        assert isinstance(run.model, RMTWidth)
+        assert run.data.image is not None
+        _, height, width = run.data.image
+        module = RMT(run.model.architecture(run), size=(height, width)).train()
         named = {k: v[0].clone() for k, v in network.named(network.theta).named.items()}
         readout = named.pop("readout")
         with torch.no_grad():
@@ -80,22 +85,20 @@ def plain_loop(networks: Sequence[Network]) -> list[torch.Tensor]:
 
 def stacked(networks: Sequence[Network]) -> list[torch.Tensor]:
     """All runs in one program, under vmap."""
-    order = ensembles(networks)[0]
-    ensemble = Ensemble([networks[i] for i in order], [networks[i].run.lr or 0.0 for i in order])
-    with torch.no_grad():
-        ensemble.advance(0, networks[0].run.steps or 0)
-    return [ensemble.state(order.index(i), 1, saved=False).theta for i in range(len(order))]
+    return _advanced(Stack, networks)
 
 
 def compiled(networks: Sequence[Network]) -> list[torch.Tensor]:
     """Each run by dd's compiled engine, as a sweep on a CPU does."""
-    out = []
-    for network in networks:
-        stack = Stack(network, torch.tensor([network.run.lr], dtype=torch.float64))
-        with torch.no_grad():
-            stack.advance(0, network.run.steps or 0)
-        out.append(stack.theta.flat[0])
-    return out
+    return [theta for network in networks for theta in _advanced(Compiled, [network])]
+
+
+def _advanced(kind: type[Stack], networks: Sequence[Network]) -> list[torch.Tensor]:
+    """Final parameters of runs in one stack."""
+    stack = kind([Task(network.run, network, network.run.lr) for network in networks])
+    with torch.no_grad():
+        stack.advance(0, networks[0].run.steps or 0)
+    return list(stack.theta)
 
 
 METHODS: dict[str, Callable[[Sequence[Network]], list[torch.Tensor]]] = {

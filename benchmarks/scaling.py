@@ -24,7 +24,7 @@ import torch
 from methods import Work, dd
 
 from dd.api import compose_runs
-from dd.pack import plan
+from dd.packs.plan import plan
 
 COUNTS = (10, 30, 100, 300, 1000, 3000, 10_000)
 WIDTHS = "4,8,12,16,24,32,40,48,56,64"
