@@ -44,7 +44,8 @@ test: setup lint  ## lint, then all tests; TESTS=tests/results for one folder, D
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(TESTS)
 
 test-rounding: setup  ## the tests that hang on the last bits, with the engine built for the oldest processors
-	DD_ENGINE=baseline ATEN_CPU_CAPABILITY=default OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m rounding
+	DD_ENGINE=baseline ATEN_CPU_CAPABILITY=default OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m rounding \
+		$$(grep -rl mark.rounding tests)
 
 test-faults: setup  ## the long form of the tests of kills, damaged files and bad input (half an hour)
 	DD_FAULTS=long OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/faults tests/executors
@@ -52,8 +53,8 @@ test-faults: setup  ## the long form of the tests of kills, damaged files and ba
 next-hydra: setup  ## the launcher's tests with the coming Hydra 1.4
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(CURDIR)/build/hydra \
 		hydra-core==1.4.0rc3 omegaconf==2.4.1rc1
-	PYTHONPATH=$(CURDIR)/build/hydra OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/cli tests/test_api.py \
-		tests/faults/test_command_line.py
+	PYTHONPATH=$(CURDIR)/build/hydra OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/cli/test_launcher.py \
+		tests/cli/test_grammar.py tests/cli/test_surroundings.py tests/test_api.py tests/faults/test_command_line.py
 
 bench: setup  ## dd beside a plain torch loop and JAX, one pinned core (half an hour)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt 'jax>=0.4.30'

@@ -292,8 +292,7 @@ LOOPS: dict[str, tuple[str, ...]] = {
 }
 
 
-@pytest.mark.parametrize("batch", ["batch_size=8", "batch_size=full"])
-@pytest.mark.parametrize("name", LOOPS)
+@pytest.mark.parametrize(("name", "batch"), [*((name, "batch_size=8") for name in LOOPS), ("grid", "batch_size=full")])
 def test_steps_neither_wait_for_the_device_nor_send_to_it(
     name: str, batch: str, emulated: Emulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -304,8 +303,7 @@ def test_steps_neither_wait_for_the_device_nor_send_to_it(
     assert counts == [(0, 0 if batch == "batch_size=full" else 1, 0)] * 2
 
 
-@pytest.mark.parametrize("batch", ["batch_size=8", "batch_size=full"])
-@pytest.mark.parametrize("name", LOOPS)
+@pytest.mark.parametrize(("name", "batch"), [*((name, "batch_size=8") for name in LOOPS), ("grid", "batch_size=full")])
 def test_a_recorded_step_is_one_launch(name: str, batch: str, emulated: Emulation) -> None:
     """Beside it the batch is gathered and put in its place; nothing where that is all samples."""
     first, steps = (4, 4) if "deep" in name else (28, 21)

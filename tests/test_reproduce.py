@@ -15,8 +15,6 @@ import pytest
 from dd import reproduce
 from dd.cli.compose import compose_runs
 
-pytestmark = pytest.mark.rounding
-
 FEW = (("width=5,20", "optimizer=sgd,min_norm", "epochs=2"), ("width=4", "model=two_layer", "epochs=2"))
 
 
@@ -30,6 +28,7 @@ def few(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.rounding
 def test_this_machine_gives_the_numbers_that_come_with_dd(capsys: pytest.CaptureFixture[str]) -> None:
     assert reproduce.main([]) == 0
     environment, first, second = capsys.readouterr().out.splitlines()

@@ -46,7 +46,7 @@ def test_levels_on_digits_are_those_of_an_independent_implementation(width: int,
     assert 10 * median_loss(width, 0.0) == pytest.approx(reference, rel=0.15)
 
 
-@pytest.mark.parametrize("width", [20, 100, 160, 240, 400, 1000])
+@pytest.mark.parametrize("width", [20, 160, 240, 1000])
 def test_isotropic_teacher_has_its_exact_mean_risk(width: int) -> None:
     n, repeats = 200, 120 if width < 300 else 30  # in many dimensions risks are alike
     # the noise is redrawn with every training set, so the spread of the mean is known from the sample

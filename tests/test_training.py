@@ -17,15 +17,14 @@ from dd.errors import ConfigError
 from dd.trainers.batches import batch_orders
 from tests.helpers import dd_run
 
-pytestmark = pytest.mark.rounding
-
 GENERATOR = torch.Generator().manual_seed(0)
 X = torch.randn(60, 3, generator=GENERATOR, dtype=torch.float64)
 Y = torch.stack([X.sin().sum(1), X.prod(1)], dim=1)
 COMMON = ("model=two_layer", "lr_unit=absolute", "epochs=20", "batch_size=20", "dtype=float64")
 
 
-def test_an_ensemble_of_widths_step_sizes_and_optimizers_equals_plain_torch_nets() -> None:
+@pytest.mark.rounding
+def test_nets_of_widths_step_sizes_and_optimizers_equals_plain_torch_nets() -> None:
     nets = dd.train(X, Y, *COMMON, "width=4,32", "lr=0.01,0.1", "optimizer=sgd,adam", test=(X[:7], Y[:7]))
     assert len({(n.run.width, n.run.lr, n.run.optimizer.name) for n in nets}) == 8
     starts = dd.train(X, Y, *COMMON, "epochs=null", "steps=0", "width=4,32", "lr=0.01", "optimizer=sgd")

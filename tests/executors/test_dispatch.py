@@ -78,14 +78,14 @@ def readme_blocks() -> list[str]:
     return [block.replace("range(10,2000,50)", "range(10,2000,400)") for block in blocks if "import dd" in block]
 
 
-@pytest.mark.parametrize("way", ["file", "stdin", "-c"])
+@pytest.mark.parametrize("way", ["file", "stdin"])
 def test_the_readme_runs_without_a_guard(tmp_path: Path, way: str) -> None:
     assert readme_blocks()
     for block in readme_blocks():
         source = block.replace('"optimizer=sgd,adam")', '"optimizer=sgd,adam", "epochs=3", "n_jobs=2")')
         assert "n_jobs=2" in source
         (tmp_path / "script.py").write_text(source)
-        arguments = {"file": ["script.py"], "stdin": ["-"], "-c": ["-c", source]}[way]
+        arguments = {"file": ["script.py"], "stdin": ["-"]}[way]
         done = python(*arguments, cwd=tmp_path, source=source if way == "stdin" else None)
         assert len(finished(done, tmp_path)) == 10
 
