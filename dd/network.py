@@ -127,7 +127,8 @@ class Network:
         common = common_inputs(self.run, problem, device) if inputs is None else inputs
         self._common = (common.train, common.test)
         if self.model.frozen_features:
-            self._common = (common.train[..., : self.run.width], common.test[..., : self.run.width])
+            count = self.model.feature_count(self.run)
+            self._common = (common.train[..., :count], common.test[..., :count])
         initial = {k: v.to(device) for k, v in trained.items()}
         self._fixed_buffers: Tensors = {}
         if self.deep:

@@ -230,7 +230,10 @@ def check_table(name: str, count: int, settings: Settings) -> list[Difference]:
     close = 0.0 if {here, *(row["device"] for row in known)} == {"cpu"} else CLOSE
     with tempfile.TemporaryDirectory() as folder:
         own = replace(settings, results_dir=folder, name="reproduce", measure_name=measured)
-        compute([Pack((run,), place_of(own)) for run in runs], own, 1)
+        for trainer in {str(row.get("trainer") or "auto") for row in known}:
+            place = replace(place_of(own), trainer=trainer)
+            mine = [run for run, row in zip(runs, known, strict=True) if (row.get("trainer") or "auto") == trainer]
+            compute([Pack((run,), place) for run in mine], replace(own, trainer=trainer), 1)
         again, _ = rows_and_curves(Path(folder), runs)
     # an older table lacks columns, and what only full measurement knows is not in every row
     rounded = {run.run_id for run in runs if run.dtype != "float64"}

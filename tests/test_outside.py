@@ -21,6 +21,7 @@ from dd.components.model import ACTIVATIONS, Model, with_ones
 from dd.components.normalization import Normalization
 from dd.components.optimizer import CLAIMS, Hyper, Number, State, UpdateRule
 from dd.errors import ConfigError
+from dd.models.random_features import RandomFeatures
 from dd.models.two_layer import TwoLayer
 from dd.normalizations.none import Identity
 from dd.optim.gd import GD
@@ -36,6 +37,7 @@ from dd.trainers import padding
 from dd.trainers.batches import Orders
 from dd.trainers.course import train
 from dd.trainers.engine import Engine
+from dd.trainers.grid import Grid
 from dd.trainers.rules import RULES
 from dd.trainers.stack import Stack
 from dd.trainers.table import settled_solver, trainer_for
@@ -303,6 +305,41 @@ def test_an_option_that_a_fast_trainer_does_not_know_is_refused(monkeypatch: pyt
 
 
 # --- models
+
+
+@dataclass(frozen=True)
+class Tangent(RandomFeatures, name="tangent"):
+    """Features that know the width: those of a narrow run are not the first of a wide one's."""
+
+    def features(self, run: Run, frozen: Mapping[str, Tensor], trained: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        return super().features(run, frozen, trained, x) / run.width**0.5
+
+
+@dataclass(frozen=True)
+class Doubled(RandomFeatures, name="doubled"):
+    """Features and their squares: twice as many as the width."""
+
+    def feature_count(self, run: Run) -> int:
+        return 2 * run.width
+
+    def features(self, run: Run, frozen: Mapping[str, Tensor], trained: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        found = super().features(run, frozen, trained, x)
+        return torch.cat([found, found.square()], dim=-1)
+
+
+@pytest.mark.parametrize("model", [Tangent(), Doubled()], ids=lambda model: model.name)
+def test_frozen_features_of_any_kind_are_those_of_the_run_alone(model: Model) -> None:
+    runs = [
+        run_of(*FEATURES, f"optimizer={rule}", "lr=0.01").replace(model=model, width=width)
+        for width in (4, 9, 30)
+        for rule in ("sgd", "min_norm")
+    ]
+    together = {row["run_id"]: row for row in solve_rows(*runs)}
+    for run in runs:
+        (alone,) = solve_rows(run)
+        assert alone["status"] == "ok", alone["error"]
+        assert alone["test_loss"] == together[run.run_id]["test_loss"]
+    assert Grid.objection(runs[0], torch.device("cuda")) is not None
 
 
 @dataclass(frozen=True)

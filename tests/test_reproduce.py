@@ -118,7 +118,7 @@ def test_runs_of_a_table_are_computed_again(few: Path, capsys: pytest.CaptureFix
     import dd
 
     dd.sweep("name=mine", "width=3,9,30", "optimizer=sgd,adam", "epochs=2", "data.n_train=50", "measure=full")
-    dd.sweep("name=mine", "width=4", "epochs=2", "data.n_train=50")
+    dd.sweep("name=mine", "width=4", "epochs=2", "data.n_train=50", "trainer=stack")
     capsys.readouterr()
     assert reproduce.main(["table=mine", "runs=7"]) == 0
     assert "7 of 7 runs" in capsys.readouterr().out

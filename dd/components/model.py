@@ -63,13 +63,22 @@ class Model(Component):
     Attributes:
         default_init: name of the scheme that ``init=default`` stands for.
         frozen_features: whether the features never change in training; they are then computed once.
+        nested: whether the frozen features of a narrow run are the first of a wide one's, so that runs may share them;
+            a subclass with other features says it again, or it does not hold.
+        biased: trained tensors whose last column holds biases, where :attr:`has_bias`.
         deep: whether the normalisation acts inside the family, on several layers (:meth:`normalised_features`), and
             Jacobians of the whole training set are out of reach.
     """
 
     default_init: ClassVar[str] = "fan_in"
     frozen_features: ClassVar[bool] = True
+    nested: ClassVar[bool] = False
+    biased: ClassVar[tuple[str, ...]] = ("readout",)
     deep: ClassVar[bool] = False
+
+    def __init_subclass__(cls, name: str | None = None) -> None:
+        super().__init_subclass__(name)
+        cls.withdraw({"nested": False}, ("features", "draw_frozen", "prepare", "feature_count"))
 
     def init(self, runs: Sequence[Run], inputs: int, outputs: int) -> Tensors:
         """Draw the trained weights of a stack of runs of one width.
@@ -131,7 +140,8 @@ class Model(Component):
             x: prepared inputs, [1 or runs, samples, columns].
 
         Returns:
-            [runs, samples, features]; frozen ones of a narrow run are, bit for bit, the first of a wide one's.
+            [runs, samples, features]; of a ``nested`` family those of a narrow run are, bit for bit, the first of a
+            wide one's.
         """
 
     def split(self, run: Run, named: Mapping[str, Tensor]) -> list[Tensor]:
@@ -143,8 +153,8 @@ class Model(Component):
         """
         out = []
         for name, view in named.items():
-            if name in ("gain", "shift"):
-                out.append(view[:, 0])
+            if name not in self.biased:
+                out.append(view[:, 0] if view.shape[1] == 1 else view)
             elif self.has_bias:
                 out += [view[:, :, :-1], view[:, :, -1]]
             else:

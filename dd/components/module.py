@@ -28,6 +28,7 @@ from dd.streams import stream
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 STATISTICS = ("running_mean", "running_var")
 WIDEST = 2**20
@@ -67,12 +68,14 @@ class ModuleModel(Model):
     Attributes:
         images: whether the module takes [samples, channels, height, width] in place of [samples, columns].
         normalizations: names of what ``normalization`` may be; the module makes of it what it likes.
+        norms: classes of layers, beside PyTorch's, whose ``weight`` is a gain and whose ``bias`` is a shift.
     """
 
     frozen_features = False
     deep = True
     images: ClassVar[bool] = False
     normalizations: ClassVar[tuple[str, ...]] = ("none",)
+    norms: ClassVar[tuple[type[nn.Module], ...]] = ()
 
     @abstractmethod
     def module(self, run: Run) -> nn.Module:
@@ -93,6 +96,8 @@ class ModuleModel(Model):
                 if fault := _fault(part):
                     raise ValueError(f"{name or 'the module'} {fault}")
             _sizes(blueprint, samples)
+            if fault := _unrepeatable(blueprint, samples):
+                raise ValueError(f"the module {fault}")
         except Exception as error:  # the module's own code may raise anything
             allowed = f"must take {samples} samples of {' x '.join(map(str, blueprint.sample))}: {error}"
             raise ConfigError("model", self.name, " ".join(allowed.split()), origin("model")) from error
@@ -170,14 +175,15 @@ class ModuleModel(Model):
         for key, parameter in module.named_parameters():
             path, _, name = key.rpartition(".")
             part, shape = module.get_submodule(path), parameter.shape
-            if isinstance(part, (nn.Linear, *CONVOLUTIONS)):
+            own = dict(part.named_parameters(recurse=False)) if isinstance(part, (nn.Linear, *CONVOLUTIONS)) else {}
+            if "weight" in own and name in ("weight", "bias"):
                 law, scale = laws[isinstance(part, nn.Linear)]
-                fan_in = math.prod(part.weight.shape[1:])
+                fan_in = math.prod(own["weight"].shape[1:])
                 if name == "weight":
                     value = law.weight(stream(run.seed, f"init.{path}"), shape[0], fan_in, fan_in, shape[0]) * scale
                 else:
                     value = law.bias(stream(run.seed, f"init.{path}.bias"), shape[0], fan_in)[None] * scale
-            elif _is_norm(part):
+            elif isinstance(part, (*NORMS, *BATCH_NORMS, *self.norms)):
                 value = np.full((1, parameter.numel()), float(name == "weight"))
             else:
                 start = start or self._own_start(run)
@@ -405,9 +411,34 @@ def _width_of(blueprint: Blueprint, parameters: int) -> float:
     return max(low + (parameters - first) / max(second - first, 1), 0.0)
 
 
-def _is_norm(part: nn.Module) -> bool:
-    """Whether a layer without children normalises: it has something to add to variances."""
-    return "eps" in vars(part) and not any(part.children())
+@lru_cache(maxsize=1024)
+def _unrepeatable(blueprint: Blueprint, samples: int) -> str | None:
+    """What two passes in training show that no other process could repeat, or that dd would train wrongly; or None."""
+
+    def constants(module: nn.Module) -> Tensors:
+        moving = (*STATISTICS, "num_batches_tracked")
+        return {name: buffer.clone() for name, buffer in module.named_buffers() if not name.endswith(moving)}
+
+    def same(a: Tensors, b: Tensors) -> bool:
+        return all(torch.equal(a[name], b[name]) for name in a)
+
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        modules = []
+        for seed in (0, 1):
+            torch.manual_seed(seed)
+            modules.append(blueprint.model.module(blueprint.run).train())
+        module, before = modules[0], constants(modules[0])
+        x = torch.randn(samples, *blueprint.sample)
+        first, second = module(x), module(x)
+    if not same(before, constants(modules[1])):
+        return "has buffers of random numbers: make them from a generator of its own with a fixed seed"
+    if not same(before, constants(module)):
+        return "changes its buffers in training; only running statistics of batch norm may change"
+    if not torch.equal(first, second):
+        return "draws random numbers in training"
+    if not all(parameter.requires_grad for parameter in module.parameters()):
+        return "has parameters without gradient: register what is not trained as a buffer"
+    return None
 
 
 def _fault(part: nn.Module) -> str | None:

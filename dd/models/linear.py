@@ -17,6 +17,8 @@ from dd.runs.run import OriginOf, Run
 class Linear(Model):
     """features = the first ``width`` inputs; with ``data=linear_teacher`` its risk is known exactly."""
 
+    nested = True
+
     bias: bool = axis(False, BIAS)
 
     def check(self, run: Run, origin: OriginOf) -> None:

@@ -47,6 +47,8 @@ class RandomFeatures(Model):
     arXiv 1908.05355).
     """
 
+    nested = True
+
     activation: str = axis(
         "relu",
         "non-linearity of the features",

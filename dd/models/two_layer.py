@@ -21,6 +21,7 @@ class TwoLayer(Model):
 
     default_init = "torch"
     frozen_features = False
+    biased = ("hidden", "readout")
 
     activation: str = axis("relu", "non-linearity of the hidden units", choices=tuple(ACTIVATIONS))
     bias: bool = axis(True, "biases in both layers")

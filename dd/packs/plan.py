@@ -68,7 +68,7 @@ def _trainer(run: Run, place: Place) -> type[Trainer]:
 
 def _columns(run: Run) -> int:
     """Columns of what enters training: features where they are frozen, else inputs."""
-    return run.width if run.model.frozen_features else run.data.input_count + 1
+    return run.model.feature_count(run) if run.model.frozen_features else run.data.input_count + 1
 
 
 def _spectrum_seconds(run: Run) -> float:

@@ -161,8 +161,8 @@ class Run:
 
     @cached_property
     def inputs_key(self) -> Key:
-        """What a run's inputs to training depend on, the width of frozen features apart (``common_inputs``)."""
-        return self._beginning(Scope.FEATURES)
+        """What a run's inputs to training depend on, the width of nested features apart (``common_inputs``)."""
+        return self._beginning(Scope.FEATURES) if self.model.nested else self.key(Scope.FEATURES)
 
     @cached_property
     def design_key(self) -> Key:

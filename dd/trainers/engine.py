@@ -151,7 +151,7 @@ class Engine(Stepper):
     def group_key(cls, run: Run, device: torch.device) -> Hashable:
         """See :meth:`Trainer.group_key`: runs that see the same batches at the same steps, and inputs of one kind."""
         # inputs of a narrow run are the first columns of a wide one's, but where each width is scaled by itself
-        prefix = not run.model.frozen_features or not run.normalization.fitted
+        prefix = not run.model.frozen_features or (run.model.nested and not run.normalization.fitted)
         return (*run.but(*MIXED, *(("width",) if prefix else ())), run.stop_loss is None)
 
     @classmethod

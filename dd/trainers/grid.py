@@ -69,6 +69,8 @@ class Grid(Stepper):
             return "on a CPU the bits of a run would depend on the others"
         if not (isinstance(run.optimizer, UpdateRule) and run.optimizer.elementwise):
             return f"optimizer={run.optimizer.name} does not say that it updates each parameter by itself"
+        if run.linear and not run.model.nested:
+            return f"features of model={run.model.name} are not the first of a wider run's"
         if run.linear and run.normalization.fitted:
             return f"normalization={run.normalization.name} scales each width by itself"
         return not_padded(run)

@@ -28,6 +28,8 @@ def not_padded(run: Run) -> str | None:
         return f"loss={run.loss} has no gradient here"
     if run.dtype not in ("float32", "float64"):
         return f"dtype={run.dtype} is not for this trainer"
+    if run.linear and run.model.feature_count(run) != run.width:
+        return f"features of model={run.model.name} are not as many as its width"
     if not run.linear:
         if not is_two_layer(run.model):
             return f"model={run.model.name} with normalization={run.normalization.name} has no gradient here"

@@ -241,11 +241,42 @@ class Even(ModuleModel, name="even"):
         return nn.Linear(run.data.input_count, run.width)
 
 
+class Moving(nn.Module):
+    """A mean of all batches, which no other run may see."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            self.mean.lerp_(x.mean(0), 0.1)
+        return x
+
+
+class Projected(nn.Module):
+    """A constant that was drawn from the global generator."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.randn(64, 5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.weight
+
+
+class Dropped(nn.Module):
+    """Dropout without a layer of that name."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.dropout(x, 0.5, self.training)
+
+
 @dataclass(frozen=True)
 class Faulty(ModuleModel, name="faulty"):
     """A layer that the test names."""
 
-    layer: str = axis("map", "which", choices=("map", "dropout", "untracked", "cumulative"))
+    layer: str = axis("map", "which")
 
     def module(self, run: Run) -> nn.Module:
         layers: dict[str, nn.Module] = {
@@ -253,6 +284,12 @@ class Faulty(ModuleModel, name="faulty"):
             "dropout": nn.Dropout(0.5),
             "untracked": nn.BatchNorm1d(64, track_running_stats=False),
             "cumulative": nn.BatchNorm1d(64, momentum=None),
+            "moving": Moving(),
+            "projected": Projected(),
+            "dropped": Dropped(),
+            "rrelu": nn.RReLU(),
+            "spectral": nn.utils.parametrizations.spectral_norm(nn.Linear(64, 5)),
+            "frozen": nn.Linear(64, 5).requires_grad_(False),
         }
         return nn.Sequential(layers[self.layer])
 
@@ -268,12 +305,47 @@ class Faulty(ModuleModel, name="faulty"):
         (run_with(Faulty(layer="dropout")), "0 draws random numbers"),
         (run_with(Faulty(layer="untracked")), "needs running statistics with a momentum"),
         (run_with(Faulty(layer="cumulative")), "needs running statistics with a momentum"),
+        (run_with(Faulty(layer="moving")), "changes its buffers in training"),
+        (run_with(Faulty(layer="projected")), "buffers of random numbers"),
+        (run_with(Faulty(layer="dropped")), "draws random numbers in training"),
+        (run_with(Faulty(layer="rrelu")), "draws random numbers in training"),
+        (run_with(Faulty(layer="spectral")), "buffers"),
+        (run_with(Faulty(layer="frozen")), "parameters without gradient"),
     ],
 )
 def test_bad_input_is_one_line(run: Run, message: str) -> None:
     with pytest.raises(ConfigError, match=message) as caught:
         run.model.check(run, lambda key: "")
     assert "\n" not in str(caught.value)
+
+
+class Scaling(nn.Module):
+    """A norm of one's own, with a number that norms have and a gain of another name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.eps, self.scale = 1e-6, nn.Parameter(torch.full((5,), 2.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale * x / (x.square().mean(1, keepdim=True) + self.eps).sqrt()
+
+
+@dataclass(frozen=True)
+class Own(ModuleModel, name="own"):
+    """Layers that no list of dd holds."""
+
+    def module(self, run: Run) -> nn.Module:
+        return nn.Sequential(nn.utils.weight_norm(nn.Linear(64, 5)), Scaling())
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*deprecated:FutureWarning")
+def test_parameters_of_unknown_layers_start_as_the_module_starts_them() -> None:
+    run = run_with(Own(), seed=3)
+    run.model.check(run, lambda key: "")
+    drawn = run.model.init([run], 64, 10)
+    assert drawn["1.scale"].flatten().tolist() == [2.0] * 5
+    norms = drawn["0.weight_v"][0].norm(dim=1)
+    assert torch.allclose(drawn["0.weight_g"].flatten(), norms, rtol=1e-6), "weight_norm starts with its weight's norms"
 
 
 @pytest.mark.parametrize("model", FAMILIES, ids=lambda model: model.name)

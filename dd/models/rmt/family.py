@@ -17,6 +17,7 @@ from dd.errors import ConfigError
 from dd.models.rmt.architecture import Architecture
 from dd.models.rmt.backbone import RMT
 from dd.models.rmt.compiled import compiled, suits
+from dd.models.rmt.layers import BatchNorm
 from dd.models.rmt.variants import width_variant
 from dd.runs.axis import axis
 from dd.runs.run import OriginOf, Run
@@ -40,6 +41,7 @@ class RMTWidth(ModuleModel):
     default_init = "fixed"
     images = True
     normalizations = tuple(NORMS)
+    norms = (BatchNorm,)
 
     depths: str = axis("auto", "blocks of each stage, as 1-1 or 2-2-2-2; auto: by the images' size")
     patch: int | str = axis("auto", "total stride of the stem: 1, 2 or 4", low=1, high=4, words=("auto",))
