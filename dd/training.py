@@ -13,10 +13,10 @@ from dd.cli.compose import compose_jobs
 from dd.components.dataset import Pool
 from dd.data.tensors import Tensors
 from dd.errors import ConfigError
-from dd.measure.outcome import outcome
 from dd.measure.solution import CurvePoint, Solution
 from dd.network import Network
 from dd.numerics import neutral, reproducible
+from dd.packs.measuring import end_point
 from dd.packs.place import Place, check_device, device_of, limits_of
 from dd.packs.plan import plan
 from dd.packs.prepare import Job, prepare
@@ -174,17 +174,8 @@ def _trained(job: Job) -> Trained:
     solution = job.result
     if not isinstance(solution, Solution):
         raise RuntimeError(f"a run failed: {solution}") from solution
-    curve = solution.curve or [_end(job.network, solution)]
+    curve = solution.curve or [end_point(job.network, solution)]
     return Trained(job.run, solution.status, solution.steps_done, curve, job.network, solution)
-
-
-def _end(network: Network, solution: Solution) -> CurvePoint:
-    """Where a closed form ends, and starts: it takes no steps."""
-    buffers = {k: v[None].double() for k, v in solution.buffers.items()}
-    theta = network.named(solution.theta[None].double())
-    got = outcome(network, theta, buffers, network.exact_train, network.exact_test)
-    errors = (None if e is None else float(e) for e in (got.train_error, got.test_error))
-    return CurvePoint(0, float(got.train_loss), float(got.test_loss), *errors)
 
 
 def _problem(x: object, y: object, test: tuple[object, object] | None) -> tuple[Problem, str]:

@@ -64,7 +64,6 @@ class Optimizer(Component):
         closed_form: the solution is computed, not iterated.
         full_batch: takes whole training sets only.
         adaptive: has a preconditioner of its own.
-        packable: whether runs can share one call; if not, each run is trained alone.
         step_size: whether it takes ``lr``.
         exact: whether full-batch steps on a quadratic have a closed form, :meth:`response`.
         sequential: whether :meth:`response` costs as many steps as the longest asked for.
@@ -83,7 +82,6 @@ class Optimizer(Component):
     closed_form: ClassVar[bool] = False
     full_batch: ClassVar[bool] = False
     adaptive: ClassVar[bool] = False
-    packable: ClassVar[bool] = True
     step_size: ClassVar[bool] = True
     exact: ClassVar[bool] = False
     sequential: ClassVar[bool] = False
@@ -225,7 +223,6 @@ class QuadraticRule(Optimizer):
     """Base of the methods for quadratics without a step size, full batches only; each run is trained alone."""
 
     full_batch = True
-    packable = False
     step_size = False
 
     def start(self, lowest: float, highest: float) -> State:
@@ -251,8 +248,6 @@ class QuadraticRule(Optimizer):
 
 class UnpackedRule(Optimizer):
     """Base of the optimizers that decide for one model at a time; each run is trained alone."""
-
-    packable = False
 
     @abstractmethod
     def build(self, parameters: list[Tensor], lr: float) -> torch.optim.Optimizer:

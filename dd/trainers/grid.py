@@ -35,8 +35,8 @@ PIECE = 1 << 27
 MEMORY = 8 << 30
 """Bytes that the padded parameters of one grid, their gradient and their optimizer's state may take."""
 
-STEP, PRODUCTS = 1e-4, 1e13
-"""Estimated seconds of a step of a whole grid, and floating-point operations a second."""
+STEP, PRODUCTS = 1e-5, 1e13
+"""Estimated seconds of a step that fall to one run, and floating-point operations a second."""
 
 
 class _Optimizer:
@@ -104,7 +104,7 @@ class Grid(Stepper):
     def seconds(cls, run: Run) -> float:
         """See :meth:`Trainer.seconds`."""
         passes = 3.0 * (run.batch_size or 0) * (run.steps or 0) + logged_passes(run)
-        return (run.steps or 0) * STEP / 10 + 2.0 * run.model.parameter_count(run) * passes / PRODUCTS
+        return (run.steps or 0) * STEP + 2.0 * run.model.parameter_count(run) * passes / PRODUCTS
 
     def __init__(self, tasks: Sequence[Task]) -> None:
         networks, lrs = [task.network for task in tasks], [task.lr or 0.0 for task in tasks]

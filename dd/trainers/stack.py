@@ -62,8 +62,8 @@ class Stack(Stepper):
         self.theta = torch.cat([network.theta for network in networks])
         self.buffers = {k: torch.cat([n.buffers[k] for n in networks]) for k in self.network.buffers}
         self.update, self.batches = update_of(tasks, self.theta), Batches(networks)
-        packable = isinstance(self.runs[0].optimizer, UpdateRule)
-        self.replay = Replay(self.runs[0].steps or 0, self.theta.device, plain=not packable)
+        plain = not isinstance(self.runs[0].optimizer, UpdateRule)
+        self.replay = Replay(self.runs[0].steps or 0, self.theta.device, plain=plain)
         self.save()
 
     def advance(self, first: int, last: int) -> None:

@@ -100,9 +100,9 @@ class RuleUpdate(Update):
     """An update rule that takes many runs at once."""
 
     def __init__(self, runs: Sequence[Run], lrs: Tensor, theta: Tensor, split: Split) -> None:
-        self.rules = [rule_of(run) for run in runs]
-        self.rule, self.split = self.rules[0], split
-        self.hyper = hyper(self.rules, lrs.to(theta.dtype))
+        rules = [rule_of(run) for run in runs]
+        self.rule, self.split = rules[0], split
+        self.hyper = hyper(rules, lrs.to(theta.dtype))
         self.state: State = self.rule.init_state(theta, self.hyper)
 
     def step(self, theta: Tensor, number: Number, batch: Batch) -> None:
