@@ -47,6 +47,13 @@ class Samples:
     targets: Tensor
     classes: Tensor | None
 
+    def first(self, count: int | None) -> Samples:
+        """The first so many of them; None: all."""
+        if count is None:
+            return self
+        classes = None if self.classes is None else self.classes[..., :count]
+        return Samples(self.inputs[..., :count, :], self.targets[..., :count, :], classes)
+
     def to(self, dtype: torch.dtype) -> Samples:
         """Round to another precision."""
         return Samples(self.inputs.to(dtype), self.targets.to(dtype), self.classes)

@@ -21,8 +21,9 @@ from dd.components.model import ACTIVATIONS, Model, with_ones
 from dd.components.normalization import Normalization
 from dd.components.optimizer import CLAIMS, Hyper, Number, State, UpdateRule
 from dd.errors import ConfigError
+from dd.models import two_layer
 from dd.models.random_features import RandomFeatures
-from dd.models.two_layer import TwoLayer
+from dd.models.two_layer import TwoLayer, is_two_layer
 from dd.normalizations.none import Identity
 from dd.optim.gd import GD
 from dd.optim.momentum import Momentum
@@ -33,7 +34,6 @@ from dd.problems.problem import Problem
 from dd.runs import registry
 from dd.runs.axis import axis
 from dd.runs.run import Run
-from dd.trainers import padding
 from dd.trainers.batches import Orders
 from dd.trainers.course import train
 from dd.trainers.engine import Engine
@@ -142,7 +142,7 @@ def test_an_activation_of_two_layer_nets(monkeypatch: pytest.MonkeyPatch) -> Non
     row = solved(run)
     assert row["trainer"] == "stack"
     assert_equal(row, loop(run, leaves, net, by_torch(rule)))
-    assert row["hessian_rank"] > 0, "measured, too"
+    assert row["feature_rank"] > 0, "measured, too"
     full = run.replace(optimizer=GD(), batch_size=60)
     leaves = start(full)
     assert_equal(solved(full), loop(full, leaves, two_layers(leaves, nn.functional.softplus)))
@@ -299,9 +299,9 @@ def test_an_option_that_a_fast_trainer_does_not_know_is_refused(monkeypatch: pyt
     run = run.replace(optimizer=Damped(dampening=0.5))
     assert trainer_for(run, CPU).name == "analytic"
     assert Engine.objection(run, CPU) == "optimizer.dampening is not compiled"
-    monkeypatch.setattr(padding, "TwoLayer", Scaled)
-    assert not padding.is_two_layer(Scaled(factor=2.0))
-    assert padding.is_two_layer(Scaled())
+    monkeypatch.setattr(two_layer, "TwoLayer", Scaled)
+    assert not is_two_layer(Scaled(factor=2.0))
+    assert is_two_layer(Scaled())
 
 
 # --- models

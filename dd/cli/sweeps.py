@@ -23,7 +23,7 @@ from dd.packs.plan import describe as plan_table
 from dd.packs.rows import Row, failed_row, run_axes
 from dd.results import Store, runs_schema
 from dd.runs.run import Run
-from dd.runs.settings import Settings
+from dd.runs.settings import MEASURES, Settings
 from dd.trainers.table import trainer_for
 
 
@@ -136,13 +136,14 @@ def run_sweep(runs: Sequence[Run], settings: Settings, command: str = "") -> Swe
 
 def _as_rich(settings: Settings, store: Store, run_ids: set[str]) -> Settings:
     """Measure runs that are computed again for one thing in no less than they were before."""
-    full, predicted = store.holds(run_ids)
-    full, predicted = full and settings.measure_name != "full", predicted and not settings.measure_predictions
-    if kept := ["measure=full"] * full + ["measure.predictions=true"] * predicted:
+    most, predicted = store.holds(run_ids)
+    more = MEASURES.index(most) > MEASURES.index(settings.measure_name)
+    predicted = predicted and not settings.measure_predictions
+    if kept := [f"measure={most}"] * more + ["measure.predictions=true"] * predicted:
         _say(f"computed again with {' and '.join(kept)}, as the table has it")
     return replace(
         settings,
-        measure_name="full" if full else settings.measure_name,
+        measure_name=most if more else settings.measure_name,
         measure_predictions=predicted or settings.measure_predictions,
     )
 

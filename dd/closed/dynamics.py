@@ -175,7 +175,7 @@ class Trajectory:
         fitted = _compare(basis.u, basis.s[:, None] * modes, basis.train)
         found = []
         for i, (step, norm) in enumerate(zip(steps, squares.tolist(), strict=True)):
-            point = CurvePoint(step, train_losses[i], test[0][i], fitted[1][i], test[1][i])
+            point = CurvePoint(step, train_losses[i], test[0][i], fitted[1][i], test[1][i], len(basis.u))
             sound = norm <= LIMIT and math.isfinite(point.train_loss) and math.isfinite(point.test_loss)
             found.append(Measured(point, math.sqrt(norm) if sound else math.nan, gradients[i]))
         return found

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -13,25 +12,21 @@ from torch import Tensor
 from dd.measure import curvature
 from dd.measure.curvature import Curvature, from_singular_values, jacobi, scaled_columns
 from dd.measure.jacobian import Jacobian
-from dd.measure.spectrum import Spectrum, extremes, finite, kept, singular_values, spectrum
+from dd.measure.spectrum import Spectrum, extremes, finite, guarded, kept, singular_values
 from dd.network import Network
 from dd.runs.axis import Value
 from dd.runs.run import Run
 
 Row = dict[str, Value]
-Found = TypeVar("Found")
 
-CHEAP_PARAMETERS = 1000
-"""``measure=basic`` takes Jacobians of nets up to so many parameters."""
+CHEAP_JACOBIAN = 1e8
+"""``measure=basic`` decomposes Jacobians up to this much work: rows · columns · min(rows, columns), some 20 ms."""
 
 CHEAP_WORK = 5e11
-"""... and preconditioned design matrices up to this much work: outputs · rows · columns · min(rows, columns)."""
+"""... and preconditioned design matrices up to this much work, over all outputs: they need no Jacobian."""
 
 NTK_SAMPLES = 100
 """The tangent kernel of a deep network is taken on so many training samples, the first ones."""
-
-PASS_BYTES = 8 << 30
-"""Memory of a forward pass in float64 over samples that batch statistics tie together."""
 
 HESSIAN_COLUMNS = (
     "hessian_condition", "hessian_lambda_max", "hessian_lambda_min", "hessian_trace", "hessian_rank",
@@ -50,12 +45,27 @@ class Measure:
     """What is measured.
 
     Attributes:
-        full: everything; else what costs little beside training.
+        level: one of :data:`dd.runs.settings.MEASURES`: the outcome alone; what costs little beside training; all.
         memory: bytes that one run's matrices may take; beyond, estimates serve.
     """
 
-    full: bool = False
+    level: str = "basic"
     memory: int = 500_000_000
+
+    @property
+    def full(self) -> bool:
+        """Whether everything is measured."""
+        return self.level == "full"
+
+    @property
+    def outcome_alone(self) -> bool:
+        """Whether nothing but losses, errors and the weights' norm is measured, and no curve is logged."""
+        return self.level == "none"
+
+    def takes_jacobian(self, rows: int, columns: int) -> bool:
+        """Whether a Jacobian of this shape is formed and decomposed."""
+        cheap = float(rows) * columns * min(rows, columns) <= CHEAP_JACOBIAN
+        return (self.full or (cheap and not self.outcome_alone)) and COPIES * 8 * rows * columns <= self.memory
 
 
 @dataclass(frozen=True)
@@ -104,35 +114,6 @@ def ntk_samples(run: Run) -> int:
     return min(run.n_train, NTK_SAMPLES) if run.model.deep else run.n_train
 
 
-def feature_samples(run: Run) -> int:
-    """Training samples whose features are decomposed: all, of deep networks as many as fit.
-
-    Batch statistics tie the samples of a forward pass together, which then holds maps of all of them.
-    """
-    model = run.model
-    if not model.deep or not model.batch_dependent(run):
-        return run.n_train
-    return min(run.n_train, max(int(PASS_BYTES // model.map_bytes(run)), 1))
-
-
-def guarded(measure: Callable[[], Found]) -> Found | None:
-    """A measurement, or None where it has none: memory is short, or entries of a diverged run are not finite."""
-    try:
-        return measure()
-    except (MemoryError, RuntimeError, ValueError, ArithmeticError):
-        # torch's LinAlgError and its lack of memory are RuntimeErrors, NumPy's LinAlgError is a ValueError
-        return None
-
-
-def feature_spectrum(network: Network, theta: Tensor, buffers: Mapping[str, Tensor]) -> Spectrum | None:
-    """Spectrum of the matrix that the last layer sees, on the training set (batch statistics: of all of it)."""
-    exact = {k: v.double().clone() for k, v in buffers.items()}
-    training = network.batch_dependent
-    inputs = network.exact_train.inputs[:, : feature_samples(network.run)]
-    named = network.named(theta.double())
-    return guarded(lambda: spectrum(network.seen(named, inputs, exact, training=training)[0]))
-
-
 def spectrum_columns(found: Spectrum | None) -> Row:
     """``condition``, ``rank``, ``sigma_max``, ``sigma_min`` of a matrix; null where it is not finite."""
     if found is None:
@@ -165,11 +146,8 @@ def hessian_columns(probe: Probe, measure: Measure) -> Row:
     if probe.network.deep:
         top = guarded(lambda: curvature.largest(jacobian)) if measure.full else None
         return row if top is None else row | {"hessian_lambda_max": top, "measure_method": "lanczos_top"}
-    cheap = jacobian.shape[1] <= CHEAP_PARAMETERS
-    if not (cheap or measure.full):
-        return row
-    fits = COPIES * jacobian.bytes <= measure.memory
-    factor = guarded(lambda: finite(jacobian.curved(jacobian.dense()))) if fits else None
+    takes = measure.takes_jacobian(*jacobian.shape)
+    factor = guarded(lambda: finite(jacobian.curved(jacobian.dense()))) if takes else None
     if factor is not None:
         return row | (guarded(lambda: _dense_columns(probe, measure, factor)) or {})
     if not measure.full:
@@ -194,7 +172,7 @@ def ntk_columns(probe: Probe, measure: Measure) -> Row:
     if not measure.full:
         return unknown
     jacobian = probe.ntk_jacobian
-    if COPIES * jacobian.bytes <= measure.memory:
+    if measure.takes_jacobian(*jacobian.shape):
         exact = guarded(lambda: curvature.dense(finite(jacobian.dense())))
         if exact is not None:
             return {"condition": exact.condition, "rank": exact.rank}

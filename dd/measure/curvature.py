@@ -133,7 +133,7 @@ def largest(jacobian: Jacobian) -> float:
     def product(vector: Tensor) -> Tensor:
         return backward(jacobian.curved_transposed(jacobian.curved(forward(vector))))
 
-    return top_of(product, torch.empty_like(jacobian.flat), LANCZOS_RTOL)[0]
+    return top_of(product, torch.empty_like(jacobian.flat), LANCZOS_RTOL).value
 
 
 def _extremes(product: Callable[[Tensor], Tensor], like: Tensor) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""The largest eigenvalue of the training loss's whole Hessian, for step sizes in its units."""
+"""The largest eigenvalue of the training loss's whole Hessian, for step sizes in its units: its sharpness."""
 
 from __future__ import annotations
 
@@ -8,9 +8,22 @@ import torch
 from torch import Tensor
 
 from dd.measure.lanczos import lanczos
+from dd.measure.two_layer import TwoLayerHessian, knows
 from dd.network import Network
 
 Loss = Callable[[Tensor], Tensor]
+
+RTOL = 1e-10
+"""Relative change of the eigenvalue at which Lanczos stops."""
+
+LARGE = 5e8
+"""From so many samples times parameters on, products of two-layer nets are in float32, and stop at
+:data:`LARGE_RTOL`: the eigenvalue is then known to 1e-6."""
+
+LARGE_RTOL = 1e-6
+
+FIRST_SAMPLES = 4096
+"""Their Hessian's eigenvector is where Lanczos starts for a large problem."""
 
 
 def hessian_vector(loss: Loss, theta: Tensor) -> Callable[[Tensor], Tensor]:
@@ -28,7 +41,7 @@ def hessian_vector(loss: Loss, theta: Tensor) -> Callable[[Tensor], Tensor]:
     return product
 
 
-def largest_eigenvalue(loss: Loss, theta: Tensor, rtol: float = 1e-10) -> float:
+def largest_eigenvalue(loss: Loss, theta: Tensor, rtol: float = RTOL) -> float:
     """Largest (algebraic) eigenvalue of a loss's Hessian by Lanczos with full re-orthogonalisation.
 
     Args:
@@ -39,8 +52,23 @@ def largest_eigenvalue(loss: Loss, theta: Tensor, rtol: float = 1e-10) -> float:
     Returns:
         lambda_max; it converges from below. NaN where the loss overflows.
     """
-    value, _ = lanczos(hessian_vector(loss, theta), torch.empty_like(theta), rtol)
-    return value
+    return lanczos(hessian_vector(loss, theta), torch.empty_like(theta), rtol).value
+
+
+def sharpness(network: Network) -> float:
+    """Largest eigenvalue of the Hessian of the training loss at the start of a network of one run.
+
+    Returns:
+        NaN where the loss overflows.
+    """
+    theta = network.theta[0].double()
+    if not knows(network):
+        return largest_eigenvalue(exact_loss(network, network.buffers), theta)
+    if len(network.exact_train.targets) * theta.numel() < LARGE:
+        return lanczos(TwoLayerHessian(network), theta, RTOL).value
+    rough = lanczos(TwoLayerHessian(network, FIRST_SAMPLES, torch.float32), theta, LARGE_RTOL)
+    every = TwoLayerHessian(network, dtype=torch.float32)
+    return lanczos(every, theta, LARGE_RTOL, rough.vector if rough.settled else None).value
 
 
 def exact_loss(network: Network, buffers: dict[str, Tensor]) -> Callable[[Tensor], Tensor]:

@@ -45,11 +45,6 @@ class Jacobian:
         self.samples, self.outputs = self.inputs.shape[1], network.problem.outputs
         self.shape = (self.samples * self.outputs, self.flat.numel())
 
-    @property
-    def bytes(self) -> int:
-        """Memory of the whole Jacobian."""
-        return 8 * self.shape[0] * self.shape[1]
-
     def predict(self, flat: Tensor) -> Tensor:
         """Outputs, [samples, outputs], as a function of flat parameters."""
         theta = self.network.named(flat[None])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,42 +14,54 @@ STEPS = 100
 """At most so many products."""
 
 
-def lanczos(product: Callable[[Tensor], Tensor], like: Tensor, rtol: float) -> tuple[float, bool]:
-    """Largest (algebraic) eigenvalue of v -> A v, from a fixed random start.
+@dataclass(frozen=True)
+class Eigenpair:
+    """What Lanczos has come to.
+
+    Attributes:
+        value: largest eigenvalue, approached from below; NaN where products overflow.
+        settled: whether the steps sufficed.
+        vector: its Ritz vector, [size], of length 1; zeros where products overflow.
+    """
+
+    value: float
+    settled: bool
+    vector: Tensor
+
+
+def lanczos(product: Callable[[Tensor], Tensor], like: Tensor, rtol: float, start: Tensor | None = None) -> Eigenpair:
+    """Largest (algebraic) eigenvalue of v -> A v.
 
     Args:
         product: the operator on vectors shaped as ``like``.
         like: [size], float64; gives size and device.
         rtol: relative change of the Ritz value at which to stop.
-
-    Returns:
-        The eigenvalue, approached from below, and whether the steps sufficed; NaN where products overflow.
+        start: first vector, [size]; a fixed random one where None.
     """
     size = like.numel()
-    generator = torch.Generator().manual_seed(0)
-    vector = torch.randn(size, generator=generator, dtype=torch.float64).to(like.device)
+    vector = start
+    if vector is None:
+        generator = torch.Generator().manual_seed(0)
+        vector = torch.randn(size, generator=generator, dtype=torch.float64).to(like.device)
     basis = torch.zeros(min(STEPS, size), size, dtype=torch.float64, device=like.device)
     basis[0] = vector / vector.norm()
-    diagonal: list[float] = []
-    off: list[float] = []
-    ritz = -math.inf
+    small = np.zeros((len(basis), len(basis)))  # the operator in the basis: tridiagonal
+    ritz, largest = -math.inf, 0.0
     for k in range(len(basis)):
+        held = basis[: k + 1]
         image = product(basis[k])
-        diagonal.append(float(image @ basis[k]))
-        if not math.isfinite(diagonal[-1]):
-            return math.nan, False
+        small[k, k] = float(image @ basis[k])
+        if not math.isfinite(small[k, k]):
+            return Eigenpair(math.nan, False, torch.zeros_like(like))
         for _ in range(2):  # twice is enough (Parlett)
-            image = image - basis[: k + 1].T @ (basis[: k + 1] @ image)
-        tri = torch.diag(torch.tensor(diagonal, dtype=torch.float64))
-        if off:
-            side = torch.tensor(off, dtype=torch.float64)
-            tri += torch.diag(side, 1) + torch.diag(side, -1)
-        previous, ritz = ritz, float(torch.linalg.eigvalsh(tri)[-1])
-        norm = float(image.norm())
-        scale = max(abs(d) for d in diagonal)
-        if norm <= 1e-14 * max(scale, norm) or abs(ritz - previous) <= rtol * abs(ritz):
-            return ritz, True
-        if k + 1 < len(basis):
-            off.append(norm)
-            basis[k + 1] = image / norm
-    return ritz, len(basis) == size
+            image = image - held.T @ (held @ image)
+        previous, ritz = ritz, float(np.linalg.eigvalsh(small[: k + 1, : k + 1])[-1])
+        norm, largest = float(image.norm()), max(largest, abs(small[k, k]))
+        exhausted = norm <= 1e-14 * max(largest, norm)
+        settled = exhausted or abs(ritz - previous) <= rtol * abs(ritz) or k + 1 == size
+        if settled or k + 1 == len(basis):
+            break
+        small[k, k + 1] = small[k + 1, k] = norm
+        basis[k + 1] = image / norm
+    vectors = np.linalg.eigh(small[: len(held), : len(held)])[1]
+    return Eigenpair(ritz, settled, held.T @ torch.from_numpy(vectors[:, -1]).to(like.device))

@@ -13,13 +13,23 @@ from dd.measure.smoother import EffectiveParameters
 
 @dataclass
 class CurvePoint:
-    """Losses and errors of one run at one logged step; errors are None for real targets."""
+    """Losses and errors of one run at one logged step.
+
+    Attributes:
+        step: updates before it.
+        train_loss: over the training samples that count, noisy labels included.
+        test_loss: over the test samples that count.
+        train_error: 0-1 error; None for real targets.
+        test_error: None for real targets.
+        curve_samples: training samples that count, the first ones. Fewer than all: as many test samples count at most.
+    """
 
     step: int
     train_loss: float
     test_loss: float
     train_error: float | None
     test_error: float | None
+    curve_samples: int = 0
 
 
 @dataclass

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from dd.measure.lanczos import lanczos
+from dd.numerics import all_finite
 
 EPS = torch.finfo(torch.float64).eps
 
@@ -17,6 +20,18 @@ SMALL = 100
 
 SAFE = 1e10
 """Up to this condition number a matrix has full rank without doubt."""
+
+
+Found = TypeVar("Found")
+
+
+def guarded(measure: Callable[[], Found]) -> Found | None:
+    """A measurement, or None where it has none: memory is short, or entries of a diverged run are not finite."""
+    try:
+        return measure()
+    except (MemoryError, RuntimeError, ValueError, ArithmeticError):
+        # torch's LinAlgError and its lack of memory are RuntimeErrors, NumPy's LinAlgError is a ValueError
+        return None
 
 
 @dataclass(frozen=True)
@@ -59,7 +74,7 @@ def finite(matrix: Tensor) -> Tensor:
     Raises:
         torch.linalg.LinAlgError: it has entries that are not finite.
     """
-    if not torch.isfinite(matrix).all():
+    if not all_finite(matrix):
         raise torch.linalg.LinAlgError("the matrix has entries that are not finite")
     return matrix
 
@@ -78,39 +93,60 @@ def _square(matrix: Tensor) -> Tensor:
     return torch.linalg.qr(tall, mode="r")[1]
 
 
+class Rows:
+    """A matrix whose rows come in blocks, [rows, columns], reduced to a triangle on the way."""
+
+    def __init__(self) -> None:
+        self._held: Tensor | None = None
+        self._count = 0
+
+    def add(self, block: Tensor) -> None:
+        """Append a block of rows, [rows, columns], float64; a block alone is held as it is."""
+        self._count += len(block)
+        self._held = block if self._held is None else torch.linalg.qr(torch.cat([self._held, block]), mode="r")[1]
+
+    def spectrum(self) -> Spectrum:
+        """Spectrum of all rows, by QR and SVD in float64, never by normal equations.
+
+        Raises:
+            torch.linalg.LinAlgError: the matrix has entries that are not finite.
+        """
+        assert self._held is not None
+        return kept(singular_values(finite(self._held)), (self._count, self._held.shape[1]))
+
+
 def extremes(matrix: Tensor) -> Spectrum:
     """Rank and extreme singular values of [rows, columns] in float64; ``values`` holds those, or all.
 
-    Rows and columns of zeros are left out. By Lanczos on RᵀR and its inverse, R from a QR factorisation: a fraction of
-    the time, with errors of order eps · condition number as an SVD's. A matrix so nearly singular that rank is in
-    doubt, and one on which Lanczos is slow, are decomposed in full.
+    By Lanczos on RᵀR and its inverse, R from a QR factorisation without columns of zeros: a fraction of the time, with
+    errors of order eps · condition number as an SVD's. A matrix so nearly singular that rank is in doubt, and one on
+    which Lanczos is slow, are decomposed in full.
     """
     shape = tuple(matrix.shape)
-    matrix = matrix.double()
-    matrix = matrix[(matrix != 0).any(dim=1)][:, (matrix != 0).any(dim=0)]
-    if not matrix.numel():
-        return kept(matrix.flatten(), shape)
     r = _square(matrix)
+    seen = (r != 0).any(dim=0)
+    if not seen.all():
+        r = _square(r[:, seen])
+    if not r.numel():
+        return kept(r.flatten(), shape)
     diagonal = r.diagonal().abs()
     size = r.shape[0]
     if size > SMALL and float(diagonal.min()) > float(diagonal.max()) / SAFE:
-        top, found = lanczos(lambda v: r.T @ (r @ v), diagonal, 1e-12)
+        top = lanczos(lambda v: r.T @ (r @ v), diagonal, 1e-12)
 
         def inverse(v: Tensor) -> Tensor:
             half = torch.linalg.solve_triangular(r.T, v[:, None], upper=False)
             return torch.linalg.solve_triangular(r, half, upper=True)[:, 0]
 
-        bottom, also = lanczos(inverse, diagonal, 1e-12) if found else (math.nan, False)
-        if found and also and 0 < bottom * top < SAFE**2:
-            values = torch.tensor([top**0.5, bottom**-0.5], dtype=torch.float64)
+        bottom = lanczos(inverse, diagonal, 1e-12) if top.settled else top
+        if bottom.settled and 0 < bottom.value * top.value < SAFE**2:
+            values = torch.tensor([top.value**0.5, bottom.value**-0.5], dtype=torch.float64)
             return Spectrum(size, float(values[0]), float(values[1]), values)
     return kept(torch.linalg.svdvals(r), shape)
 
 
 def spectrum(matrix: Tensor) -> Spectrum:
-    """Spectrum of one matrix [rows, columns], by SVD in float64, never by normal equations.
-
-    Raises:
-        torch.linalg.LinAlgError: the matrix has entries that are not finite.
-    """
-    return kept(singular_values(finite(matrix)), tuple(matrix.shape))
+    """Spectrum of one matrix [rows, columns]; see :meth:`Rows.spectrum`."""
+    rows = Rows()
+    rows.add(matrix)
+    return rows.spectrum()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,3 +48,8 @@ class TwoLayer(Model):
         """Width at which the trained parameters number samples times outputs (Belkin et al., arXiv 1812.11118)."""
         bias = int(self.bias)
         return (run.n_train * outputs - bias * outputs) / (inputs + bias + outputs)
+
+
+def is_two_layer(model: Model) -> TypeGuard[TwoLayer]:
+    """Whether a model is this two-layer net itself, whose formulas others know, without options that they do not."""
+    return isinstance(model, TwoLayer) and model == TwoLayer(activation=model.activation, bias=model.bias)

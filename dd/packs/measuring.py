@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from dataclasses import replace
 
 from dd.components.model import Tensors
-from dd.measure.conditioning import Measure, Probe, feature_spectrum, final_columns, spectrum_columns
-from dd.measure.outcome import outcome
+from dd.measure.conditioning import Measure, Probe, final_columns, spectrum_columns
+from dd.measure.full_pass import full_pass
 from dd.measure.solution import CurvePoint, Solution
-from dd.network import Network
+from dd.network import Network, Parameters
 from dd.packs.prepare import Job
 from dd.packs.rows import Row, storable
 from dd.packs.shared import min_norm_columns
@@ -20,60 +19,46 @@ def measured(job: Job, solution: Solution, measure: Measure) -> Row:
     """The row of a solved run."""
     run, network = job.run, job.network
     row = job.row | {"status": solution.status, "steps_done": solution.steps_done, "trainer": solution.trainer}
-    theta = network.named(solution.theta[None].double())
-    buffers = {k: v[None].double() for k, v in solution.buffers.items()}
-    if solution.factors is not None:
+    theta, buffers = _end(network, solution)
+    wanted = not measure.outcome_alone
+    if solution.factors is not None and wanted:
         job.spectrum = solution.factors.spectrum
         row |= {f"feature_{k}_init": v for k, v in spectrum_columns(job.spectrum).items()}
         row |= min_norm_columns(network, solution.factors, buffers)
+    final = job.spectrum
     if solution.measured:
-        point = solution.measured.point
-        norms = (solution.measured.weight_norm, solution.measured.gradient_norm)
+        point, known = solution.measured.point, solution.measured
+        row |= {"weight_norm": known.weight_norm, "gradient_norm": known.gradient_norm if wanted else None}
     else:
-        point = end_point(network, solution)
-        copies = {k: v.clone() for k, v in buffers.items()}  # batch statistics may be remembered
-        norms = (float(theta.flat.norm()), _gradient_norm(network, theta.flat, copies))
-    row |= {k: v for k, v in vars(point).items() if k != "step"}
-    row |= {"weight_norm": norms[0], "gradient_norm": norms[1]}
-    if solution.effective_parameters:
+        found = full_pass(network, theta, buffers, gradient=wanted, spectrum=wanted and final is None)
+        final = final or found.features
+        point = found.outcome.points()[0]
+        row |= {"weight_norm": float(theta.flat.norm()), "gradient_norm": found.gradient_norm}
+    row |= {k: getattr(point, k) for k in ("train_loss", "test_loss", "train_error", "test_error")}
+    if solution.effective_parameters and wanted:
         row |= {f"effective_parameters_{k}": v for k, v in vars(solution.effective_parameters).items()}
-    final = job.spectrum or feature_spectrum(network, theta.flat, buffers)
-    row |= {f"feature_{k}": v for k, v in spectrum_columns(final).items()}
-    probe = Probe(run, network, theta.flat[0], buffers, final, solution.preconditioner, job.task.lr)
-    row |= final_columns(probe, measure)
+    if wanted:
+        row |= {f"feature_{k}": v for k, v in spectrum_columns(final).items()}
+        probe = Probe(run, network, theta.flat[0], buffers, final, solution.preconditioner, job.task.lr)
+        row |= final_columns(probe, measure)
     network.release()
     return {k: storable(k, v) for k, v in row.items()}
 
 
+def _end(network: Network, solution: Solution) -> tuple[Parameters, Tensors]:
+    """Parameters and the normalisation's memory at the end, in float64."""
+    return network.named(solution.theta[None].double()), {k: v[None].double() for k, v in solution.buffers.items()}
+
+
 def end_point(network: Network, solution: Solution) -> CurvePoint:
     """Losses and errors of a solution, in float64; of a closed form at step 0."""
-    buffers = {k: v[None].double() for k, v in solution.buffers.items()}
-    theta = network.named(solution.theta[None].double())
-    got = outcome(network, theta, buffers, network.exact_train, network.exact_test)
-    errors = (None if e is None else float(e) for e in (got.train_error, got.test_error))
-    return CurvePoint(0, float(got.train_loss), float(got.test_loss), *errors)
+    point = full_pass(network, *_end(network, solution), gradient=False, spectrum=False).outcome.points()[0]
+    return replace(point, curve_samples=network.run.n_train)
 
 
 def predicted(job: Job, solution: Solution) -> Prediction:
     """Outputs of a solved run on its test set, computed in float64."""
     network, problem = job.network, job.network.problem
-    buffers = {k: v[None].double() for k, v in solution.buffers.items()}
-    theta = network.named(solution.theta[None].double())
+    theta, buffers = _end(network, solution)
     outputs = network.predict(theta, network.exact_test.inputs, buffers)[0]
     return Prediction(job.run.run_id, outputs.float().cpu().numpy(), problem.targets_id, problem.test_y.numpy())
-
-
-def _gradient_norm(network: Network, flat: Tensor, buffers: Tensors) -> float:
-    """Norm of the gradient of the training loss; of a deep network averaged over batches, as training sees it."""
-    samples, size = network.exact_train, network.run.batch_size
-    if not network.deep:
-        return float(network.objective(flat, samples.inputs, samples.targets, buffers)[1].norm())
-    assert size is not None
-    mean, out, code = torch.zeros_like(flat), torch.empty_like(flat), network.code(flat)
-    for x, y in zip(samples.inputs.split(size, dim=1), samples.targets.split(size), strict=True):
-        if code:
-            code.gradient(flat[0], {}, x[0], y, out[0], loss=network.run.loss)
-        else:
-            out = network.objective(flat, x, y, {})[1]
-        mean.add_(out, alpha=len(y) / len(samples.targets))
-    return float(mean.norm())

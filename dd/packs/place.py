@@ -78,7 +78,7 @@ def limits_of(settings: Settings) -> Limits:
 
 def measure_of(settings: Settings) -> Measure:
     """What ``measure`` and ``measure.memory`` ask for."""
-    return Measure(settings.measure_name == "full", int(settings.measure_memory * 1e9))
+    return Measure(settings.measure_name, int(settings.measure_memory * 1e9))
 
 
 def check_device(settings: Settings) -> None:

@@ -12,14 +12,22 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from dd.measure.conditioning import CHEAP_PARAMETERS, COPIES, Measure, ntk_samples
+from dd.measure.conditioning import COPIES, Measure, ntk_samples
+from dd.measure.full_pass import piece_size
 from dd.packs.place import Place
+from dd.problems.problem import LARGE
 from dd.runs.run import Run
 from dd.trainers.base import Trainer
 from dd.trainers.table import trainer_for
 
 DECOMPOSITION, PRODUCTS = 1.2e10, 5e10
 FIXED = 0.004
+PROCESS = 350_000_000
+"""Bytes of a process without any run: Python, PyTorch, the table."""
+
+PIECES = 6
+"""Copies of a piece of the matrix that the last layer sees, while it is measured."""
+
 LANCZOS_PRODUCTS = 1200
 DEEP_EXACT, DEEP_EAGER, DEEP_PRODUCTS = 5e9, 1e9, 250
 """Of deep networks: multiply-adds a second in float64 by compiled code and by PyTorch's, and forward passes that a
@@ -94,8 +102,8 @@ def _jacobian_bytes(run: Run, measure: Measure | None) -> int:
     count = run.model.parameter_count(run)
     if run.model.deep:
         return COPIES * 8 * ntk_samples(run) * run.data.outputs * count * measure.full
-    size = COPIES * 8 * run.n_train * run.data.outputs * count
-    return size if (measure.full or count <= CHEAP_PARAMETERS) and size <= measure.memory else 0
+    rows = run.n_train * run.data.outputs
+    return COPIES * 8 * rows * count if measure.takes_jacobian(rows, count) else 0
 
 
 def measuring_seconds(run: Run, measure: Measure | None) -> float:
@@ -132,28 +140,43 @@ def estimated_seconds(run: Run, place: Place) -> float:
 
 
 def estimated_bytes(runs: Sequence[Run], place: Place) -> int:
-    """Peak memory of some runs solved together.
+    """Peak memory of some runs solved together, beside what a process takes without any.
 
-    Shared inputs in float64 and in the training precision, once for the widest run of each kind; what trainers keep of
-    every run and for each design matrix; copies and factors of the largest design matrix, which is measured alone.
+    The two largest data, for two stay in memory; what enters training, in float64 and in its precision, once for
+    the widest run of each kind; what trainers keep of every run and for each design matrix; what the largest run needs
+    to be measured.
     """
+    data: dict[Hashable, int] = {}
     widest: dict[Hashable, int] = {}
     shared: dict[Hashable, int] = {}
     own = 0
     for run in runs:
+        samples, entry = run.n_train + run.n_test, 8 if run.dtype == "float64" else 4
+        inputs = run.data.input_count
+        data[run.data_key] = 8 * samples * (inputs + run.data.outputs)
         key = run.inputs_key if not run.normalization.fitted else (run.inputs_key, run.width, run.normalization)
-        widest[key] = max(widest.get(key, 0), (run.n_train + run.n_test) * _columns(run) * 24)
+        held = run.model.frozen_features or 8 * run.n_train * inputs < LARGE  # large inputs are not copied
+        each = entry + 8 * held
+        widest[key] = max(widest.get(key, 0), samples * _columns(run) * each)
         trainer = _trainer(run, place)
         own += trainer.bytes(run)
         if needed := trainer.shared_bytes(run):
             shared[run.design_key] = needed
     alone = max(
-        8 * run.columns * (2 * (run.n_train + run.n_test) + 3 * run.n_train)
+        _measuring_bytes(run)
         + _jacobian_bytes(run, place.measure)
         + run.model.deep * int(run.model.activation_bytes(run) * (run.batch_size or 0))
         for run in runs
     )
-    return sum(widest.values()) + sum(shared.values()) + own + alone
+    return sum(sorted(data.values())[-2:]) + sum(widest.values()) + sum(shared.values()) + own + alone
+
+
+def _measuring_bytes(run: Run) -> int:
+    """Memory of the matrix that the last layer sees, its copies and factors."""
+    if run.model.frozen_features or run.model.deep or run.model.batch_dependent(run):
+        return 8 * run.columns * (2 * (run.n_train + run.n_test) + 3 * run.n_train)
+    sharp = 5 * 8 * run.columns * run.n_train if run.lr_unit == "sharpness" else 0  # what the Hessian's products hold
+    return max(PIECES * 8 * run.columns * min(piece_size(run), run.n_train + run.n_test), sharp)
 
 
 def describe(packs: list[Pack]) -> str:
@@ -162,8 +185,9 @@ def describe(packs: list[Pack]) -> str:
     for pack in packs:
         widths = [run.width for run in pack.runs]
         span = f"{min(widths)}-{max(widths)}" if len(set(widths)) > 1 else str(widths[0])
+        megabytes = (pack.bytes + PROCESS) / 1e6
         lines.append(
-            f"{pack.pack_id}  {len(pack.runs):4d}  {span:12s}  {pack.seconds:7.1f}  {pack.bytes / 1e6:6.0f}  "
+            f"{pack.pack_id}  {len(pack.runs):4d}  {span:12s}  {pack.seconds:7.1f}  {megabytes:6.0f}  "
             + ", ".join(pack.trainers)
         )
     total = sum(pack.seconds for pack in packs)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dd.measure import hessian
-from dd.measure.conditioning import Probe, feature_spectrum, guarded, ntk_columns, spectrum_columns
+from dd.measure.conditioning import Probe, ntk_columns, spectrum_columns
+from dd.measure.full_pass import feature_spectrum
 from dd.measure.solution import Solution
-from dd.measure.spectrum import Spectrum
+from dd.measure.spectrum import Spectrum, guarded
 from dd.network import Network
 from dd.packs.rows import Row, axes_row
-from dd.packs.shared import Shared
+from dd.packs.shared import Shared, Start
 from dd.runs.run import Run
 from dd.trainers.base import Task, Trainer
 from dd.trainers.table import trainer_for
@@ -65,29 +66,42 @@ def prepare(run: Run, shared: Shared) -> Job:
         "device": str(shared.device),
         "measure": shared.settings.measure_name,
     }
-    trainer = trainer_for(run, shared.device, shared.settings.trainer)
-    job = Job(Task(run, network), trainer, row)
-    if network.linear:
+    trainer, measured = trainer_for(run, shared.device, shared.settings.trainer), not shared.measure.outcome_alone
+    job = Job(Task(run, network, curve=measured), trainer, row)
+    start = shared.start(run)
+    if network.linear and (measured or trainer.decomposes or run.lr_unit == "sharpness"):
         design = shared.design(run, network)
         job.spectrum = design.spectrum
-        row |= design.min_norm if run.loss == "mse" else {}
+        row |= design.min_norm if measured and run.loss == "mse" else {}
         job.task.design = design if trainer.decomposes else None
     initial = job.spectrum
+    if measured and initial is None and not run.optimizer.closed_form:
+        start.features = start.features or [feature_spectrum(network, network.theta, network.buffers)]
+        initial = start.features[0]
     if not run.optimizer.closed_form:
-        initial = initial or feature_spectrum(network, network.theta, network.buffers)
-        sharpness: float | None = None
-        if job.spectrum and run.loss == "mse":
-            sharpness = 2 * job.spectrum.sigma_max**2 / (run.n_train * problem.outputs)
-        elif run.lr_unit == "sharpness":
-            loss = hessian.exact_loss(network, network.buffers)
-            sharpness = guarded(lambda: hessian.largest_eigenvalue(loss, network.theta[0].double()))
+        sharpness = _sharpness(job, start)
         job.task.lr = None if run.lr is None else _absolute_lr(run, sharpness)
         row |= {"lr_absolute": job.task.lr, "sharpness_init": sharpness}
-        probe = Probe(run, network, network.theta[0].double(), network.buffers, initial)
-        row |= {f"ntk_{k}_init": v for k, v in ntk_columns(probe, shared.measure).items()}
-    row |= {f"feature_{k}_init": v for k, v in spectrum_columns(initial).items()}
+    if measured:
+        if not run.optimizer.closed_form:
+            probe = Probe(run, network, network.theta[0].double(), network.buffers, initial)
+            start.kernel = start.kernel or ntk_columns(probe, shared.measure)
+            row |= {f"ntk_{k}_init": v for k, v in start.kernel.items()}
+        row |= {f"feature_{k}_init": v for k, v in spectrum_columns(initial).items()}
     network.release()
     return job
+
+
+def _sharpness(job: Job, start: Start) -> float | None:
+    """Largest eigenvalue of the Hessian at the start; None where it is not known and nobody asks."""
+    run = job.run
+    if job.spectrum and run.loss == "mse":
+        return 2 * job.spectrum.sigma_max**2 / (run.n_train * job.network.problem.outputs)
+    if run.lr_unit != "sharpness":
+        return None
+    if run.loss not in start.sharpness:
+        start.sharpness[run.loss] = guarded(lambda: hessian.sharpness(job.network))
+    return start.sharpness[run.loss]
 
 
 def _absolute_lr(run: Run, sharpness: float | None) -> float:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from torch import Tensor
 
 from dd.closed.design import Design
 from dd.measure.factors import Factors, least_squares
-from dd.measure.outcome import outcome
+from dd.measure.full_pass import full_pass
+from dd.measure.spectrum import Spectrum
 from dd.network import Inputs, Network, common_inputs, weight_dtype
 from dd.packs.place import device_of, measure_of
 from dd.packs.rows import Row
@@ -27,6 +29,21 @@ class SharedDesign(Design):
         return min_norm_columns(self.network, self.factors, self.network.buffers)
 
 
+@dataclass
+class Start:
+    """Measurements at the start that runs with the same one share; each is there once a run has asked for it.
+
+    Attributes:
+        features: spectrum of the matrix that the last layer sees, None where it is not finite; in a list of one.
+        sharpness: by the loss; None where it cannot be computed.
+        kernel: the columns of the tangent kernel.
+    """
+
+    features: list[Spectrum | None] = field(default_factory=list)
+    sharpness: dict[str, float | None] = field(default_factory=dict)
+    kernel: Row = field(default_factory=dict)
+
+
 class Shared:
     """What the runs of a pack share.
 
@@ -41,6 +58,7 @@ class Shared:
         self.measure, self.device = measure_of(settings), device_of(settings)
         self._inputs: dict[Hashable, Inputs] = {}
         self._widest: dict[Hashable, Run] = {}
+        self._starts: dict[Hashable, Start] = {}
         for run in runs:
             wide = self._widest.setdefault(run.inputs_key, run)
             if run.width > wide.width:
@@ -59,6 +77,10 @@ class Shared:
             self._inputs[key] = common_inputs(self._widest[key], problem, self.device)
         return Network([run], problem, self.device, weight_dtype(run), self._inputs[key])
 
+    def start(self, run: Run) -> Start:
+        """What is known of the run's start."""
+        return self._starts.setdefault(run.start_key, Start())
+
     def design(self, run: Run, network: Network) -> SharedDesign:
         """A linear network's design matrix; the last one is kept for the next run with the same."""
         if self._design is None or self._design[0] != run.design_key:
@@ -71,7 +93,7 @@ def min_norm_columns(network: Network, factors: Factors, buffers: Mapping[str, T
     solved = network.named(network.theta.double().clone())
     solved.named["readout"].copy_(least_squares(factors, network.exact_train.targets).T)
     exact = {k: v.double() for k, v in buffers.items()}
-    got = outcome(network, solved, exact, network.exact_train, network.exact_test)
+    got = full_pass(network, solved, exact, gradient=False, spectrum=False).outcome
     return {
         "min_norm_train_loss": float(got.train_loss),
         "min_norm_test_loss": float(got.test_loss),

@@ -75,6 +75,7 @@ def _row(job: Job, shared: Shared, solved: Solved) -> Row:
         row = measured(job, job.result, shared.measure)
     except Exception as error:
         return failed_row(job.run, error)
-    solved.curves.extend(curve_rows(job.run, job.result.curve))
+    if job.task.curve:
+        solved.curves.extend(curve_rows(job.run, job.result.curve))
     solved.predictions.extend(predictions)
     return row

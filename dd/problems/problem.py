@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -18,6 +19,12 @@ from dd.problems.pools import pool_of, verify
 from dd.runs.run import Run
 from dd.runs.settings import Settings
 from dd.streams import stream
+
+LARGE = 1 << 26
+"""Training inputs of so many bytes keep the column of ones behind them: a model with biases needs no copy of them."""
+
+ROWS = 4096
+"""Samples whose norms are taken at a time."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +160,7 @@ def noisy_labels(labels: NDArray[np.int64], classes: int, share: float, over: st
 def standardize(
     train: NDArray[np.float64], test: NDArray[np.float64], kind: str
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Standardise inputs with training statistics only.
+    """Standardise inputs with training statistics only, in place: large data are not copied.
 
     Args:
         train: [n_train, inputs].
@@ -168,21 +175,26 @@ def standardize(
     if kind == "none":
         return train, test
     if kind == "global":
-        spread = train.std()
-        return (train - train.mean()) / (spread or 1.0), (test - train.mean()) / (spread or 1.0)
+        center, spread = train.mean(), train.std()
+        for x in (train, test):
+            x -= center
+            x /= spread or 1.0
+        return train, test
     mean = train.mean(axis=0)
-    train, test = train - mean, test - mean
+    for x in (train, test):
+        x -= mean
     if kind == "feature":
         spread = train.std(axis=0)
         constant = spread <= 1e-12 * max(1.0, float(spread.max(initial=0.0)))
         scale = np.where(constant, 0.0, 1.0 / np.where(constant, 1.0, spread))
-        return train * scale, test * scale
-
-    def to_sphere(x: NDArray[np.float64]) -> NDArray[np.float64]:
-        norm = np.linalg.norm(x, axis=1, keepdims=True)
-        return x * (np.sqrt(x.shape[1]) / np.where(norm == 0, 1.0, norm))
-
-    return to_sphere(train), to_sphere(test)
+        for x in (train, test):
+            x *= scale
+        return train, test
+    for x in (train, test):
+        for rows in np.array_split(x, max(math.ceil(len(x) / ROWS), 1)):
+            norm = np.linalg.norm(rows, axis=1, keepdims=True)
+            rows *= np.sqrt(x.shape[1]) / np.where(norm == 0, 1.0, norm)
+    return train, test
 
 
 _recent: OrderedDict[tuple[object, ...], Problem] = OrderedDict()
@@ -250,11 +262,20 @@ def _build(run: Run, settings: Settings) -> Problem:
     if run.targets == "linear":
         fitted = linear_targets(np.concatenate([train_x, test_x]), np.concatenate([train_y, test_y]))
         train_y, test_y = fitted[: run.n_train], fitted[run.n_train :]
-    tensors = [torch.from_numpy(np.ascontiguousarray(a, dtype=np.float64)) for a in (train_x, train_y, test_x, test_y)]
-    x, y, tx, ty = tensors
+    (x, tx), (y, ty) = map(_inputs, (train_x, test_x)), map(_tensor, (train_y, test_y))
     return Problem(x, y, tx, ty, run.classification, pool.source, pool.sha256)
 
 
+def _tensor(a: NDArray[np.generic]) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(a, dtype=np.float64))
+
+
+def _inputs(x: NDArray[np.float64]) -> torch.Tensor:
+    """Inputs of :func:`_scaled` as a tensor; large ones keep the column of ones behind them."""
+    return _tensor(x) if x.nbytes < LARGE or x.base is None else torch.from_numpy(x.base)[:, :-1]
+
+
 def _scaled(x: Samples, pool: Pool) -> NDArray[np.float64]:
-    """Inputs in their natural range."""
-    return np.asarray(x * pool.scale, np.float64)
+    """Inputs in their natural range, [samples, inputs], in memory of their own with a column of ones behind them."""
+    room = np.ones((len(x), x.shape[1] + 1))
+    return np.multiply(x, pool.scale, out=room[:, :-1])

@@ -17,6 +17,7 @@ from dd.results.patience import patiently
 from dd.results.predictions import PREDICTIONS_SCHEMA
 from dd.results.schema import CURVES_SCHEMA, empty, runs_schema, unite
 from dd.results.store import Store
+from dd.runs.settings import MEASURES
 
 RANKING = ("run_id", "status", "measure", "finished_at")
 
@@ -24,8 +25,8 @@ RANKING = ("run_id", "status", "measure", "finished_at")
 def merge(sources: Sequence[Store], into: Store) -> int:
     """Copy the rows of some tables with their points into another one.
 
-    Of rows of one run, one that has not failed counts before one that has, one with ``measure=full`` before one
-    without, then that of the table named first; what ``into`` holds already comes before all.
+    Of rows of one run, one that has not failed counts before one that has, one that was measured with more before one
+    with less, then that of the table named first; what ``into`` holds already comes before all.
 
     Returns:
         Rows copied.
@@ -39,12 +40,12 @@ def merge(sources: Sequence[Store], into: Store) -> int:
         if source.folder.resolve() == into.folder.resolve():
             raise StoreError(f"into={into.name}: is one of the tables to merge; name another")
     into.open()
-    best: dict[str, tuple[tuple[bool, bool, int, int], int, str]] = {}
+    best: dict[str, tuple[tuple[bool, int, int, int], int, str]] = {}
     for number, store in enumerate([into, *sources]):
         for part, table in _ranked(store):
             rows = zip(*(table[name].to_pylist() for name in RANKING[:3]), integers(table["finished_at"]), strict=True)
             for run_id, status, measure, at in rows:
-                rank = (status != "failed", measure == "full", -number, int(at))
+                rank = (status != "failed", MEASURES.index(measure or "basic"), -number, int(at))
                 if run_id not in best or rank > best[run_id][0]:
                     best[run_id] = (rank, number, part.name)
     chosen: dict[tuple[int, str], list[str]] = {}

@@ -52,6 +52,7 @@ def runs_schema() -> pa.Schema:
 CURVES_SCHEMA = pa.schema(
     [("run_id", pa.string()), ("step", pa.int64()), ("epoch", pa.float64())]
     + [(key, pa.float64()) for key in ("train_loss", "train_error", "test_loss", "test_error")]
+    + [("curve_samples", pa.int64())]
 )
 """Schema of ``curves``: one row a logged step of a run."""
 

@@ -22,6 +22,7 @@ from dd.results.order import ORDERING, fixes, winners
 from dd.results.patience import patiently
 from dd.results.predictions import PREDICTIONS_SCHEMA, Prediction, predictions_table, targets_tables
 from dd.results.schema import CURVES_SCHEMA, empty, runs_schema, table_of, unite
+from dd.runs.settings import MEASURES
 
 
 class Store:
@@ -134,10 +135,10 @@ class Store:
         return [part for part, there in held if there.true_count]
 
     def finished(self, measure: str, *, predictions: bool = False) -> set[str]:
-        """``run_id`` of every run that has not failed and has been measured, with ``basic`` or ``full``.
+        """``run_id`` of every run that has not failed and has been measured.
 
         Args:
-            measure: what the run must have been measured with.
+            measure: what the run must have been measured with at least, one of :data:`dd.runs.settings.MEASURES`.
             predictions: whether its test outputs must be there too.
         """
         done = self._measured(measure)
@@ -145,12 +146,15 @@ class Store:
             done = done.filter(is_one_of(done, self._predicted()))
         return set(done.to_pylist())
 
-    def holds(self, run_ids: Iterable[str]) -> tuple[bool, bool]:
-        """Whether any of some finished runs has been measured in full, and whether any has its test outputs."""
+    def holds(self, run_ids: Iterable[str]) -> tuple[str, bool]:
+        """The most that any of some finished runs has been measured with, and whether any has its test outputs."""
         wanted = strings(list(run_ids))
-        held = (self._measured("full"), self._predicted())
-        full, predicted = (pc.any(is_one_of(ids, wanted)).as_py() is True for ids in held)
-        return full, predicted
+
+        def any_of(held: pa.ChunkedArray) -> bool:
+            return pc.any(is_one_of(held, wanted)).as_py() is True
+
+        most = [measure for measure in MEASURES if any_of(self._measured(measure))]
+        return most[-1] if most else MEASURES[0], any_of(self._predicted())
 
     def stamps(self, run_ids: Iterable[str]) -> dict[str, int]:
         """When each of some runs was finished, in microseconds since 1970; of those that have a row."""
@@ -158,10 +162,12 @@ class Store:
         return dict(zip(table["run_id"].to_pylist(), integers(table["finished_at"]).tolist(), strict=True))
 
     def _measured(self, measure: str) -> pa.ChunkedArray:
-        """``run_id`` of every run that has not failed and has been measured so."""
+        """``run_id`` of every run that has not failed and has been measured so, or with more."""
         table = self.read(["run_id", "status", "measure"])
-        if measure != "basic":
-            table = table.filter(are(table["measure"], measure))
+        enough = booleans(is_one_of(table["measure"], strings(MEASURES[MEASURES.index(measure) :])))
+        if measure != "full":
+            enough |= booleans(table["measure"].is_null())  # the table of an older dd may lack the column
+        table = table.filter(mask(enough))
         return table.filter(mask(~booleans(are(table["status"], "failed"))))["run_id"]
 
     def _predicted(self) -> pa.ChunkedArray:

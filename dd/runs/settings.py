@@ -16,6 +16,10 @@ EPOCHS = Axis(
 """A second spelling of ``steps``."""
 
 
+MEASURES = ("none", "basic", "full")
+"""What is measured: each holds what those before it do."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """How a sweep is carried out and where its rows go; none of it changes a run's numbers."""
@@ -34,7 +38,7 @@ class Settings:
         scope=Scope.WHERE,
     )  # fmt: skip
     measure_name: str = axis(
-        "basic", "what is measured (choose by measure=...)", key="measure.name", choices=("basic", "full"),
+        "basic", "what is measured (choose by measure=...)", key="measure.name", choices=MEASURES,
         scope=Scope.MEASUREMENT,
     )  # fmt: skip
     measure_memory: float = axis(

@@ -10,10 +10,9 @@ from torch import Tensor
 from dd import losses
 from dd.components.model import with_ones
 from dd.components.optimizer import UnpackedRule
-from dd.models.two_layer import TwoLayer
+from dd.models.two_layer import TwoLayer, is_two_layer
 from dd.network import Parameters, read_out
 from dd.runs.run import Run
-from dd.trainers.padding import is_two_layer
 from dd.trainers.stack import Stack
 
 SLOPES: dict[str, Callable[[Tensor], Tensor]] = {"relu": lambda h: h > 0, "tanh": lambda h: 1 - h * h}

@@ -25,6 +25,7 @@ class Task:
         lr: absolute step size; None where there is none.
         design: the design matrix, where the trainer asks for it (:attr:`Trainer.decomposes`).
         shorter: runs that differ from it in a smaller budget alone; they are solved on its way.
+        curve: whether losses are logged on the way; else at the last step alone.
     """
 
     run: Run
@@ -32,6 +33,7 @@ class Task:
     lr: float | None = None
     design: Design | None = None
     shorter: tuple[Run, ...] = ()
+    curve: bool = True
 
 
 class Trainer(ABC):

@@ -6,23 +6,26 @@ import heapq
 import math
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 import torch
 
 from dd.measure.solution import CurvePoint, Snapshot, Solution
 from dd.network import weight_dtype
-from dd.runs.logs import logged_steps
+from dd.runs.logs import Log, log_of, watched_steps
 from dd.runs.run import Run
 from dd.trainers.base import Task, Trainer
 
 CHECK_STEPS = 250
-"""Divergence is looked for at logged steps and after whole epochs of at least so many steps."""
+"""Divergence is looked for at watched steps and after whole epochs of at least so many steps."""
+
+GROWN = 1e6
+"""Once a squared norm has grown by this factor, losses are looked at wherever norms are: they overflow first."""
 
 
 def check_steps(run: Run) -> range:
-    """Steps besides the logged ones at which a run is looked at: every epoch if it may stop early, else rarely."""
+    """Steps besides the watched ones at which a run is looked at: every epoch if it may stop early, else rarely."""
     assert run.steps is not None
     assert run.batches_per_epoch is not None
     wanted = 1 if run.stop_loss is not None else CHECK_STEPS
@@ -32,7 +35,7 @@ def check_steps(run: Run) -> range:
 
 def logged_passes(run: Run) -> int:
     """Forward passes of single samples that a run's curve costs."""
-    return len(logged_steps(run)) * (run.n_train + run.n_test)
+    return log_of(run).passes
 
 
 def ascending(*steps: Iterable[int]) -> Iterator[int]:
@@ -64,7 +67,7 @@ class Stepper(Trainer):
     @classmethod
     def train(cls, tasks: Sequence[Task]) -> list[list[Solution]]:
         """See :meth:`Trainer.train`."""
-        return train_families(cls.begun(tasks), [task.shorter for task in tasks])
+        return train_families(cls.begun(tasks), [task.shorter for task in tasks], curve=tasks[0].curve)
 
     @abstractmethod
     def advance(self, first: int, last: int) -> None:
@@ -75,8 +78,8 @@ class Stepper(Trainer):
         """Squared norm of every run's parameters."""
 
     @abstractmethod
-    def evaluate(self) -> list[CurvePoint]:
-        """Losses and errors of every run."""
+    def evaluate(self, samples: int | None = None) -> list[CurvePoint]:
+        """Losses and errors of every run, on all or on the first ``samples`` training and test samples."""
 
     @abstractmethod
     def save(self) -> None:
@@ -97,14 +100,16 @@ class _Course:
 
     Attributes:
         run: its axes.
-        logged: steps at which it is logged.
-        checked: steps at which it is looked at besides.
+        log: steps at which it is logged.
+        watched: steps at which it is looked at.
+        checked: more of them.
         curve: logged so far.
         solution: once it has ended.
     """
 
     run: Run
-    logged: frozenset[int]
+    log: Log
+    watched: frozenset[int]
     checked: range
     curve: list[CurvePoint] = field(default_factory=list)
     solution: Solution | None = None
@@ -112,12 +117,16 @@ class _Course:
     @classmethod
     def of(cls, run: Run, *, curve: bool) -> _Course:
         """At its start; without ``curve`` the last step alone is logged."""
-        logged = logged_steps(run) if curve else frozenset({run.steps or 0})
-        return cls(run, logged, check_steps(run))
+        log = log_of(run) if curve else Log(frozenset({run.steps or 0}), None, run.n_train + run.n_test)
+        return cls(run, log, watched_steps(run), check_steps(run))
 
     def looked_at(self, step: int) -> bool:
         """Whether its turn is at a step."""
-        return step in self.logged or step in self.checked
+        return step in self.watched or step in self.checked
+
+    def samples(self, step: int) -> int | None:
+        """On how many samples of each set it is logged at a step; None: on all."""
+        return None if step == self.run.steps or step not in self.log.steps else self.log.samples
 
 
 def train(trainer: Stepper, *, curve: bool = True) -> list[Solution]:
@@ -152,10 +161,12 @@ def train_families(trainer: Stepper, shorter: Sequence[Sequence[Run]], *, curve:
         for first, others in zip(trainer.runs, shorter, strict=True)
     ]
     courses = [course for family in families for course in family]
-    every_logged = frozenset[int]().union(*{course.logged for course in courses})
+    watched = frozenset[int]().union(*{course.watched for course in courses})
     index = list(range(len(families)))
     limit = torch.finfo(weight_dtype(trainer.runs[0])).max ** 0.9
     last_finite = 0
+    usual = max(1.0, *trainer.norms()) * GROWN
+    stops = any(course.run.stop_loss is not None for course in courses)
 
     def finish(position: int, course: _Course, status: str, step: int) -> None:
         """Take the present state of a run, or its last finite one."""
@@ -166,9 +177,9 @@ def train_families(trainer: Stepper, shorter: Sequence[Sequence[Run]], *, curve:
 
     def look_at(position: int, course: _Course, step: int, norm: float, point: CurvePoint | None) -> None:
         """Log a run, and end it where it has diverged, is good enough, or has used up a shorter budget."""
-        log, stop_loss = step in course.logged, course.run.stop_loss
+        log, stop_loss = step in course.log.steps, course.run.stop_loss
         bad, done = not norm <= limit, False
-        if point is not None and (log or stop_loss is not None):
+        if point is not None:
             bad |= not (math.isfinite(point.train_loss) and math.isfinite(point.test_loss))
             done = not bad and stop_loss is not None and point.train_loss <= stop_loss
             if not bad and (log or done):
@@ -182,13 +193,18 @@ def train_families(trainer: Stepper, shorter: Sequence[Sequence[Run]], *, curve:
         """Look at all runs whose turn it is, and let those go that have ended."""
         nonlocal index, last_finite
         norms = trainer.norms()
-        stops = trainer.runs[0].stop_loss is not None
-        points = trainer.evaluate() if step in every_logged or stops else [None] * len(norms)
-        for position, (norm, point) in enumerate(zip(norms, points, strict=True)):
-            if point is not None:
-                point.step = step
+        always = stops or not all(norm <= usual for norm in norms)
+        points: dict[int | None, list[CurvePoint]] = {}
+        for position, norm in enumerate(norms):
             for course in families[index[position]]:
                 if course.solution is None and course.looked_at(step):
+                    point, samples = None, course.samples(step)
+                    if always or step in course.log.steps:
+                        if samples not in points:
+                            points[samples] = trainer.evaluate(samples)
+                        point = replace(
+                            points[samples][position], step=step, curve_samples=samples or course.run.n_train
+                        )
                     look_at(position, course, step, norm, point)
         if not families[0][0].looked_at(step):  # only shorter runs looked: no trace may be left on the others
             return
@@ -202,7 +218,7 @@ def train_families(trainer: Stepper, shorter: Sequence[Sequence[Run]], *, curve:
 
     look(0)
     step = 0
-    for stop in ascending(sorted(every_logged), *{course.checked for course in courses}):
+    for stop in ascending(sorted(watched), *{course.checked for course in courses}):
         if not index:
             break
         if stop:

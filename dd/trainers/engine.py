@@ -15,6 +15,7 @@ from dd.kernels.library import library
 from dd.measure.solution import CurvePoint, Snapshot
 from dd.models.two_layer import TwoLayer
 from dd.network import Network, Samples
+from dd.numerics import all_finite
 from dd.runs.run import Run
 from dd.trainers.base import Task
 from dd.trainers.batches import Orders
@@ -57,27 +58,31 @@ class EngineRun(ctypes.Structure):
 class Side:
     """Training or test samples as the engine reads them; keeps the memory alive."""
 
-    def __init__(self, inputs: Tensor, targets: Tensor, classes: Tensor | None, batch: int) -> None:
+    def __init__(self, inputs: Tensor, targets: Tensor, classes: Tensor | None, batch: int, dtype: torch.dtype) -> None:
         columns = inputs.shape[1]
-        self.x = torch.zeros(len(inputs), padded(columns, PADDING), dtype=inputs.dtype)
+        self.x = torch.zeros(len(inputs), padded(columns, PADDING), dtype=dtype)
         self.x[:, :columns] = inputs
-        if not torch.isfinite(self.x).all():  # zero weights of a narrow run would meet a wide run's infinities
-            raise ValueError(f"inputs or features are not finite in {inputs.dtype}".replace("torch.", ""))
-        self.y = targets.to(inputs.dtype).contiguous()
+        if not all_finite(self.x):  # zero weights of a narrow run would meet a wide run's infinities
+            raise ValueError(f"inputs or features are not finite in {dtype}".replace("torch.", ""))
+        self.y = targets.to(dtype).contiguous()
         self.classes = None if classes is None else classes.contiguous()
         self.data = EngineData(
             len(inputs), columns, self.y.shape[1], batch, self.x.data_ptr(), self.x.shape[1], self.y.data_ptr()
         )
 
     @classmethod
-    def of(cls, samples: Samples, batch: int, *, ones: bool) -> Side:
-        """Inputs of samples, without their column of ones if ``ones``."""
+    def of(cls, samples: Samples, batch: int, dtype: torch.dtype, *, ones: bool) -> Side:
+        """Inputs of samples, rounded to a precision, without their column of ones if ``ones``."""
         inputs = samples.inputs[0]
-        return cls(inputs[:, :-1] if ones else inputs, samples.targets, samples.classes, batch)
+        return cls(inputs[:, :-1] if ones else inputs, samples.targets, samples.classes, batch, dtype)
+
+    def count(self, samples: int | None) -> int:
+        """How many samples the first so many are; None: all."""
+        return len(self.y) if samples is None else min(len(self.y), samples)
 
     def with_inputs(self, inputs: Tensor) -> Side:
         """The same samples, [samples, other columns]."""
-        return Side(inputs.to(self.x.dtype), self.y, self.classes, self.data.batch)
+        return Side(inputs, self.y, self.classes, self.data.batch, self.x.dtype)
 
 
 def padded(n: int, lanes: int) -> int:
@@ -190,7 +195,8 @@ class Engine(Stepper):
 
     def _laid_out(self, widest: Network, batch: int, lanes: int) -> tuple[list[Side], Sequence[Layout]]:
         """Training and test samples, and where the parameters of each run lie."""
-        sides = [Side.of(s, batch, ones=widest.linear and widest.bias) for s in (widest.train, widest.test)]
+        ones = widest.linear and widest.bias
+        sides = [Side.of(s, batch, widest.dtype, ones=ones) for s in (widest.exact_train, widest.exact_test)]
         return sides, [Layout(network, sides[0].data.columns, lanes) for network in self.networks]
 
     def _start_states(self) -> None:
@@ -250,17 +256,17 @@ class Engine(Stepper):
 
     def norms(self) -> list[float]:
         """Squared norm of every run's parameters."""
-        return [float(self._part(0, i).double().square().sum()) for i in self._index]
+        return [float(torch.dot(part, part)) for part in (self._part(0, i) for i in self._index)]
 
-    def evaluate(self) -> list[CurvePoint]:
-        """Losses and errors of every run, summed in float64."""
+    def evaluate(self, samples: int | None = None) -> list[CurvePoint]:
+        """See :meth:`Stepper.evaluate`; summed in float64."""
         count = len(self._index)
         columns: list[list[Any]] = []
         for side, array in zip(self._sides, self._arrays, strict=True):
             loss, wrong = np.empty(count), np.empty(count)
             classes = None if side.classes is None else ctypes.c_void_p(side.classes.data_ptr())
             failed = self._evaluate(
-                ctypes.byref(side.data), array, ctypes.c_int64(count), classes,
+                ctypes.byref(side.data), array, ctypes.c_int64(count), ctypes.c_int64(side.count(samples)), classes,
                 loss.ctypes.data_as(ctypes.c_void_p), wrong.ctypes.data_as(ctypes.c_void_p),
             )  # fmt: skip
             if failed:

@@ -114,7 +114,7 @@ class FunctionSpace(Engine):
 
     def _laid_out(self, widest: Network, batch: int, lanes: int) -> tuple[list[Side], Sequence[Layout]]:
         gram = Gram(widest)
-        sides = [Side.of(samples, batch, ones=False) for samples in gram.samples(widest)]
+        sides = [Side.of(samples, batch, widest.dtype, ones=False) for samples in gram.samples(widest)]
         return sides, [FunctionSpaceLayout(network, gram, lanes) for network in self.networks]
 
 

@@ -240,18 +240,18 @@ class Grid(Stepper):
         every: list[float] = self.theta.double().square().sum(dim=2).flatten().tolist()
         return [every[i] for i in self._index]
 
-    def evaluate(self) -> list[CurvePoint]:
+    def evaluate(self, samples: int | None = None) -> list[CurvePoint]:
         """See :meth:`Stepper.evaluate`; in the precision of training."""
         columns: list[Tensor | None] = []
         for x, targets, classes in zip((self._train, self._test), self._targets, self._classes, strict=True):
+            count = min(len(targets), samples or len(targets))
             # a piece of the samples at a time: hidden activations of all runs must fit
-            samples = len(targets)
             piece = max(PIECE // (len(self.networks) * max(self.width, self.outputs)), 1)
             loss = torch.zeros(len(self.networks), dtype=torch.float64, device=self.device)
             wrong = torch.zeros_like(loss)
-            for start in range(0, samples, piece):
-                part = slice(start, start + piece)
-                share = len(targets[part]) / samples
+            for start in range(0, count, piece):
+                part = slice(start, min(start + piece, count))
+                share = len(targets[part]) / count
                 out = self._outputs(x[:, part])[1].mT.flatten(0, 1)
                 values = torch.stack([losses.value(name, out, targets[part]) for name in self._losses])
                 chosen = values[0] if len(values) == 1 else torch.where(self._cross_entropy, values[0], values[1])

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TypeGuard
-
 import torch
 
-from dd.components.model import Model
-from dd.models.two_layer import TwoLayer
+from dd.models.two_layer import is_two_layer
 from dd.runs.run import Run
 
 LOSSES = ("mse", "cross_entropy")
@@ -15,11 +12,6 @@ ACTIVATIONS = ("relu", "tanh")
 
 MIXED = ("init", "init_scale", "optimizer", "lr", "lr_unit", "loss", "stop_loss")
 """Axes in which runs of one call may differ beside the width."""
-
-
-def is_two_layer(model: Model) -> TypeGuard[TwoLayer]:
-    """Whether a model is the two-layer net that trainers know, without options that they do not know."""
-    return isinstance(model, TwoLayer) and model == TwoLayer(activation=model.activation, bias=model.bias)
 
 
 def not_padded(run: Run) -> str | None:

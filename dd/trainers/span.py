@@ -37,6 +37,9 @@ EPOCHS = 32
 UPDATE, GATHER = 10, 40
 """Multiply-adds that are worth the update of one number, and putting one sample's gradient where it belongs; about."""
 
+BLOCK = 1024
+"""What the weights give on test samples is computed in blocks of so many, a multiple of the engine's own."""
+
 SHARING = 8
 """Runs among which the cost of products of samples is counted as shared."""
 
@@ -63,7 +66,7 @@ class Span(Engine):
 
     Its memory holds the weights as they were when coefficients were zero. Beside it ``_span`` holds coefficients and
     read-out, and their velocities; ``_given`` what the weights in memory give on training and test samples, [width,
-    padded samples] each, the latter from when it was last asked for (``_fresh``).
+    padded samples] each, the latter for so many samples as have been asked for since (``_fresh``).
     """
 
     name = "span"
@@ -166,28 +169,30 @@ class Span(Engine):
 
     def _rebase(self) -> None:
         """Start from the weights in memory."""
-        self._give(0)
-        self._fresh = False
+        self._give(0, self._inputs[0].count(None))
+        self._fresh = 0
 
-    def _give(self, side: int) -> None:
-        """What the weights in memory give on training (side 0) or test samples (1)."""
+    def _give(self, side: int, samples: int) -> None:
+        """What the weights in memory give on the first training (side 0) or test samples (1)."""
         for i in self._index:
             self._preactivations(
-                ctypes.byref(self._inputs[side].data), ctypes.c_int64(self.runs[i].width),
+                ctypes.byref(self._inputs[side].data), ctypes.c_int64(samples), ctypes.c_int64(self.runs[i].width),
                 ctypes.c_void_p(self._part(0, i).data_ptr()), ctypes.c_void_p(self._given[side][i].data_ptr()),
             )  # fmt: skip
 
     def norms(self) -> list[float]:
         """See :meth:`Stepper.norms`; of what is held."""
         weights = zip(self._index, super().norms(), strict=True)
-        return [norm + float(self._span[i][0].double().square().sum()) for i, norm in weights]
+        return [norm + float(torch.dot(self._span[i][0], self._span[i][0])) for i, norm in weights]
 
-    def evaluate(self) -> list[CurvePoint]:
+    def evaluate(self, samples: int | None = None) -> list[CurvePoint]:
         """See :meth:`Stepper.evaluate`."""
-        if not self._fresh:
-            self._give(1)
-            self._fresh = True
-        return super().evaluate()
+        # whole blocks: what one sample's products are does not depend on how many were asked for
+        needed = self._inputs[1].count(None if samples is None else padded(samples, BLOCK))
+        if self._fresh < needed:
+            self._give(1, needed)
+            self._fresh = needed
+        return super().evaluate(samples)
 
     def save(self) -> None:
         """See :meth:`Stepper.save`."""

@@ -87,9 +87,9 @@ class Stack(Stepper):
         squares: list[float] = self.theta.square().sum(dim=1).tolist()
         return squares
 
-    def evaluate(self) -> list[CurvePoint]:
+    def evaluate(self, samples: int | None = None) -> list[CurvePoint]:
         """See :meth:`Stepper.evaluate`; in the precision of training."""
-        sides = self.batches.samples("train"), self.batches.samples("test")
+        sides = (self.batches.samples(side).first(samples) for side in ("train", "test"))
         return outcome(self.network, self.network.named(self.theta), self.buffers, *sides).points()
 
     def save(self) -> None:

@@ -1,6 +1,6 @@
 """The largest eigenvalue of the training loss's Hessian, and step sizes in its units.
 
-Covers: dd/measure/lanczos.py.
+Covers: dd/measure/lanczos.py, dd/measure/two_layer.py.
 """
 
 from __future__ import annotations
@@ -8,7 +8,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dd.measure.hessian import exact_loss, largest_eigenvalue
+from dd.measure import hessian
+from dd.measure.hessian import exact_loss, hessian_vector, largest_eigenvalue, sharpness
+from dd.measure.lanczos import lanczos
+from dd.measure.two_layer import TwoLayerHessian, knows
 from dd.network import Network
 from tests.helpers import network_of, row_of, run_of
 
@@ -43,6 +46,71 @@ def test_largest_eigenvalue_is_that_of_the_dense_hessian(overrides: tuple[str, .
     values = torch.linalg.eigvalsh(dense_hessian(network, flat))
     loss = exact_loss(network, network.buffers)
     assert largest_eigenvalue(loss, flat) == pytest.approx(float(values[-1]), rel=1e-8)
+
+
+BY_HAND = [
+    ("width=6",),
+    ("width=1", "model.bias=false"),
+    ("width=80",),
+    ("width=6", "data.n_train=1"),
+    ("width=6", "init=zero"),
+    ("width=6", "loss=cross_entropy"),
+    ("width=6", "model.activation=tanh"),
+    ("width=6", "model.activation=tanh", "loss=cross_entropy", "model.bias=false"),
+]
+
+
+@pytest.mark.parametrize("line", BY_HAND, ids=" ".join)
+def test_products_by_hand_are_those_of_automatic_differentiation(line: tuple[str, ...]) -> None:
+    network = network_of(run_of(*SMALL, "model=two_layer", *line))
+    assert knows(network)
+    theta = network.theta[0]
+    vector = torch.randn(len(theta), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    wanted = hessian_vector(exact_loss(network, {}), theta)(vector)
+    by_hand = TwoLayerHessian(network)
+    torch.testing.assert_close(by_hand(vector), wanted, rtol=1e-11, atol=1e-13)
+    torch.testing.assert_close(by_hand(vector), wanted, rtol=1e-11, atol=1e-13)  # nothing is left behind
+    assert sharpness(network) == pytest.approx(largest_eigenvalue(exact_loss(network, {}), theta), rel=1e-10, abs=1e-15)
+
+
+def test_what_is_not_known_by_hand_is_differentiated() -> None:
+    for line in (("normalization=layer_norm",), ("model.activation=erf",)):
+        network = network_of(run_of(*SMALL, "model=two_layer", *line))
+        assert not knows(network)
+        top = torch.linalg.eigvalsh(dense_hessian(network, network.theta[0]))[-1]
+        assert sharpness(network) == pytest.approx(float(top), rel=1e-8)
+
+
+@pytest.mark.parametrize("line", [(), ("model.activation=tanh", "loss=cross_entropy")], ids=" ".join)
+def test_a_large_problem_in_float32_is_as_sharp_to_six_digits(
+    line: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_of("model=two_layer", "width=40", "data.n_train=700", *line)
+    exact = sharpness(network_of(run))
+    monkeypatch.setattr(hessian, "LARGE", 0)
+    monkeypatch.setattr(hessian, "FIRST_SAMPLES", 150)
+    assert sharpness(network_of(run)) == pytest.approx(exact, rel=1e-6)
+
+
+def test_lanczos_gives_the_vector_and_goes_on_from_one() -> None:
+    matrix = torch.randn(60, 60, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    matrix = matrix @ matrix.T
+    values, vectors = torch.linalg.eigh(matrix)
+    found = lanczos(lambda v: matrix @ v, matrix[0], 1e-13)
+    assert found.settled
+    assert found.value == pytest.approx(float(values[-1]), rel=1e-12)
+    assert abs(float(found.vector @ vectors[:, -1])) == pytest.approx(1, abs=1e-9)
+    products = 0
+
+    def counted(v: torch.Tensor) -> torch.Tensor:
+        nonlocal products
+        products += 1
+        return matrix @ v
+
+    assert lanczos(counted, matrix[0], 1e-9, found.vector).value == pytest.approx(found.value, rel=1e-9)
+    assert products <= 2
+    bad = lanczos(lambda v: v * torch.inf, matrix[0], 1e-9)
+    assert (bad.settled, float(bad.vector.norm())) == (False, 0.0)
 
 
 def test_sharpness_of_least_squares_needs_no_iteration() -> None:

@@ -7,6 +7,12 @@ from __future__ import annotations
 
 import pytest
 
+from dd.measure import hessian
+from dd.packs import prepare
+from dd.packs.plan import Pack
+from dd.packs.solve import Solved, solve
+from dd.results.schema import CONDITIONING, RANKS
+from dd.runs.settings import Settings
 from tests.helpers import network_of, row_of, run_of, solve_rows, trained
 
 
@@ -31,3 +37,67 @@ def test_closed_forms_train_the_readout_alone(normalization: str) -> None:
     assert row["gradient_norm"] < 1e-11
     assert row["feature_condition_init"] == row["feature_condition"]
     assert row["min_norm_test_loss"] == row["test_loss"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ("model=two_layer", "optimizer=momentum"),
+        ("model=two_layer", "normalization=batch_norm"),
+        ("optimizer=adam", "lr_unit=absolute", "lr=0.01"),
+        ("optimizer=sgd",),
+        ("optimizer=min_norm",),
+        ("optimizer=gd", "batch_size=full"),
+    ],
+    ids=" ".join,
+)
+def test_without_measurements_the_outcome_is_the_same(line: tuple[str, ...]) -> None:
+    run = run_of(
+        *line, "width=8", "data.n_train=60", "data.n_test=40", *(("steps=30",) if "min_norm" not in line[0] else ())
+    )
+    basic, alone = Solved(), Solved()
+    solve(Pack((run,)), Settings(device="cpu"), basic)
+    solve(Pack((run,)), Settings(device="cpu", measure_name="none"), alone)
+    (row,), (full,) = alone.rows, basic.rows
+    assert alone.curves == []
+    for key in ("train_loss", "test_loss", "train_error", "test_error", "weight_norm", "steps_done", "lr_absolute"):
+        assert row.get(key) == full.get(key), key
+    assert row["measure"] == "none"
+    unknown = {*CONDITIONING, *RANKS} - {"sharpness_init", "interpolation_width"}
+    assert all(row.get(key) is None for key in (*unknown, "gradient_norm", "min_norm_test_loss"))
+
+
+def test_runs_with_the_same_start_measure_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = {"feature_spectrum": 0, "sharpness": 0}
+
+    def counting(module: object, name: str) -> None:
+        plain = getattr(module, name)
+
+        def counted(*arguments: object) -> object:
+            counts[name] += 1
+            return plain(*arguments)
+
+        monkeypatch.setattr(module, name, counted)
+
+    counting(prepare, "feature_spectrum")
+    counting(hessian, "sharpness")
+    line = ("model=two_layer", "data.n_train=60", "data.n_test=40", "steps=3")
+    starts = [run_of(*line, f"width={w}", f"seed={s}") for w in (3, 5) for s in (0, 1)]
+    others = [run.replace(lr=lr, loss=loss) for run in starts for lr in (0.1, 0.2) for loss in ("mse", "cross_entropy")]
+    together = {row["run_id"]: row for row in solve_rows(*others)}
+    assert counts == {"feature_spectrum": 4, "sharpness": 8}
+    for run in others:
+        alone = solve_rows(run)[0]
+        same = together[run.run_id]
+        assert {k: v for k, v in alone.items() if k != "seconds"} == {k: v for k, v in same.items() if k != "seconds"}
+
+
+def test_a_diverged_run_among_good_ones_leaves_their_rows_alone() -> None:
+    line = ("model=two_layer", "data.n_train=60", "data.n_test=40", "epochs=20", "lr_unit=absolute")
+    good, bad = (run_of(*line, f"lr={lr}", "width=6") for lr in (0.1, 50))
+    rows = {row["run_id"]: row for row in solve_rows(bad, good)}
+    assert rows[bad.run_id]["status"] == "diverged"
+    alone = solve_rows(good)[0]
+    assert {k: v for k, v in rows[good.run_id].items() if k != "seconds"} == {
+        k: v for k, v in alone.items() if k != "seconds"
+    }

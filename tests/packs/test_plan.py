@@ -87,7 +87,7 @@ def test_small_data_share_a_pack_whole_and_large_ones_do_not() -> None:
 def test_a_pack_that_would_not_fit_is_split() -> None:
     whole = plan(RUNS, limited(10_000, 1e9, 1 << 40))
     assert len(whole) == 1
-    limit = whole[0].bytes // 2
+    limit = 2 * whole[0].bytes // 3
     split = plan(RUNS, limited(10_000, 1e9, limit))
     assert len(split) > 1
     assert all(pack.bytes <= limit for pack in split)
@@ -134,15 +134,15 @@ def test_runs_of_one_architecture_are_spread_over_packs() -> None:
 
 
 def test_measurements_are_part_of_the_plan() -> None:
-    nets = [run_of("model=two_layer", f"width={w}", "epochs=1") for w in (8, 48, 300)]
-    places = [Place(measure=m) for m in (None, Measure(), Measure(full=True, memory=10**9))]
+    nets = [run_of("model=two_layer", f"width={w}", "epochs=1", "data.n_train=50") for w in (2, 48, 300)]
+    places = [Place(measure=m) for m in (None, Measure(), Measure("full", 10**9))]
     alone, basic, full = ([estimated_seconds(run, place) for run in nets] for place in places)
-    assert basic[0] > 10 * alone[0], "small nets are measured anyway"
+    assert basic[0] > 1.2 * alone[0], "Jacobians of small nets are measured anyway"
     assert basic[1:] == alone[1:]
     assert all(f > 10 * b for f, b in zip(full[1:], basic[1:], strict=True))
-    assert estimated_bytes(nets[:1], places[1]) > 5 * estimated_bytes(nets[:1], HERE)
-    many = [nets[0].replace(lr=0.1 + k / 100) for k in range(20)]
-    assert len(plan(many, places[1])) > len(plan(many)) == 1
+    assert estimated_bytes(nets[:1], places[1]) > estimated_bytes(nets[:1], HERE)
+    many = [nets[1].replace(lr=0.1 + k / 100) for k in range(20)]
+    assert len(plan(many, places[2])) > len(plan(many)) == 1
 
 
 def deep(*overrides: str) -> Run:

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from sklearn.datasets import load_digits
 from sklearn.preprocessing import StandardScaler
 
+from dd.components.model import with_ones
+from dd.problems import problem as problem_module
 from dd.problems.problem import load, noisy_labels, split, standardize
 from dd.runs.settings import Settings
 from tests.helpers import run_of
@@ -73,7 +76,7 @@ def test_test_labels_stay_clean() -> None:
 
 def test_standardize_feature_is_scikit_learns() -> None:
     x = load_digits().data
-    ours = standardize(x[:500], x[500:], "feature")
+    ours = standardize(x[:500].copy(), x[500:].copy(), "feature")
     scaler = StandardScaler().fit(x[:500])
     varying = x[:500].std(axis=0) > 0
     assert not varying.all(), "digits have constant pixels"
@@ -84,12 +87,28 @@ def test_standardize_feature_is_scikit_learns() -> None:
 
 def test_standardize_sphere_and_global() -> None:
     x = load_digits().data
-    train, test = standardize(x[:500], x[500:], "sphere")
+    train, test = standardize(x[:500].copy(), x[500:].copy(), "sphere")
     for part in (train, test):
         np.testing.assert_allclose(np.linalg.norm(part, axis=1), 8.0, rtol=1e-12)
     centred = x[:500] - x[:500].mean(axis=0)
     cosine = np.sum(train * centred, axis=1) / 8 / np.linalg.norm(centred, axis=1)
     np.testing.assert_allclose(cosine, 1.0, rtol=1e-12)
-    train, _ = standardize(x[:500], x[500:], "global")
+    train, _ = standardize(x[:500].copy(), x[500:].copy(), "global")
     assert train.mean() == pytest.approx(0, abs=1e-12)
     assert train.std() == pytest.approx(1)
+
+
+def test_large_inputs_have_their_column_of_ones_behind_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = run_of("data.n_train=50", "data.n_test=20")
+    small = problem_module._build(run, Settings())
+    monkeypatch.setattr(problem_module, "LARGE", 0)
+    large = problem_module._build(run, Settings())
+    for name in ("train_x", "test_x"):
+        x, plain = getattr(large, name), getattr(small, name)
+        assert torch.equal(x, plain)
+        wide = with_ones(x)
+        assert wide.data_ptr() == x.data_ptr(), "no copy"
+        assert torch.equal(wide, torch.cat([plain, torch.ones(len(plain), 1).double()], dim=1))
+        assert with_ones(plain).data_ptr() != plain.data_ptr()
+    other = torch.arange(12.0).view(3, 4)[:, :-1]
+    assert torch.equal(with_ones(other), torch.cat([other, torch.ones(3, 1)], dim=1)), "what lies behind is no ones"

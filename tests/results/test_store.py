@@ -148,10 +148,13 @@ def test_what_some_finished_runs_have(store: Store) -> None:
     add(store, "a", "1", measure="full")
     add(store, "b", "2", outputs=True)
     add(store, "c", "3", status="failed", measure="full")
-    assert store.holds(["1", "2"]) == (True, True)
-    assert store.holds(["1"]) == (True, False)
-    assert store.holds(["2"]) == (False, True)
-    assert store.holds(["3"]) == (False, False)
+    add(store, "d", "4", measure="none")
+    assert store.holds(["1", "2"]) == ("full", True)
+    assert store.holds(["1"]) == ("full", False)
+    assert store.holds(["2"]) == ("basic", True)
+    assert store.holds(["3"]) == ("none", False), "a failed run has nothing"
+    assert store.holds(["4"]) == ("none", False)
+    assert (store.finished("none"), store.finished("basic")) == ({"1", "2", "4"}, {"1", "2"})
     assert store.finished("basic", predictions=True) == {"2"}
 
 

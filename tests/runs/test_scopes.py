@@ -54,6 +54,7 @@ NEEDS = {
     "data.image": ("data.dim=64",),
     "model.bandwidth": ("model.activation=fourier",),
     "optimizer.lr_decay": ("lr=0.1",),
+    "steps": ("stop_loss=1e-30",),  # then short budgets, too, are logged at all steps
 }
 """Axes that mean something beside others only -> those."""
 

@@ -8,9 +8,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from dd.runs.logs import logged_steps
-from dd.trainers.course import CHECK_STEPS, check_steps, train, train_families
+from dd.measure.outcome import outcome
+from dd.runs import logs
+from dd.runs.logs import log_of
+from dd.trainers.course import CHECK_STEPS, Stepper, check_steps, train, train_families
 from dd.trainers.stack import Stack
+from dd.trainers.table import TRAINERS
 from tests.helpers import row_of, run_of
 from tests.training import same_bits, solution, task_of
 
@@ -60,7 +63,7 @@ def test_without_a_curve_the_last_step_alone_is_logged() -> None:
     run = run_of(*NET, "steps=300")
     short, whole = train(Stack([task_of(run)]), curve=False)[0], solution(run, "stack")
     assert [point.step for point in short.curve] == [300]
-    assert {point.step for point in whole.curve} == logged_steps(run)
+    assert {point.step for point in whole.curve} == log_of(run).steps
     assert short.curve[-1] == whole.curve[-1]
     assert torch.equal(short.theta, whole.theta)
 
@@ -87,3 +90,55 @@ def test_shorter_budgets_of_a_run_that_diverges() -> None:
         alone = solution(run, "stack")
         assert (on_the_way.status, on_the_way.steps_done) == (alone.status, alone.steps_done)
         assert same_bits(on_the_way, alone)
+
+
+PARTS = [
+    ("stack", ("model=two_layer", "width=7")),
+    ("analytic", ("model=two_layer", "width=7")),
+    ("engine", ("model=two_layer", "width=7", "optimizer=adam")),
+    ("span", ("model=two_layer", "width=7", "data.n_train=10", "batch_size=10")),
+    ("engine", ("width=30", "loss=cross_entropy")),
+    ("function_space", ("width=90", "solver=dual")),
+]
+
+
+@pytest.mark.parametrize("steps", [0, 5])
+@pytest.mark.parametrize(("name", "line"), PARTS)
+def test_the_first_samples_alone_can_be_evaluated(name: str, line: tuple[str, ...], steps: int) -> None:
+    run = run_of(*NET[2:], "steps=9", "dtype=float64", *line)
+    task = task_of(run)
+    trainer = next(t for t in TRAINERS if t.name == name)
+    assert issubclass(trainer, Stepper)
+    taking = trainer.begun([task])
+    if steps:
+        taking.advance(0, steps)
+    for samples in (1, 7, 8, 1000, None):
+        (point,) = taking.evaluate(samples)
+        network = task_of(run).network
+        theta = network.named(taking.state(0, steps, saved=False).theta[None])
+        parts = network.exact_train.first(samples), network.exact_test.first(samples)
+        (plain,) = outcome(network, theta, {}, *parts).points()
+        assert vars(point) == pytest.approx(vars(plain), rel=1e-9), samples
+
+
+def test_curves_say_on_how_many_samples_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = solution(run_of(*NET, "steps=300"), "engine").curve
+    monkeypatch.setattr(logs, "SUBSET", 10)
+    monkeypatch.setattr(logs, "SHARE", 0.02)
+    few = solution(run_of(*NET, "steps=300"), "engine").curve
+    assert {point.curve_samples for point in whole} == {60}
+    assert [point.curve_samples for point in few] == [10] * (len(few) - 1) + [60]
+    assert few[-1] == whole[-1], "the last row is on all samples"
+    assert few[0] != whole[0]
+
+
+def test_fewer_logged_steps_leave_the_end_of_a_diverging_run_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Losses overflow before weights do: they are looked at once weights have grown, logged or not."""
+    line = (*NET, "lr=30", "steps=300")
+    dense = solution(run_of(*line), "engine")
+    monkeypatch.setattr(logs, "SHARE", 0.0)
+    sparse = solution(run_of(*line), "engine")
+    assert dense.status == sparse.status == "diverged"
+    assert dense.steps_done == sparse.steps_done > 0
+    assert len(sparse.curve) < len(dense.curve)
+    assert torch.equal(dense.theta, sparse.theta)

@@ -184,6 +184,6 @@ def test_a_tiny_eps_goes_the_other_way() -> None:
 def test_inputs_that_are_not_finite_are_told() -> None:
     run = run_of(*SMALL, "width=17", "optimizer=adam", "dtype=float64").replace(dtype="float32")
     task = task_of(run)
-    task.network.train.inputs[0, 0, 0] = torch.inf
+    task.network.exact_train.inputs[0, 0, 0] = torch.inf
     with pytest.raises(ValueError, match="inputs or features are not finite in float32"):
         Engine([task])

@@ -369,12 +369,12 @@ int NAME(dd_advance)(const NAME(Data) *data, const NAME(Run) *runs, int64_t coun
 
 #define EVALUATE_AT_A_TIME 64
 
-/* Losses and errors of every run on all samples of `data`, summed in double.
+/* Losses and errors of every run on the first `samples` samples of `data`, summed in double.
    `classes`: [samples], or null; `loss`, `wrong`: [count]. Returns 0, or 1 where memory is short. */
-int NAME(dd_evaluate)(const NAME(Data) *data, const NAME(Run) *runs, int64_t count, const int64_t *classes,
-                      double *loss, double *wrong) {
+int NAME(dd_evaluate)(const NAME(Data) *data, const NAME(Run) *runs, int64_t count, int64_t samples,
+                      const int64_t *classes, double *loss, double *wrong) {
     const int64_t two_layer = runs[0].two_layer, outputs = data->outputs;
-    int64_t size = data->samples < EVALUATE_AT_A_TIME ? data->samples : EVALUATE_AT_A_TIME;
+    int64_t size = samples < EVALUATE_AT_A_TIME ? samples : EVALUATE_AT_A_TIME;
     NAME(Scratch) s;
     const REAL **rows = malloc((size_t)size * sizeof(REAL *));
     int64_t order[EVALUATE_AT_A_TIME];
@@ -382,8 +382,8 @@ int NAME(dd_evaluate)(const NAME(Data) *data, const NAME(Run) *runs, int64_t cou
     REAL *panel = NAME(aligned)(two_layer ? NAME(blocks)(most) * BLOCK * LANES * data->columns : 1);
     int ok = NAME(new_scratch)(data, runs, count, size, &s) && rows && panel;
     for (int64_t k = 0; k < count; k++) loss[k] = wrong[k] = 0;
-    for (int64_t from = 0; ok && from < data->samples; from += size) {
-        if (data->samples - from < size) size = data->samples - from;
+    for (int64_t from = 0; ok && from < samples; from += size) {
+        if (samples - from < size) size = samples - from;
         const int64_t vectors = padded(size) / LANES, lanes = vectors * LANES;
         for (int64_t i = 0; i < size; i++) {
             order[i] = from + i;
@@ -439,8 +439,8 @@ int NAME(dd_evaluate)(const NAME(Data) *data, const NAME(Run) *runs, int64_t cou
         }
     }
     for (int64_t k = 0; k < count; k++) {
-        loss[k] /= (double)data->samples;
-        wrong[k] /= (double)data->samples;
+        loss[k] /= (double)samples;
+        wrong[k] /= (double)samples;
     }
     free((void *)rows);
     NAME(release)(panel);
@@ -465,13 +465,13 @@ int NAME(dd_unfold)(const NAME(Data) *data, const NAME(Run) *run, REAL *weights)
     return !ok;
 }
 
-/* What hidden weights give on the samples of `data`, [width, padded(samples)]. */
-void NAME(dd_preactivations)(const NAME(Data) *data, int64_t width, const REAL *weights, REAL *out) {
+/* What hidden weights give on the first `samples` samples of `data`: columns of [width, padded(data's samples)]. */
+void NAME(dd_preactivations)(const NAME(Data) *data, int64_t samples, int64_t width, const REAL *weights, REAL *out) {
     const int64_t ldx = padded(data->columns);
     const REAL *rows[EVALUATE_AT_A_TIME];
-    for (int64_t from = 0; from < data->samples; from += EVALUATE_AT_A_TIME) {
+    for (int64_t from = 0; from < samples; from += EVALUATE_AT_A_TIME) {
         int64_t size = 0;
-        for (; size < EVALUATE_AT_A_TIME && from + size < data->samples; size++)
+        for (; size < EVALUATE_AT_A_TIME && from + size < samples; size++)
             rows[size] = data->x + (from + size) * data->ldx;
         NAME(row_product)(rows, size, weights, ldx, width, ldx, out + from, 1, padded(data->samples));
     }

@@ -224,7 +224,7 @@ def test_the_largest_eigenvalue_is_that_of_the_dense_gauss_newton_matrix() -> No
     dense = torch.stack([torch.cat([g.flatten() for g in row]) for row in rows])
     wanted = 2 / 60 * float(torch.linalg.matrix_norm(dense, 2)) ** 2
     assert largest(Jacobian(network, theta, network.buffers)) == pytest.approx(wanted, rel=1e-3)
-    assert measure_of(Settings(measure_name="full")) == Measure(True, 500_000_000)
+    assert measure_of(Settings(measure_name="full")) == Measure("full", 500_000_000)
     settings = ("measure=full", *SMALL, "width=2", "data.n_train=6", "data.n_test=5", "batch_size=full", "epochs=0",
                 "model.depths=1")  # fmt: skip
     solved = Solved()
