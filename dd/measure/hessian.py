@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -16,14 +17,12 @@ Loss = Callable[[Tensor], Tensor]
 RTOL = 1e-10
 """Relative change of the eigenvalue at which Lanczos stops."""
 
-LARGE = 5e8
-"""From so many samples times parameters on, products of two-layer nets are in float32, and stop at
-:data:`LARGE_RTOL`: the eigenvalue is then known to 1e-6."""
+FIRST_SAMPLES, FIRST_RTOL = 4096, 1e-7
+"""Of two-layer nets Lanczos starts from the eigenvector of so many samples in float32, known to this change of the
+eigenvalue."""
 
-LARGE_RTOL = 1e-6
-
-FIRST_SAMPLES = 4096
-"""Their Hessian's eigenvector is where Lanczos starts for a large problem."""
+LARGE, LARGE_RTOL = 5e8, 1e-6
+"""From so many samples times parameters on products stay in float32, and Lanczos stops at this change."""
 
 
 def hessian_vector(loss: Loss, theta: Tensor) -> Callable[[Tensor], Tensor]:
@@ -64,11 +63,11 @@ def sharpness(network: Network) -> float:
     theta = network.theta[0].double()
     if not knows(network):
         return largest_eigenvalue(exact_loss(network, network.buffers), theta)
-    if len(network.exact_train.targets) * theta.numel() < LARGE:
-        return lanczos(TwoLayerHessian(network), theta, RTOL).value
-    rough = lanczos(TwoLayerHessian(network, FIRST_SAMPLES, torch.float32), theta, LARGE_RTOL)
-    every = TwoLayerHessian(network, dtype=torch.float32)
-    return lanczos(every, theta, LARGE_RTOL, rough.vector if rough.settled else None).value
+    rough = lanczos(TwoLayerHessian(network, FIRST_SAMPLES, torch.float32), theta, FIRST_RTOL)
+    large = len(network.exact_train.targets) * theta.numel() >= LARGE
+    every = TwoLayerHessian(network, dtype=torch.float32 if large else torch.float64)
+    start = rough.vector if math.isfinite(rough.value) else None
+    return lanczos(every, theta, LARGE_RTOL if large else RTOL, start).value
 
 
 def exact_loss(network: Network, buffers: dict[str, Tensor]) -> Callable[[Tensor], Tensor]:
