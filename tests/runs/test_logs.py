@@ -67,7 +67,7 @@ def test_large_data_are_logged_on_a_part_and_short_budgets_at_fewer_steps() -> N
     assert (log_of(run_of("epochs=500")).steps, log_of(run_of("epochs=500")).samples) == (log_steps(5000), None)
     short, large, long = (log_of(run_of(*line)) for line in (("epochs=20",), (*FASHION, "epochs=2"), BUDGETS[-1]))
     assert (short.steps, short.samples) == (log_steps(200, per_decade=2), None)
-    assert (large.steps, large.samples) == (log_steps(938), SUBSET)
+    assert (large.steps, large.samples) == (log_steps(938, per_decade=4), SUBSET)
     assert long.samples is None
 
 
