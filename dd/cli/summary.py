@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -85,15 +86,14 @@ def find_peak(rows: Sequence[Columns], test: str = "test_loss", train: str = "tr
     (3, 8.0)
     """
     heights, train_losses = medians(rows, test), medians(rows, train)
-    widths = list(heights)
+    widths, losses = list(heights), list(heights.values())
+    up_to, from_on = list(accumulate(losses, min)), list(accumulate(reversed(losses), min))[::-1]
     best: Peak | None = None
     for i in range(1, len(widths) - 1):
-        left, right = min(heights[w] for w in widths[:i]), min(heights[w] for w in widths[i + 1 :])
-        valley = max(left, right)
-        height = heights[widths[i]]
-        ratio = height / valley if valley > 0 else 1.0
+        valley = max(up_to[i - 1], from_on[i + 1])
+        ratio = losses[i] / valley if valley > 0 else 1.0
         if ratio >= MINIMUM_RATIO and (best is None or ratio > best.ratio):
-            best = Peak(widths[i], height, ratio, train_losses.get(widths[i], float("nan")))
+            best = Peak(widths[i], losses[i], ratio, train_losses.get(widths[i], float("nan")))
     return best
 
 
