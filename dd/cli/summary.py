@@ -25,6 +25,12 @@ TOLD = frozenset(
 )
 """Columns that the summary reads whatever they hold."""
 
+WORDS = frozenset(("error", "test_error", "feature_condition", "feature_rank"))
+"""Further columns that :func:`describe` reads."""
+
+SOURCE = ("data_source", "data_sha256")
+"""Columns that look like options of the data but tell where they came from."""
+
 SEEDS = ("seed", "data_seed", "test_seed")
 
 Columns = Mapping[str, Value]
@@ -111,6 +117,11 @@ def owner(column: str) -> str | None:
     return next((g for g in ROOMS if column.startswith(g + "_")), None)
 
 
+def told(names: Iterable[str]) -> list[str]:
+    """Of the columns of a table those that its summary and its description read."""
+    return [n for n in names if n in TOLD | WORDS or n in core_axes() or (owner(n) and n not in SOURCE)]
+
+
 def varying(rows: Sequence[Columns]) -> list[str]:
     """Axes other than width and seeds that take more than one value, optimizer first.
 
@@ -118,7 +129,7 @@ def varying(rows: Sequence[Columns]) -> list[str]:
     of that component; what dd may settle for each run, where all other axes agree.
     """
     names = [n for n in core_axes() if n not in {"width", "optimizer", *SEEDS}]
-    names += [k for k in rows[0] if owner(k) and k not in names and k not in ("data_source", "data_sha256", *SEEDS)]
+    names += [k for k in rows[0] if owner(k) and k not in names and k not in (*SOURCE, *SEEDS)]
     found = []
     for name in (n for n in names if n in rows[0]):
         group = owner(name)

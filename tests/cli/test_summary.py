@@ -10,7 +10,8 @@ import random
 import pytest
 
 from dd.cli.progress import Progress
-from dd.cli.summary import MINIMUM_RATIO, describe, find_peak, summary
+from dd.cli.summary import MINIMUM_RATIO, describe, find_peak, summary, told
+from dd.results import runs_schema
 
 CURVE = {10: 1.0, 50: 0.3, 100: 0.5, 200: 4.0, 300: 0.4, 400: 0.2}
 
@@ -107,6 +108,21 @@ def test_options_vary_only_within_their_component() -> None:
     plain = rows(CURVE, normalization="none", normalization_eps=None)
     normed = rows(CURVE, normalization="batch_norm", normalization_eps=1e-5)
     assert summary(plain + normed).splitlines()[0].split()[:3] == ["optimizer", "normalization", "runs"]
+
+
+def test_what_is_read_is_enough() -> None:
+    """Of columns that are not read nothing is told."""
+
+    class Row(dict[str, object]):
+        def __missing__(self, key: str) -> object:
+            raise AssertionError(f"{key} is not read")
+
+    whole = dict.fromkeys(runs_schema().names) | {"model": "two_layer", "normalization": "none", "init": "default"}
+    some = [Row({k: (whole | row)[k] for k in told(runs_schema().names)}) for row in rows(CURVE) + rows(CURVE, lr=1.0)]
+    assert summary(some) == summary([whole | row for row in rows(CURVE) + rows(CURVE, lr=1.0)])
+    measured = {"test_error": 0.25, "feature_condition": 12.0, "feature_rank": 3}
+    assert describe(some[0] | measured) == describe(whole | some[0] | measured)
+    assert not {"finished_at", "hessian_trace", "data_source"} & set(told(runs_schema().names))
 
 
 def test_one_run_in_words() -> None:
