@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,6 +24,12 @@ TOLD = frozenset(
     ("width", "status", "optimizer", "train_loss", "test_loss", "min_norm_train_loss", "min_norm_test_loss")
 )
 """Columns that the summary reads whatever they hold."""
+
+WORDS = frozenset(("error", "test_error", "feature_condition", "feature_rank"))
+"""Further columns that :func:`describe` reads."""
+
+SOURCE = ("data_source", "data_sha256")
+"""Columns that look like options of the data but tell where they came from."""
 
 SEEDS = ("seed", "data_seed", "test_seed")
 
@@ -85,15 +92,14 @@ def find_peak(rows: Sequence[Columns], test: str = "test_loss", train: str = "tr
     (3, 8.0)
     """
     heights, train_losses = medians(rows, test), medians(rows, train)
-    widths = list(heights)
+    widths, losses = list(heights), list(heights.values())
+    up_to, from_on = list(accumulate(losses, min)), list(accumulate(reversed(losses), min))[::-1]
     best: Peak | None = None
     for i in range(1, len(widths) - 1):
-        left, right = min(heights[w] for w in widths[:i]), min(heights[w] for w in widths[i + 1 :])
-        valley = max(left, right)
-        height = heights[widths[i]]
-        ratio = height / valley if valley > 0 else 1.0
+        valley = max(up_to[i - 1], from_on[i + 1])
+        ratio = losses[i] / valley if valley > 0 else 1.0
         if ratio >= MINIMUM_RATIO and (best is None or ratio > best.ratio):
-            best = Peak(widths[i], height, ratio, train_losses.get(widths[i], float("nan")))
+            best = Peak(widths[i], losses[i], ratio, train_losses.get(widths[i], float("nan")))
     return best
 
 
@@ -111,6 +117,11 @@ def owner(column: str) -> str | None:
     return next((g for g in ROOMS if column.startswith(g + "_")), None)
 
 
+def told(names: Iterable[str]) -> list[str]:
+    """Of the columns of a table those that its summary and its description read."""
+    return [n for n in names if n in TOLD | WORDS or n in core_axes() or (owner(n) and n not in SOURCE)]
+
+
 def varying(rows: Sequence[Columns]) -> list[str]:
     """Axes other than width and seeds that take more than one value, optimizer first.
 
@@ -118,7 +129,7 @@ def varying(rows: Sequence[Columns]) -> list[str]:
     of that component; what dd may settle for each run, where all other axes agree.
     """
     names = [n for n in core_axes() if n not in {"width", "optimizer", *SEEDS}]
-    names += [k for k in rows[0] if owner(k) and k not in names and k not in ("data_source", "data_sha256", *SEEDS)]
+    names += [k for k in rows[0] if owner(k) and k not in names and k not in (*SOURCE, *SEEDS)]
     found = []
     for name in (n for n in names if n in rows[0]):
         group = owner(name)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields, replace
 import pyarrow as pa
 
 from dd.cli.progress import Progress
-from dd.cli.summary import describe, shown, summary
+from dd.cli.summary import describe, shown, summary, told
 from dd.executors.dispatch import execute
 from dd.executors.signals import orderly
 from dd.executors.solving import Lost
@@ -126,8 +126,7 @@ def run_sweep(runs: Sequence[Run], settings: Settings, command: str = "") -> Swe
     if todo:
         _execute(todo, settings, store, many, command)
     store.tidy()
-    # moments would import pandas
-    table = store.rows(distinct, [name for name in runs_schema().names if name != "finished_at"])
+    table = store.rows(distinct, ["run_id", *told(runs_schema().names)])
     columns = (table[f.name].to_pylist() for f in fields(Answer))
     result = SweepResult([Answer(*values) for values in zip(*columns, strict=True)], len(todo), runs)
     _report(result, table, store, many)

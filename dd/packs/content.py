@@ -116,10 +116,7 @@ def _of_data(store: Store, kinds: Mapping[str, type[Dataset]]) -> Iterator[Colum
     wanted = {"data", "data_content", "data_sha256", "status"}
     for kind in kinds.values():
         wanted |= {*kind.pool_axes, *(f"data_{axis.column}" for axis in kind.axes().values())}
-    table = store.read(sorted(wanted))
-    # the different rows of a table are few; Arrow's own ways to find them import pandas
-    for values in set(zip(*(column.to_pylist() for column in table.columns), strict=True)):
-        row = dict(zip(table.column_names, values, strict=True))
+    for row in store.distinct(sorted(wanted)):
         if row["data"] in kinds and row["status"] != "failed":
             yield row
 

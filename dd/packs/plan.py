@@ -8,17 +8,19 @@ measurements, and what its trainer says. A pack grows up to :class:`dd.packs.pla
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 from dd.measure.conditioning import COPIES, Measure, ntk_samples
 from dd.measure.full_pass import piece_size
 from dd.packs.place import Place
 from dd.problems.problem import LARGE
 from dd.runs.run import Run
-from dd.trainers.base import Trainer
 from dd.trainers.table import trainer_for
+
+T = TypeVar("T", int, float)
 
 DECOMPOSITION, PRODUCTS = 1.2e10, 5e10
 FIXED = 0.004
@@ -46,6 +48,10 @@ class Pack:
     runs: tuple[Run, ...]
     place: Place = Place()
 
+    def __getstate__(self) -> dict[str, object]:
+        """What is sent to a worker: no estimates."""
+        return {"runs": self.runs, "place": self.place}
+
     @property
     def pack_id(self) -> str:
         """Hash of the runs' ids; names the pack's parquet files."""
@@ -53,25 +59,24 @@ class Pack:
         return hashlib.sha256(text.encode()).hexdigest()[:20]
 
     @cached_property
+    def demand(self) -> Demand:
+        """What its runs need together; :func:`plan` has added it up already."""
+        return Demand(Need.of(run, self.place) for run in self.runs)
+
+    @property
     def seconds(self) -> float:
         """Estimated seconds on one core."""
-        shared = {run.design_key: shared_seconds(run) for run in self.runs}
-        seconds = sum(shared.values()) + sum(estimated_seconds(run, self.place) for run in self.runs)
-        return seconds - sum(training_seconds(run, self.place) for family in families(self.runs) for run in family[1:])
+        return self.demand.seconds
 
     @property
     def bytes(self) -> int:
         """Estimated peak memory."""
-        return estimated_bytes(self.runs, self.place)
+        return self.demand.bytes
 
     @property
     def trainers(self) -> list[str]:
         """Names of what trains its runs, each once."""
-        return list(dict.fromkeys(_trainer(run, self.place).name for run in self.runs))
-
-
-def _trainer(run: Run, place: Place) -> type[Trainer]:
-    return trainer_for(run, place.device, place.trainer)
+        return list(self.demand.trainers)
 
 
 def _columns(run: Run) -> int:
@@ -88,11 +93,6 @@ def _spectrum_seconds(run: Run) -> float:
 def shared_seconds(run: Run) -> float:
     """Cost of what runs with the same design matrix share: its features, decomposition and least-squares solution."""
     return 10 * _spectrum_seconds(run) if run.model.frozen_features else 0.0
-
-
-def training_seconds(run: Run, place: Place) -> float:
-    """Cost of a run's training; deep networks of one trajectory share it."""
-    return _trainer(run, place).seconds(run)
 
 
 def _jacobian_bytes(run: Run, measure: Measure | None) -> int:
@@ -129,46 +129,12 @@ def families(runs: Iterable[Run]) -> list[list[Run]]:
     """Deep networks that differ in their budgets alone, trained once: the longest first. Other runs are alone."""
     found: dict[Hashable, list[Run]] = {}
     for run in runs:
-        found.setdefault(run.trajectory_key if run.model.deep else run, []).append(run)
+        found.setdefault(_family(run), []).append(run)
     return [sorted(family, key=lambda run: -(run.steps or 0)) for family in found.values()]
 
 
-def estimated_seconds(run: Run, place: Place) -> float:
-    """Cost of one run by the model above, without what it shares."""
-    own = 0.0 if run.model.frozen_features else _spectrum_seconds(run)
-    return FIXED + own + measuring_seconds(run, place.measure) + training_seconds(run, place)
-
-
-def estimated_bytes(runs: Sequence[Run], place: Place) -> int:
-    """Peak memory of some runs solved together, beside what a process takes without any.
-
-    The two largest data, for two stay in memory; what enters training, in float64 and in its precision, once for
-    the widest run of each kind; what trainers keep of every run and for each design matrix; what the largest run needs
-    to be measured.
-    """
-    data: dict[Hashable, int] = {}
-    widest: dict[Hashable, int] = {}
-    shared: dict[Hashable, int] = {}
-    own = 0
-    for run in runs:
-        samples, entry = run.n_train + run.n_test, 8 if run.dtype == "float64" else 4
-        inputs = run.data.input_count
-        data[run.data_key] = 8 * samples * (inputs + run.data.outputs)
-        key = run.inputs_key if not run.normalization.fitted else (run.inputs_key, run.width, run.normalization)
-        held = run.model.frozen_features or 8 * run.n_train * inputs < LARGE  # large inputs are not copied
-        each = entry + 8 * held
-        widest[key] = max(widest.get(key, 0), samples * _columns(run) * each)
-        trainer = _trainer(run, place)
-        own += trainer.bytes(run)
-        if needed := trainer.shared_bytes(run):
-            shared[run.design_key] = needed
-    alone = max(
-        _measuring_bytes(run)
-        + _jacobian_bytes(run, place.measure)
-        + run.model.deep * int(run.model.activation_bytes(run) * (run.batch_size or 0))
-        for run in runs
-    )
-    return sum(sorted(data.values())[-2:]) + sum(widest.values()) + sum(shared.values()) + own + alone
+def _family(run: Run) -> Hashable:
+    return run.trajectory_key if run.model.deep else run
 
 
 def _measuring_bytes(run: Run) -> int:
@@ -177,6 +143,109 @@ def _measuring_bytes(run: Run) -> int:
         return 8 * run.columns * (2 * (run.n_train + run.n_test) + 3 * run.n_train)
     sharp = 5 * 8 * run.columns * run.n_train if run.lr_unit == "sharpness" else 0  # what the Hessian's products hold
     return max(PIECES * 8 * run.columns * min(piece_size(run), run.n_train + run.n_test), sharp)
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What one run needs. Its trainer and its model are asked once, however often a plan weighs the run.
+
+    Attributes:
+        run: the run.
+        trainer: name of what trains it.
+        seconds: what it shares with no other run.
+        decomposition: seconds that runs on its design matrix share.
+        training: seconds that its family shares.
+        held: bytes that its trainer keeps of it.
+        factors: bytes that its trainer keeps for all runs on its design matrix.
+        data: bytes of its data in float64, which runs on them share.
+        inputs: bytes of what enters training, in float64 and in its precision; runs of one kind share the widest.
+        alone: bytes of what is there for one run after the other: what it needs to be measured.
+    """
+
+    run: Run
+    trainer: str
+    seconds: float
+    decomposition: float
+    training: float
+    held: int
+    factors: int
+    data: int
+    inputs: int
+    alone: int
+
+    @classmethod
+    def of(cls, run: Run, place: Place) -> Need:
+        """Ask the trainer and the model."""
+        trainer = trainer_for(run, place.device, place.trainer)
+        own = 0.0 if run.model.frozen_features else _spectrum_seconds(run)
+        samples, inputs, entry = run.n_train + run.n_test, run.data.input_count, 8 if run.dtype == "float64" else 4
+        copied = run.model.frozen_features or 8 * run.n_train * inputs < LARGE  # large inputs are not
+        return cls(
+            run=run,
+            trainer=trainer.name,
+            seconds=FIXED + own + measuring_seconds(run, place.measure),
+            decomposition=shared_seconds(run),
+            training=trainer.seconds(run),
+            held=trainer.bytes(run),
+            factors=trainer.shared_bytes(run),
+            data=8 * samples * (inputs + run.data.outputs),
+            inputs=samples * _columns(run) * (entry + 8 * copied),
+            alone=_measuring_bytes(run)
+            + _jacobian_bytes(run, place.measure)
+            + run.model.deep * int(run.model.activation_bytes(run) * (run.batch_size or 0)),
+        )
+
+
+class Demand:
+    """What some runs need together, added up run by run.
+
+    Attributes:
+        seconds: on one core.
+        trainers: names of what trains them, each once.
+    """
+
+    def __init__(self, needs: Iterable[Need] = ()) -> None:
+        self.seconds = 0.0
+        self.trainers: dict[str, None] = {}
+        self._held = self._alone = 0
+        self._shared_seconds: dict[Hashable, float] = {}
+        self._shared_bytes: dict[Hashable, int] = {}
+        for need in needs:
+            self.add(need)
+
+    @property
+    def bytes(self) -> int:
+        """Peak memory."""
+        return self._held + self._alone
+
+    def bytes_with(self, other: Demand) -> int:
+        """Peak memory of both together."""
+        ours = self._shared_bytes
+        twice = sum(min(size, ours[key]) for key, size in other._shared_bytes.items() if key in ours)
+        return self._held + other._held - twice + max(self._alone, other._alone)
+
+    def add(self, need: Need) -> None:
+        """One run more."""
+        run = need.run
+        inputs = run.inputs_key if not run.normalization.fitted else (run.inputs_key, run.width, run.normalization)
+        self.seconds += need.seconds
+        self.seconds += _growth(self._shared_seconds, ("design", run.design_key), need.decomposition)
+        self.seconds += _growth(self._shared_seconds, ("family", _family(run)), need.training)
+        self._held += need.held
+        self._held += _growth(self._shared_bytes, ("design", run.design_key), need.factors)
+        self._held += _growth(self._shared_bytes, ("data", run.data_key), need.data)
+        self._held += _growth(self._shared_bytes, ("inputs", inputs), need.inputs)
+        self._alone = max(self._alone, need.alone)
+        self.trainers[need.trainer] = None
+
+
+def _growth(shared: dict[Hashable, T], key: Hashable, amount: T) -> T | int:
+    """Note an amount that runs of the same key share, the largest of theirs; how much it adds."""
+    known = shared.get(key, 0)
+    if amount <= known:
+        return 0
+    shared[key] = amount
+    return amount - known
 
 
 def describe(packs: list[Pack]) -> str:
@@ -204,28 +273,30 @@ def plan(runs: Iterable[Run], place: Place = Place()) -> list[Pack]:
     training sets would else write thousands of files. A run's numbers do not depend on the grouping.
     """
     groups: dict[Hashable, dict[Hashable, dict[Hashable, list[Run]]]] = {}
+    needs: dict[Run, Need] = {}
     for run in runs:
+        needs[run] = Need.of(run, place)
         same_data = groups.setdefault(run.data_key, {})
         same_data.setdefault(run.inputs_key, {}).setdefault(_alike(run), []).append(run)
     packs: list[Pack] = []
-    filling, limits = _Filling(place), place.limits
+    filling, limits = _Filling(place, needs), place.limits
     for same_data in groups.values():
         whole = [run for same_inputs in same_data.values() for members in same_inputs.values() for run in members]
         if filling.runs and not filling.has_room_for_all(whole):
             packs.append(filling.close())
         for same_inputs in same_data.values():
-            for members in sorted(same_inputs.values(), key=lambda m: -Pack(tuple(m), place).seconds):
+            for members in sorted(same_inputs.values(), key=lambda m: -filling.demand_of(m).seconds):
                 # a decomposition that runs share is worth a longer pack
                 longest = limits.seconds * (4 if members[0].model.frozen_features else 1)
                 if filling.runs and len(filling.runs) + len(members) > limits.runs >= len(members):
                     packs.append(filling.close())
                 for family in families(members):
                     full = len(filling.runs) + len(family) > limits.runs
-                    if filling.runs and (full or not filling.has_room(family[0]) or filling.seconds >= longest):
+                    if filling.runs and (full or not filling.has_room(family[0]) or filling.demand.seconds >= longest):
                         packs.append(filling.close())
                     for run in family:
-                        filling.add(run, trained=run is family[0])
-                if filling.seconds >= limits.seconds:
+                        filling.add(run)
+                if filling.demand.seconds >= limits.seconds:
                     packs.append(filling.close())
     if filling.runs:
         packs.append(filling.close())
@@ -238,44 +309,43 @@ def _alike(run: Run) -> Hashable:
 
 
 class _Filling:
-    """A pack on its way."""
+    """A pack on its way.
 
-    def __init__(self, place: Place) -> None:
-        self.place, self.limits = place, place.limits
+    Args:
+        place: where it will be solved.
+        needs: what each run needs.
+    """
+
+    def __init__(self, place: Place, needs: Mapping[Run, Need]) -> None:
+        self.place, self.limits, self.needs = place, place.limits, needs
         self.runs: list[Run] = []
-        self.seconds = 0.0
-        self._bytes = 0
-        self._shared: set[Hashable] = set()
+        self.demand = Demand()
+
+    def demand_of(self, runs: Iterable[Run]) -> Demand:
+        """What other runs need together."""
+        return Demand(self.needs[run] for run in runs)
 
     def has_room(self, run: Run) -> bool:
-        """Whether a run fits in; the sum of the memory of runs alone bounds that of a pack from above."""
+        """Whether a run fits in; the first one always does."""
         if not self.runs:
             return True
-        if len(self.runs) == self.limits.runs:
-            return False
-        own = estimated_bytes([run], self.place)
-        if self._bytes + own > self.limits.bytes:
-            self._bytes = estimated_bytes(self.runs, self.place)  # the bound is loose where inputs are shared
-        return self._bytes + own <= self.limits.bytes
+        return len(self.runs) < self.limits.runs and self.demand.bytes_with(self.demand_of([run])) <= self.limits.bytes
 
     def has_room_for_all(self, runs: Sequence[Run]) -> bool:
         """Whether all of some runs fit in, by number, seconds and memory."""
         if len(self.runs) + len(runs) > self.limits.runs:
             return False
-        if self.seconds + Pack(tuple(runs), self.place).seconds > self.limits.seconds:
-            return False
-        return estimated_bytes([*self.runs, *runs], self.place) <= self.limits.bytes
+        more = self.demand_of(runs)
+        in_time = self.demand.seconds + more.seconds <= self.limits.seconds
+        return in_time and self.demand.bytes_with(more) <= self.limits.bytes
 
-    def add(self, run: Run, *, trained: bool) -> None:
-        if run.design_key not in self._shared:
-            self._shared.add(run.design_key)
-            self.seconds += shared_seconds(run)
+    def add(self, run: Run) -> None:
         self.runs.append(run)
-        self.seconds += estimated_seconds(run, self.place) - (0 if trained else training_seconds(run, self.place))
-        self._bytes += estimated_bytes([run], self.place)
+        self.demand.add(self.needs[run])
 
     def close(self) -> Pack:
         """The pack; the next one starts empty."""
         pack = Pack(tuple(self.runs), self.place)
-        self.runs, self.seconds, self._bytes, self._shared = [], 0.0, 0, set()
+        vars(pack)["demand"] = self.demand  # it is added up already
+        self.runs, self.demand = [], Demand()
         return pack

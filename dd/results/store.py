@@ -17,11 +17,12 @@ from dd.results import parts
 from dd.results.commit import Change, change, leftovers
 from dd.results.compaction import MANY, SMALL, compact, small_parts
 from dd.results.footers import footer_of, merged, with_footer
-from dd.results.holdings import holdings
+from dd.results.holdings import distinct, holdings
 from dd.results.order import ORDERING, fixes, winners
 from dd.results.patience import patiently
 from dd.results.predictions import PREDICTIONS_SCHEMA, Prediction, predictions_table, targets_tables
 from dd.results.schema import CURVES_SCHEMA, empty, runs_schema, table_of, unite
+from dd.runs.axis import Value
 from dd.runs.settings import MEASURES
 
 
@@ -89,10 +90,11 @@ class Store:
         Raises:
             StoreError: naming the first that cannot.
         """
-        folders = (self.runs, self.curves, self.predictions, self.targets)
+        points = (self.curves, self.predictions, self.targets)
 
         def look() -> None:
-            for part in (part for folder in folders for part in parts.parts_of(folder)):
+            holdings(self.runs)
+            for part in (part for folder in points for part in parts.parts_of(folder)):
                 parts.metadata(part)
 
         patiently(self.folder, look)
@@ -141,10 +143,8 @@ class Store:
             measure: what the run must have been measured with at least, one of :data:`dd.runs.settings.MEASURES`.
             predictions: whether its test outputs must be there too.
         """
-        done = self._measured(measure)
-        if predictions:
-            done = done.filter(is_one_of(done, self._predicted()))
-        return set(done.to_pylist())
+        done = set(self._measured(measure).to_pylist())
+        return done & set(self._predicted().to_pylist()) if predictions else done
 
     def holds(self, run_ids: Iterable[str]) -> tuple[str, bool]:
         """The most that any of some finished runs has been measured with, and whether any has its test outputs."""
@@ -161,14 +161,16 @@ class Store:
         table = self.rows(run_ids, ["run_id", "finished_at"])
         return dict(zip(table["run_id"].to_pylist(), integers(table["finished_at"]).tolist(), strict=True))
 
+    def distinct(self, columns: Iterable[str]) -> list[dict[str, Value]]:
+        """The different rows of some columns."""
+        names = tuple(columns)
+        found = patiently(self.folder, lambda: distinct(self.runs, names))
+        return [dict(zip(names, values, strict=True)) for values in found]
+
     def _measured(self, measure: str) -> pa.ChunkedArray:
         """``run_id`` of every run that has not failed and has been measured so, or with more."""
-        table = self.read(["run_id", "status", "measure"])
-        enough = booleans(is_one_of(table["measure"], strings(MEASURES[MEASURES.index(measure) :])))
-        if measure != "full":
-            enough |= booleans(table["measure"].is_null())  # the table of an older dd may lack the column
-        table = table.filter(mask(enough))
-        return table.filter(mask(~booleans(are(table["status"], "failed"))))["run_id"]
+        held = patiently(self.folder, lambda: holdings(self.runs))
+        return pa.chunked_array([one.measured[measure] for one in held], pa.string())
 
     def _predicted(self) -> pa.ChunkedArray:
         """``run_id`` of every run with test outputs; those of a part whose rows were never written do not count."""

@@ -5,10 +5,13 @@ Covers: dd/cli/progress.py.
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from dd.cli.progress import Progress
-from dd.cli.summary import describe, find_peak, summary
+from dd.cli.summary import MINIMUM_RATIO, describe, find_peak, summary, told
+from dd.results import runs_schema
 
 CURVE = {10: 1.0, 50: 0.3, 100: 0.5, 200: 4.0, 300: 0.4, 400: 0.2}
 
@@ -29,6 +32,41 @@ def test_peak_is_the_rise_above_both_valleys() -> None:
 )
 def test_falling_rising_and_flat_curves_have_no_peak(curve: dict[int, float]) -> None:
     assert find_peak(rows(curve)) is None
+
+
+def test_the_peak_is_that_of_every_split_tried_out() -> None:
+    rng = random.Random(0)
+    for n in (3, 4, 10, 30):
+        losses = [round(rng.lognormvariate(0, 1), 1) + 0.1 for _ in range(n)]
+        ratios = [losses[i] / max(min(losses[:i]), min(losses[i + 1 :])) for i in range(1, n - 1)]
+        peak = find_peak(rows(dict(enumerate(losses, 1))))
+        if max(ratios) < MINIMUM_RATIO:
+            assert peak is None
+        else:
+            assert (peak.width, peak.ratio) == (ratios.index(max(ratios)) + 2, max(ratios))
+
+
+class Counted(float):
+    """A loss that counts how often it is compared."""
+
+    compared = 0
+
+    def __lt__(self, other: float) -> bool:
+        Counted.compared += 1
+        return float(self) < float(other)
+
+    def __gt__(self, other: float) -> bool:
+        Counted.compared += 1
+        return float(self) > float(other)
+
+
+def test_the_search_for_the_peak_is_proportional_to_the_curve() -> None:
+    needed = []
+    for n in (500, 1000):
+        Counted.compared = 0
+        find_peak(rows({w: Counted(1 + w % 7) for w in range(1, n + 1)}))
+        needed.append(Counted.compared)
+    assert 0 < needed[1] <= 2 * needed[0] + 10
 
 
 def test_medians_over_seeds_decide() -> None:
@@ -70,6 +108,21 @@ def test_options_vary_only_within_their_component() -> None:
     plain = rows(CURVE, normalization="none", normalization_eps=None)
     normed = rows(CURVE, normalization="batch_norm", normalization_eps=1e-5)
     assert summary(plain + normed).splitlines()[0].split()[:3] == ["optimizer", "normalization", "runs"]
+
+
+def test_what_is_read_is_enough() -> None:
+    """Of columns that are not read nothing is told."""
+
+    class Row(dict[str, object]):
+        def __missing__(self, key: str) -> object:
+            raise AssertionError(f"{key} is not read")
+
+    whole = dict.fromkeys(runs_schema().names) | {"model": "two_layer", "normalization": "none", "init": "default"}
+    some = [Row({k: (whole | row)[k] for k in told(runs_schema().names)}) for row in rows(CURVE) + rows(CURVE, lr=1.0)]
+    assert summary(some) == summary([whole | row for row in rows(CURVE) + rows(CURVE, lr=1.0)])
+    measured = {"test_error": 0.25, "feature_condition": 12.0, "feature_rank": 3}
+    assert describe(some[0] | measured) == describe(whole | some[0] | measured)
+    assert not {"finished_at", "hessian_trace", "data_source"} & set(told(runs_schema().names))
 
 
 def test_one_run_in_words() -> None:

@@ -6,7 +6,9 @@ Covers: dd/packs/place.py.
 from __future__ import annotations
 
 import itertools
+import pickle
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -18,7 +20,7 @@ from dd.optim.adam import Adam
 from dd.optim.momentum import Momentum
 from dd.optim.sgd import SGD
 from dd.packs.place import ON_CPU, ON_GPU, Limits, Place
-from dd.packs.plan import Pack, describe, estimated_bytes, estimated_seconds, families, plan
+from dd.packs.plan import Demand, Need, Pack, describe, families, plan
 from dd.runs.run import Run
 from tests.helpers import run_of
 
@@ -28,6 +30,14 @@ GPU = Place(ON_GPU, device=torch.device("cuda"))
 
 def limited(runs: int, seconds: float, bytes: int) -> Place:
     return Place(Limits(runs, seconds, bytes))
+
+
+def bytes_of(runs: Sequence[Run], place: Place = HERE) -> int:
+    return Pack(tuple(runs), place).bytes
+
+
+def seconds_of(run: Run, place: Place = HERE) -> float:
+    return Pack((run,), place).seconds
 
 
 BASE = run_of()
@@ -64,7 +74,7 @@ def test_most_work_comes_first_and_small_runs_share_files() -> None:
     seconds = [pack.seconds for pack in packs]
     assert seconds == sorted(seconds, reverse=True)
     tiny = plan([run_of("width=5", "optimizer=min_norm").replace(seed=s) for s in range(200)])
-    assert len(tiny) <= 200 * estimated_seconds(tiny[0].runs[0], HERE) / ON_CPU.seconds + 1
+    assert len(tiny) <= 200 * seconds_of(tiny[0].runs[0]) / ON_CPU.seconds + 1
     assert max(len(pack.runs) for pack in plan(RUNS, limited(4, 1e9, 1 << 40))) == 4
 
 
@@ -72,10 +82,10 @@ def test_small_data_share_a_pack_whole_and_large_ones_do_not() -> None:
     base = run_of("model=linear", "data=linear_teacher", "optimizer=min_norm", "width=10", "data.n_train=20")
     many = [base.replace(data_seed=d, width=w) for d in range(100) for w in (5, 10)]
     packs = plan(many)
-    seconds = sum(estimated_seconds(run, HERE) for run in many)
+    seconds = sum(seconds_of(run) for run in many)
     assert len(packs) <= seconds / ON_CPU.seconds + 1
     assert {run for pack in packs for run in pack.runs} == set(many)
-    for place in (limited(7, 1e9, 1 << 40), limited(1000, 1e9, 3 * estimated_bytes(many[:2], HERE))):
+    for place in (limited(7, 1e9, 1 << 40), limited(1000, 1e9, 3 * bytes_of(many[:2]))):
         packs = plan(many, place)
         assert 1 < len(packs) < 100
         assert all(len(pack.runs) % 2 == 0 for pack in packs), "no data set is torn apart"
@@ -96,10 +106,54 @@ def test_a_pack_that_would_not_fit_is_split() -> None:
     assert [len(pack.runs) for pack in alone] == [1] * len(RUNS), "a run that needs more is a pack by itself"
 
 
+def test_every_run_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what it needs, by whatever reads a plan: trainers take most of the time that planning takes."""
+    asked: list[Run] = []
+
+    def of(run: Run, place: Place) -> Need:
+        asked.append(run)
+        return found(run, place)
+
+    found = Need.of
+    monkeypatch.setattr(Need, "of", of)
+    data = [run.replace(data_seed=seed) for run in RUNS for seed in range(3)]
+    for place in (HERE, limited(5, 1e9, 1 << 40), limited(10_000, 1e9, 1 << 26), GPU):
+        asked.clear()
+        packs = plan(data, place)
+        describe(packs)
+        assert sum(pack.seconds for pack in packs) > 0
+        assert len(asked) == len(data)
+
+
+def test_runs_added_up_need_what_their_pack_needs() -> None:
+    """Whatever is shared, and in whichever order they come."""
+    runs = [*RUNS, *(run_of("model=two_layer", f"width={w}", "normalization=batch_norm") for w in (3, 9))]
+    runs += [deep(f"epochs={e}") for e in (3, 1, 2)]
+    for order in (runs, runs[::-1]):
+        needs = [Need.of(run, HERE) for run in order]
+        for k in range(1, len(needs)):
+            first, rest = Demand(needs[:k]), Demand(needs[k:])
+            assert first.bytes_with(rest) == rest.bytes_with(first) == Demand(needs).bytes
+    together, reversed_ = Pack(tuple(runs)), Pack(tuple(runs[::-1]))
+    assert together.bytes == reversed_.bytes
+    assert together.seconds == pytest.approx(reversed_.seconds)
+    for pack in plan(runs):
+        again = Pack(pack.runs, pack.place)
+        assert (pack.bytes, pack.trainers) == (again.bytes, again.trainers)
+        assert pack.seconds == pytest.approx(again.seconds)
+
+
+def test_a_worker_is_sent_no_estimates() -> None:
+    (pack,) = plan(RUNS[:3])
+    sent = pickle.loads(pickle.dumps(pack))
+    assert sent == pack
+    assert set(vars(sent)) == {"runs", "place"}
+
+
 def test_shared_features_are_counted_once() -> None:
     one = BASE.replace(width=2000)
     twenty = [one.replace(lr=0.1 + k / 100) for k in range(20)]
-    assert estimated_bytes(twenty, HERE) < 3 * estimated_bytes([one], HERE)
+    assert bytes_of(twenty) < 3 * bytes_of([one])
 
 
 @pytest.mark.parametrize("optimizer", ["min_norm", "gd"])
@@ -108,9 +162,9 @@ def test_factors_of_every_design_wait_for_their_runs(optimizer: str) -> None:
     runs = [run_of(f"optimizer={optimizer}", f"width={w}") for w in (1500, 1600, 1700, 1800)]
     factors = sum(8 * 500 * (500 + run.width) for run in runs)
     narrow = [run_of(f"optimizer={optimizer}", f"width={w}") for w in (1, 2, 3)]
-    assert estimated_bytes(runs, HERE) > estimated_bytes([*narrow, runs[-1]], HERE) + 0.7 * factors
+    assert bytes_of(runs) > bytes_of([*narrow, runs[-1]]) + 0.7 * factors
     budgets = [runs[0].replace(init_scale=1.0 + k) for k in range(50)]
-    assert estimated_bytes(budgets, HERE) < 2 * estimated_bytes(budgets[:1], HERE), "one design, one decomposition"
+    assert bytes_of(budgets) < 2 * bytes_of(budgets[:1]), "one design, one decomposition"
 
 
 def test_estimates_grow_with_what_costs() -> None:
@@ -121,26 +175,26 @@ def test_estimates_grow_with_what_costs() -> None:
         base.replace(optimizer=Adam()),
         base.replace(n_train=1500),
     ):
-        assert estimated_seconds(dearer, place) > estimated_seconds(base, place)
+        assert seconds_of(dearer, place) > seconds_of(base, place)
 
 
 def test_runs_of_one_architecture_are_spread_over_packs() -> None:
     nets = [run_of("model=two_layer", "width=1000").replace(lr=0.1 + k / 100) for k in range(32)]
-    longest = max(estimated_seconds(run, HERE) for run in nets)
+    longest = max(seconds_of(run) for run in nets)
     assert len(plan(nets)) > 4
     assert all(pack.seconds <= ON_CPU.seconds + longest for pack in plan(nets))
     features = [BASE.replace(width=1900, lr=0.1 + k / 100) for k in range(64)]
-    assert all(pack.seconds <= 4 * ON_CPU.seconds + estimated_seconds(features[0], HERE) for pack in plan(features))
+    assert all(pack.seconds <= 4 * ON_CPU.seconds + seconds_of(features[0]) for pack in plan(features))
 
 
 def test_measurements_are_part_of_the_plan() -> None:
     nets = [run_of("model=two_layer", f"width={w}", "epochs=1", "data.n_train=50") for w in (2, 48, 300)]
     places = [Place(measure=m) for m in (None, Measure(), Measure("full", 10**9))]
-    alone, basic, full = ([estimated_seconds(run, place) for run in nets] for place in places)
+    alone, basic, full = ([seconds_of(run, place) for run in nets] for place in places)
     assert basic[0] > 1.2 * alone[0], "Jacobians of small nets are measured anyway"
     assert basic[1:] == alone[1:]
     assert all(f > 10 * b for f, b in zip(full[1:], basic[1:], strict=True))
-    assert estimated_bytes(nets[:1], places[1]) > estimated_bytes(nets[:1], HERE)
+    assert bytes_of(nets[:1], places[1]) > bytes_of(nets[:1])
     many = [nets[1].replace(lr=0.1 + k / 100) for k in range(20)]
     assert len(plan(many, places[2])) > len(plan(many)) == 1
 

@@ -6,6 +6,7 @@ Covers: dd/arrow.py, dd/results/holdings.py, dd/results/order.py, dd/results/par
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -13,11 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from dd.errors import StoreError
-from dd.results import Store, holdings, runs_schema
+from dd.results import Store, holdings, parts, runs_schema
 from dd.results import store as module
 from tests.results.tables import add, add_as_before, curve, files, losses, outputs, points, prediction, row
 
@@ -53,6 +55,38 @@ def test_a_run_measured_in_full_serves_both(store: Store) -> None:
     assert store.finished("full") == {"2"}
     store.append("b", [row("1", measure="full")], [], {}, {})
     assert store.finished("full") == {"1", "2"}
+
+
+def test_what_a_sweep_asks_of_its_table_reads_each_part_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for i in range(5):
+        store.append(f"{i}", [row(f"{i}", measure="full"), row(f"f{i}", status="failed")], [], {}, {})
+    read: list[tuple[str, object]] = []
+
+    def counted(part: Path, columns: object = None, *, whole: bool = True) -> pa.Table:
+        read.append((part.name, columns))
+        return found(part, columns, whole=whole)
+
+    found = parts.read
+    monkeypatch.setattr(parts, "read", counted)
+
+    def look() -> None:
+        store.open()
+        store.check()
+        assert store.finished("basic") == store.finished("full") == set("01234")
+        assert store.holds(["3"]) == ("full", False)
+        assert {(r["run_id"], r["status"]) for r in store.distinct(["run_id", "status"])} == {
+            *((i, "ok") for i in "01234"), *((f"f{i}", "failed") for i in "01234")
+        }  # fmt: skip
+
+    look()
+    assert len(read) == len({(name, str(columns)) for name, columns in read})
+    read.clear()
+    look()
+    assert read == []
+    part = store.parts()[2]
+    os.utime(part, ns=(0, 0))  # as if another process had written it
+    look()
+    assert [name for name, _ in read] == [part.name] * 2, "its runs, and the columns that were asked for"
 
 
 def test_unknown_columns_are_refused(store: Store) -> None:
@@ -293,8 +327,6 @@ def test_points_that_are_there_twice_go(store: Store) -> None:
     add(store, "a", "1", "2")
     part = store.curves / "a.parquet"
     table = pq.read_table(part)
-    import pyarrow as pa
-
     pq.write_table(pa.concat_tables([table, table.slice(1, 4)]), part)
     store.open()
     assert points(store) == {(i, s): 1.0 for i in "12" for s in range(3)}
