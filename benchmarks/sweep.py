@@ -196,7 +196,7 @@ def main_job(bench: Bench, table: Table) -> None:
 
 def finished(bench: Bench, table: Table) -> None:
     """The same command on a finished table, all widths different (--quick: 3000 runs alone)."""
-    tiny = ("optimizer=min_norm", "data.n_train=20", "name=finished")
+    tiny = ("optimizer=min_norm", "data.n_train=20", "data.n_test=10", "name=finished")
     for count in (3000,) if bench.quick else (3000, 10_000):
         ways = {
             "a comma list": f"width={','.join(map(str, range(1, count + 1)))}",
