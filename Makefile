@@ -56,9 +56,10 @@ next-hydra: setup  ## the launcher's tests with the coming Hydra 1.4
 	PYTHONPATH=$(CURDIR)/build/hydra OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/cli/test_launcher.py \
 		tests/cli/test_grammar.py tests/cli/test_surroundings.py tests/test_api.py tests/faults/test_command_line.py
 
-bench: setup  ## dd beside a plain torch loop and JAX, one pinned core (half an hour)
+bench: setup  ## dd beside a plain torch loop and JAX, whole commands beside plain scripts (an hour and a half)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt 'jax>=0.4.30'
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/packed.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/sweep.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/scaling.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/exact.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/rmt.py

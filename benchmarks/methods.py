@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
+from peers import jax_fit, torch_net, torch_train
 from torch import nn
 
 from dd.network import Inputs, Network, common_inputs
@@ -113,50 +113,34 @@ def dd(work: Work, *, curve: bool = False) -> Method:
     return run
 
 
+def weights_of(network: Network) -> tuple[np.ndarray, ...]:
+    """Initial weights and biases, layer by layer, as plain scripts take them."""
+    named = {key: value[0].cpu().numpy() for key, value in network.named(network.theta).named.items()}
+    if network.linear:
+        return (named["readout"],)
+    return named["hidden"][:, :-1], named["hidden"][:, -1], named["readout"][:, :-1], named["readout"][:, -1]
+
+
+def inputs_of(network: Network) -> torch.Tensor:
+    """What a plain script would train on: features, or inputs without the column of ones, [n, columns]."""
+    x = network.train.inputs[0]
+    return x if network.linear else x[:, :-1].contiguous()
+
+
 def torch_loop(work: Work, *, loader: bool = False, device: torch.device = CPU) -> Method:
     """The loop anybody would write: nn.Module, torch.optim, indexed batches or a DataLoader."""
     y = work.problem.train_y.float().to(device)
     orders = {seed: torch.from_numpy(order) for seed, order in work.orders.items()}
 
-    def build(network: Network) -> nn.Module:
-        run, named = network.run, network.named(network.theta).named
-        last = nn.Linear(run.width, y.shape[1], bias=network.bias)
-        layers = {"readout": last}
-        net: nn.Module = last
-        if not network.linear:
-            first = nn.Linear(network.problem.inputs, run.width)
-            layers["hidden"] = first
-            net = nn.Sequential(first, nn.ReLU(), last)
-        with torch.no_grad():
-            for name, layer in layers.items():
-                weight = named[name][0]
-                layer.weight.copy_(weight[:, : layer.in_features])
-                if layer.bias is not None:
-                    layer.bias.copy_(weight[:, -1])
-        return net.to(device)
-
-    def optimizer_of(run: Run, net: nn.Module) -> torch.optim.Optimizer:
-        if run.optimizer.name == "adam":
-            return torch.optim.Adam(net.parameters(), run.lr)
-        return torch.optim.SGD(net.parameters(), run.lr, momentum=momentum_of(run))
-
     def run_all() -> list[float]:
         losses = []
         for network in work.networks:
-            run = network.run
-            x = network.train.inputs[0].to(device)
-            x = x if network.linear else x[:, :-1].contiguous()
-            net = build(network)
-            optimizer = optimizer_of(run, net)
-            for order in orders[run.seed]:
-                batches: Any = ((x[i], y[i]) for i in order.split(run.batch_size))
-                if loader:
-                    data = torch.utils.data.TensorDataset(x, y)
-                    batches = torch.utils.data.DataLoader(data, batch_size=run.batch_size, sampler=order.tolist())
-                for a, b in batches:
-                    optimizer.zero_grad()
-                    nn.functional.mse_loss(net(a), b).backward()
-                    optimizer.step()
+            run, x = network.run, inputs_of(network).to(device)
+            net = torch_net(weights_of(network)).to(device)
+            adam, momentum = run.optimizer.name == "adam", momentum_of(run)
+            torch_train(
+                net, x, y, orders[run.seed], run.batch_size or 0, run.lr, adam=adam, momentum=momentum, loader=loader
+            )
             losses.append(float(nn.functional.mse_loss(net(x), y).detach()))
         return losses
 
@@ -165,71 +149,29 @@ def torch_loop(work: Work, *, loader: bool = False, device: torch.device = CPU) 
 
 def jax_scan(work: Work) -> Method:
     """JAX: jit + vmap over the nets of one width and optimizer + scan over all steps; compiles at the first call."""
-    import jax
     import jax.numpy as jnp
 
     y = jnp.asarray(work.problem.train_y.float().numpy())
-    size = work.runs[0].batch_size
-    seeds = {run.seed for run in work.runs}
+    shared = len(work.orders) == 1
     groups: dict[tuple[int, str], list[int]] = {}
     for i, run in enumerate(work.runs):
         groups.setdefault((run.width, run.optimizer.name), []).append(i)
-
-    def loss(p: Any, a: Any, b: Any) -> Any:
-        if len(p) > 1:
-            a = jax.nn.relu(a @ p[0].T + p[1])
-            p = p[2:]
-        out = a @ p[0].T
-        return jnp.mean((out + p[1] - b if len(p) > 1 else out - b) ** 2)
-
-    def fit(adam: bool, mu: float) -> Callable[..., Any]:
-        def one(p: Any, lr: Any, batches: Any, x: Any) -> Any:
-            def step(carry: Any, rows: Any) -> Any:
-                p, first, second, t = carry
-                g = jax.grad(loss)(p, x[rows], y[rows])
-                if adam:
-                    first = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, first, g)
-                    second = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g * g, second, g)
-                    c, d = 1 - 0.9**t, jnp.sqrt(1 - 0.999**t)
-                    move = jax.tree.map(lambda m, v: m / c / (jnp.sqrt(v) / d + 1e-8), first, second)
-                elif mu:
-                    first = move = jax.tree.map(lambda v, g: mu * v + g, first, g)
-                else:
-                    move = g
-                return (jax.tree.map(lambda p, m: p - lr * m, p, move), first, second, t + 1), None
-
-            zeros = jax.tree.map(jnp.zeros_like, p)
-            start = (p, zeros if adam or mu else 0.0, zeros if adam else 0.0, 1.0)
-            (p, *_), _ = jax.lax.scan(step, start, batches)
-            return loss(p, x, y)
-
-        # one seed: the batches are shared; several: each net has its own
-        return jax.jit(jax.vmap(one, in_axes=(0, 0, None if len(seeds) == 1 else 0, None)))
-
-    def weights(i: int) -> tuple[np.ndarray, ...]:
-        network = work.networks[i]
-        named = {k: v[0].numpy() for k, v in network.named(network.theta).named.items()}
-        if network.linear:
-            return (named["readout"],)
-        return named["hidden"][:, :-1], named["hidden"][:, -1], named["readout"][:, :-1], named["readout"][:, -1]
-
     calls = []
     for (_, optimizer), members in groups.items():
         network = work.networks[members[0]]
-        x = network.train.inputs[0].numpy()
-        x = x if network.linear else x[:, :-1]
-        p = tuple(jnp.stack(parts) for parts in zip(*(weights(i) for i in members), strict=True))
+        x = jnp.asarray(inputs_of(network).numpy())
+        p = tuple(jnp.stack(parts) for parts in zip(*(weights_of(work.networks[i]) for i in members), strict=True))
         lr = jnp.asarray([work.runs[i].lr for i in members], dtype=jnp.float32)
-        orders = [work.orders[work.runs[i].seed].reshape(-1, size) for i in members]
-        batches = jnp.asarray(orders[0] if len(seeds) == 1 else np.stack(orders), dtype=jnp.int32)
-        function = fit(optimizer == "adam", momentum_of(network.run))
-        calls.append((members, function, (p, lr, batches, jnp.asarray(np.ascontiguousarray(x)))))
+        orders = [work.orders[work.runs[i].seed].reshape(-1, network.run.batch_size or 0) for i in members]
+        batches = jnp.asarray(orders[0] if shared else np.stack(orders), dtype=jnp.int32)
+        fit = jax_fit(adam=optimizer == "adam", momentum=momentum_of(network.run), shared=shared)
+        calls.append((members, fit, (p, lr, batches, ((x, y),))))
         network.release()
 
     def run() -> list[float]:
         losses = [0.0] * len(work.runs)
-        for members, function, arguments in calls:
-            for i, value in zip(members, function(*arguments).tolist(), strict=True):
+        for members, fit, arguments in calls:
+            for i, value in zip(members, fit(*arguments)[0].tolist(), strict=True):
                 losses[i] = value
         return losses
 
