@@ -277,5 +277,6 @@ def _inputs(x: NDArray[np.float64]) -> torch.Tensor:
 
 def _scaled(x: Samples, pool: Pool) -> NDArray[np.float64]:
     """Inputs in their natural range, [samples, inputs], in memory of their own with a column of ones behind them."""
-    room = np.ones((len(x), x.shape[1] + 1))
+    room = np.empty((len(x), x.shape[1] + 1))
+    room[:, -1] = 1.0
     return np.multiply(x, pool.scale, out=room[:, :-1])
