@@ -16,7 +16,7 @@ from dd.errors import ConfigError
 from dd.measure.solution import CurvePoint, Solution
 from dd.network import Network
 from dd.numerics import neutral, reproducible
-from dd.packs.measuring import end_point
+from dd.packs.measuring import complete, end_point
 from dd.packs.place import Place, check_device, device_of, limits_of
 from dd.packs.plan import plan
 from dd.packs.prepare import Job, prepare
@@ -174,8 +174,11 @@ def _trained(job: Job) -> Trained:
     solution = job.result
     if not isinstance(solution, Solution):
         raise RuntimeError(f"a run failed: {solution}") from solution
-    curve = solution.curve or [end_point(job.network, solution)]
-    return Trained(job.run, solution.status, solution.steps_done, curve, job.network, solution)
+    if not solution.curve:
+        solution.curve.append(end_point(job.network, solution))
+    elif solution.curve[-1].curve_samples < job.run.n_train:
+        complete(job.run, solution, end_point(job.network, solution))
+    return Trained(job.run, solution.status, solution.steps_done, solution.curve, job.network, solution)
 
 
 def _problem(x: object, y: object, test: tuple[object, object] | None) -> tuple[Problem, str]:

@@ -93,7 +93,11 @@ def _side(
     for piece in pieces(network, samples):
         share = len(piece.targets) / count
         with torch.no_grad():
-            design = network.design(theta, piece.inputs, buffers)
+            design = (
+                two_layer.design(network, theta, piece.inputs)
+                if by_hand
+                else network.design(theta, piece.inputs, buffers)
+            )
             outputs = read_out(design, theta.named["readout"])
             loss = loss + share * losses.value(name, outputs, piece.targets)
             if piece.classes is not None:

@@ -32,6 +32,8 @@ SHAPES: dict[str, Shape] = {
 }
 """First and second derivative of an activation, from its value; None: zero almost everywhere."""
 
+IN_PLACE: dict[str, Callable[[Tensor], Tensor]] = {"relu": torch.relu_, "tanh": torch.tanh_}
+
 LOSSES = ("mse", "cross_entropy")
 
 
@@ -40,6 +42,25 @@ def knows(network: Network) -> bool:
     model, loss = network.model, network.run.loss
     plain = is_two_layer(model) and model.activation in SHAPES
     return plain and loss in LOSSES and not network.normalization.fitted
+
+
+def design(network: Network, theta: Parameters, x: Tensor) -> Tensor:
+    """D of a network that :func:`knows` admits, [runs, samples, width (+ 1)]: its column of ones is one more unit.
+
+    Args:
+        network: the net.
+        theta: its parameters.
+        x: inputs, [1, samples, columns]; the last column holds ones if there are biases.
+    """
+    assert is_two_layer(network.model)
+    hidden, width = theta.named["hidden"], network.run.width
+    if network.bias:
+        unit = torch.zeros_like(hidden[:, :1])
+        unit[:, :, -1] = 1.0
+        hidden = torch.cat([hidden, unit], dim=1)
+    found = x @ hidden.mT
+    IN_PLACE[network.model.activation](found[:, :, :width])
+    return found
 
 
 def gradient(network: Network, theta: Parameters, x: Tensor, design: Tensor, residual: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from dd.packs.prepare import Job
 from dd.packs.rows import Row, storable
 from dd.packs.shared import min_norm_columns
 from dd.results.predictions import Prediction
+from dd.runs.run import Run
 
 
 def measured(job: Job, solution: Solution, measure: Measure) -> Row:
@@ -34,6 +35,7 @@ def measured(job: Job, solution: Solution, measure: Measure) -> Row:
         final = final or found.features
         point = found.outcome.points()[0]
         row |= {"weight_norm": float(theta.flat.norm()), "gradient_norm": found.gradient_norm}
+    complete(run, solution, point)
     row |= {k: getattr(point, k) for k in ("train_loss", "test_loss", "train_error", "test_error")}
     if solution.effective_parameters and wanted:
         row |= {f"effective_parameters_{k}": v for k, v in vars(solution.effective_parameters).items()}
@@ -48,6 +50,13 @@ def measured(job: Job, solution: Solution, measure: Measure) -> Row:
 def _end(network: Network, solution: Solution) -> tuple[Parameters, Tensors]:
     """Parameters and the normalisation's memory at the end, in float64."""
     return network.named(solution.theta[None].double()), {k: v[None].double() for k, v in solution.buffers.items()}
+
+
+def complete(run: Run, solution: Solution, end: CurvePoint) -> None:
+    """Put the losses of all samples at the end of a curve that was logged on a part of them."""
+    last = solution.curve[-1] if solution.curve else None
+    if last and last.curve_samples < run.n_train and last.step == solution.steps_done:
+        solution.curve[-1] = replace(end, step=last.step, curve_samples=run.n_train)
 
 
 def end_point(network: Network, solution: Solution) -> CurvePoint:

@@ -48,7 +48,8 @@ class Log:
 
     Attributes:
         steps: logged steps; the last one is the budget.
-        samples: the first so many training and test samples count before the last step; None: all.
+        samples: the first so many training and test samples count; None: all. The last row of a table is on all: it
+            is the measurement at the end.
         passes: forward passes of single samples that the curve costs.
     """
 
@@ -88,10 +89,10 @@ def log_of(run: Run) -> Log:
     if whole.passes <= most or run.stop_loss is not None or run.solver == "exact":
         return whole
     samples = SUBSET if max(run.n_train, run.n_test) > SUBSET else None
-    on_the_way = n if samples is None else min(run.n_train, samples) + min(run.n_test, samples)
+    each = n if samples is None else min(run.n_train, samples) + min(run.n_test, samples)
     grids = [watched_steps(run, per_decade) for per_decade in PER_DECADE]
     for steps in [*grids, frozenset({0, run.steps})]:
-        log = Log(steps, samples, (len(steps) - 1) * on_the_way + n)
+        log = Log(steps, samples, len(steps) * each)
         if log.passes <= most:
             break
     return log

@@ -117,7 +117,8 @@ class _Course:
     @classmethod
     def of(cls, run: Run, *, curve: bool) -> _Course:
         """At its start; without ``curve`` the last step alone is logged."""
-        log = log_of(run) if curve else Log(frozenset({run.steps or 0}), None, run.n_train + run.n_test)
+        log = log_of(run)
+        log = log if curve else replace(log, steps=frozenset({run.steps or 0}))
         return cls(run, log, watched_steps(run), check_steps(run))
 
     def looked_at(self, step: int) -> bool:
@@ -126,7 +127,7 @@ class _Course:
 
     def samples(self, step: int) -> int | None:
         """On how many samples of each set it is logged at a step; None: on all."""
-        return None if step == self.run.steps or step not in self.log.steps else self.log.samples
+        return self.log.samples if step in self.log.steps else None
 
 
 def train(trainer: Stepper, *, curve: bool = True) -> list[Solution]:

@@ -5,13 +5,17 @@ Covers: dd/measure/outcome.py, dd/measure/solution.py.
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+import torch
 
+import dd
 from dd.measure import hessian
 from dd.packs import prepare
 from dd.packs.plan import Pack
 from dd.packs.solve import Solved, solve
 from dd.results.schema import CONDITIONING, RANKS
+from dd.runs import logs
 from dd.runs.settings import Settings
 from tests.helpers import network_of, row_of, run_of, solve_rows, trained
 
@@ -65,6 +69,28 @@ def test_without_measurements_the_outcome_is_the_same(line: tuple[str, ...]) -> 
     assert row["measure"] == "none"
     unknown = {*CONDITIONING, *RANKS} - {"sharpness_init", "interpolation_width"}
     assert all(row.get(key) is None for key in (*unknown, "gradient_norm", "min_norm_test_loss"))
+
+
+def test_the_last_row_of_a_curve_is_on_all_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "SUBSET", 10)
+    monkeypatch.setattr(logs, "SHARE", 0.05)
+    line = ("model=two_layer", "width=8", "data.n_train=60", "data.n_test=40", "lr_unit=absolute")
+    for lr, status in (("0.1", "ok"), ("30", "diverged")):
+        solved = Solved()
+        solve(Pack((run_of(*line, "epochs=50", f"lr={lr}"),)), Settings(device="cpu"), solved)
+        (row,), last = solved.rows, solved.curves[-1]
+        assert row["status"] == status
+        assert {point["curve_samples"] for point in solved.curves[:-1]} == {10}
+        if last["step"] == row["steps_done"]:
+            assert last["curve_samples"] == 60
+            assert all(last[key] == row[key] for key in ("train_loss", "test_loss", "train_error", "test_error"))
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(60, 5)), rng.integers(0, 2, 60)
+    (net,) = dd.train(x, y, "model=two_layer", "width=8", "epochs=50", "lr=0.1", "lr_unit=absolute", "batch_size=10")
+    outputs = net(x).double()
+    loss = float((outputs - torch.nn.functional.one_hot(torch.from_numpy(y)).double()).square().mean())
+    assert (net.curve[0].curve_samples, net.curve[-1].curve_samples) == (10, 60)
+    assert net.curve[-1].train_loss == pytest.approx(loss, rel=1e-5)
 
 
 def test_runs_with_the_same_start_measure_it_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,9 +127,8 @@ def test_curves_say_on_how_many_samples_they_are(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(logs, "SHARE", 0.02)
     few = solution(run_of(*NET, "steps=300"), "engine").curve
     assert {point.curve_samples for point in whole} == {60}
-    assert [point.curve_samples for point in few] == [10] * (len(few) - 1) + [60]
-    assert few[-1] == whole[-1], "the last row is on all samples"
-    assert few[0] != whole[0]
+    assert {point.curve_samples for point in few} == {10}
+    assert few[-1] != whole[-1]
 
 
 def test_fewer_logged_steps_leave_the_end_of_a_diverging_run_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
