@@ -25,6 +25,9 @@ FROM = "the command line"
 REFERENCE = re.compile(r"\$\{([A-Za-z_]\w*(?:\.\w+)*)\}")
 """An interpolation that names a key from the root; resolvers and relative keys are left to Hydra."""
 
+SURROUNDINGS = re.compile(r"\$\{(?:oc\.env|now):[^${}]*\}")
+"""An interpolation that no key enters: the same in every job."""
+
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
@@ -34,7 +37,8 @@ class Assignment:
         text: as Hydra reads it.
         key: the key or group.
         value: parsed.
-        plain: whether it is a plain value of a key: no group, no addition, no interpolation that only Hydra follows.
+        plain: whether it is a plain value of a key: no group, nothing that must be absent, no interpolation that only
+            Hydra follows.
     """
 
     text: str
@@ -112,7 +116,11 @@ class Reader:
     def _plain(self, override: Override) -> bool:
         """Whether an override sets a key, whatever its value is."""
         key = override.key_or_group
-        if override.type is not OverrideType.CHANGE or override.package is not None or key.startswith("hydra."):
+        if (
+            override.type not in (OverrideType.CHANGE, OverrideType.FORCE_ADD)
+            or override.package is not None
+            or key.startswith("hydra.")
+        ):
             return False
         if key not in self._groups:  # Hydra takes milliseconds to say so
             self._groups[key] = bool(self.loader.get_group_options(key))
@@ -129,6 +137,11 @@ def foreign(value: object) -> bool:
     if isinstance(value, str):
         return "${" in value and "${" in REFERENCE.sub("", value)
     return isinstance(value, list | dict) and "${" in str(value)
+
+
+def of_surroundings(text: str) -> bool:
+    """Whether a text holds interpolations, and no key enters any of them."""
+    return "${" in text and "${" not in SURROUNDINGS.sub("", text)
 
 
 @dataclass

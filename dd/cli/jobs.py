@@ -13,7 +13,7 @@ from hydra.core.config_loader import ConfigLoader
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from dd.cli.conf import container_of, origin_of
-from dd.cli.grid import REFERENCE, Grid, Job, Reader, foreign
+from dd.cli.grid import REFERENCE, Grid, Job, Reader, foreign, of_surroundings
 from dd.cli.loading import told
 from dd.errors import ConfigError
 from dd.runs.run import OriginOf, Run
@@ -103,23 +103,27 @@ class Composer:
             choices = {str(k): str(v) for k, v in composed.hydra.runtime.choices.items() if v is not None}
             with open_dict(composed):
                 del composed["hydra"]
-            container = OmegaConf.to_container(composed)
-            assert isinstance(container, dict)
+            body = OmegaConf.to_container(composed)
+            assert isinstance(body, dict)
+            container: Config = {str(key): value for key, value in body.items()}
             found = [(path, text) for path, text in _texts(container) if "${" in text]
+            for path in [path for path, text in found if of_surroundings(text)]:
+                _put(container, path, OmegaConf.select(composed, ".".join(path)))
+            found = [(path, text) for path, text in found if not of_surroundings(text)]
             references = [path for path, _ in found]
             if any(foreign(text) for _, text in found):
                 if plain:  # a value that may follow a swept one: every job is composed in full
                     self._live.add(key)
                     return self.compose(job)
                 container, references = container_of(composed), []
-            self._bases[key] = ({str(k): v for k, v in container.items()}, choices, references)
+            self._bases[key] = (container, choices, references)
         base, choices, references = self._bases[key]
         config = _copied(base)
         for assignment in plain:
             value = assignment.value
             if not _set(config, assignment.key, value):
-                # a key that the base lacks: Hydra itself tells what is wrong with it
-                self.loader.load_sweep_config(self.config, [*other, assignment.text])
+                # a key that the base lacks: Hydra itself adds it, or tells what is wrong with it
+                return self._in_full([assignment.text for assignment in job]), choices
             if isinstance(value, str) and "${" in value:
                 references = [*references, tuple(assignment.key.split("."))]
         try:
@@ -182,7 +186,6 @@ def _follow(config: Config, references: Sequence[Path]) -> None:
         KeyError: a key that does not exist, or a loop.
     """
     for path in references:
-        *parents, leaf = path
         value = _get(config, path)
         for _ in range(MAX_DEPTH):
             if not isinstance(value, str) or "${" not in value:
@@ -196,9 +199,15 @@ def _follow(config: Config, references: Sequence[Path]) -> None:
             raise KeyError(".".join(path))
         if path in text_paths() and isinstance(value, int | float):
             value = str(value)  # name=${seed} is a word
-        parent = _get(config, tuple(parents))
-        assert isinstance(parent, dict)
-        parent[leaf] = value
+        _put(config, path, value)
+
+
+def _put(config: Config, path: Path, value: object) -> None:
+    """Set what is at a path."""
+    *parents, leaf = path
+    parent = _get(config, tuple(parents))
+    assert isinstance(parent, dict)
+    parent[leaf] = value
 
 
 def _set(config: Config, key: str, value: object) -> bool:

@@ -110,10 +110,12 @@ class PackedLauncher(Launcher):
         self.config: DictConfig | None = None
         self.hydra_context: HydraContext | None = None
         self.task_function: TaskFunction | None = None
+        self.composer: Composer | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Take what Hydra gives."""
         self.config, self.hydra_context, self.task_function = config, hydra_context, task_function
+        self.composer = Composer(config, hydra_context.config_loader)  # a sweeper that searches launches many times
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run all jobs.
@@ -137,9 +139,8 @@ class PackedLauncher(Launcher):
         from dd.cli.sweeps import run_sweep
 
         assert self.config is not None
-        assert self.hydra_context is not None
-        composer = Composer(self.config, self.hydra_context.config_loader)
-        runs, settings = composer.runs(job_overrides, overrides_of(self.config.hydra))
+        assert self.composer is not None
+        runs, settings = self.composer.runs(job_overrides, overrides_of(self.config.hydra))
         if settings is None:
             return []
         result = run_sweep(runs, settings, command_of(command_line()))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from dd.arrow import are, booleans, is_one_of, mask, single, strings
@@ -34,7 +36,10 @@ class Holding:
     distinct: dict[tuple[str, ...], frozenset[tuple[Value, ...]]] = field(default_factory=dict)
 
 
-_KNOWN: dict[str, tuple[parts.Signature, Holding]] = {}
+_Known = dict[str, tuple[parts.Signature, Holding]]
+
+_KNOWN: dict[tuple[str, str], _Known] = {}
+"""By the folder, with its path as it was given: the names of its parts."""
 
 
 def holdings(folder: Path) -> list[Holding]:
@@ -44,27 +49,37 @@ def holdings(folder: Path) -> list[Holding]:
         StoreError: a part is damaged.
         FileNotFoundError: a part has gone since it was listed.
     """
-    found = {str(Path(os.path.abspath(part))): part for part in parts.parts_of(folder)}
-    here = os.path.join(os.path.abspath(folder), "")
-    for key in [k for k in list(_KNOWN) if k.startswith(here) and k not in found]:
-        _KNOWN.pop(key, None)
-    return [_holding(key, part) for key, part in found.items()]
+    names = parts.names_of(folder)
+    known = _KNOWN.setdefault((os.path.abspath(folder), str(folder)), {})
+    for gone in set(known) - set(names):
+        known.pop(gone, None)
+    beginning = os.path.join(folder, "")  # a path object a part would take most of the time
+    return [_holding(known, folder, name, parts.signature(beginning + name)) for name in names]
 
 
-def _holding(key: str, part: Path) -> Holding:
-    signature = parts.signature(part)
-    known = _KNOWN.get(key)
-    if known is None or known[0] != signature:
-        table = parts.read_as(part, _schema("run_id", "status", "measure"))
+def _holding(known: _Known, folder: Path, name: str, signature: parts.Signature) -> Holding:
+    held = known.get(name)
+    if held is None or held[0] != signature:
+        table = parts.read_as(folder / name, _schema("run_id", "status", "measure"))
         ids, failed = single(table["run_id"]), booleans(are(table["status"], "failed"))
         unknown = booleans(single(table["measure"]).is_null())  # of a table older than the column: as basic
         measured = {}
         for i, measure in enumerate(MEASURES):
             enough = booleans(is_one_of(table["measure"], strings(MEASURES[i:])))
             measured[measure] = ids.filter(mask(~failed & (enough | unknown if measure != "full" else enough)))
-        holding = Holding(part, ids, ids.filter(mask(~failed)), measured)
-        known = _KNOWN[key] = signature, holding
-    return known[1]
+        held = signature, Holding(folder / name, ids, ids.filter(mask(~failed)), measured)
+        known[name] = held
+    return held[1]
+
+
+def holders(held: Sequence[Holding], ids: pa.Array) -> list[Holding]:
+    """Those that hold one of some runs."""
+    # one look at all of them: a new pack is nowhere, and a table may have thousands of parts
+    there = booleans(is_one_of(pa.chunked_array([one.ids for one in held], pa.string()), ids))
+    if not there.any():
+        return []
+    ends = np.cumsum([len(one.ids) for one in held])
+    return [held[i] for i in np.unique(np.searchsorted(ends, np.flatnonzero(there), side="right"))]
 
 
 def distinct(folder: Path, columns: tuple[str, ...]) -> set[tuple[Value, ...]]:

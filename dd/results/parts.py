@@ -35,11 +35,15 @@ class Damage(Exception):
 
 def parts_of(folder: Path) -> list[Path]:
     """Parts in a folder by name; names that begin with ``_`` or ``.`` are other things (macOS writes ``._x``)."""
+    return [folder / name for name in names_of(folder)]
+
+
+def names_of(folder: Path) -> list[str]:
+    """Names of the parts in a folder, sorted."""
     try:
-        names = sorted(name for name in os.listdir(folder) if is_part(name))
+        return sorted(name for name in os.listdir(folder) if is_part(name))
     except (FileNotFoundError, NotADirectoryError):
         return []
-    return [folder / name for name in names]
 
 
 def is_part(name: str) -> bool:
@@ -47,9 +51,9 @@ def is_part(name: str) -> bool:
     return name.endswith(".parquet") and not name.startswith(("_", "."))
 
 
-def signature(part: Path) -> Signature:
+def signature(part: str) -> Signature:
     """What changes whenever a part is replaced."""
-    found = part.stat()
+    found = os.stat(part)
     return found.st_ino, found.st_mtime_ns, found.st_size
 
 

@@ -17,7 +17,7 @@ from dd.results import parts
 from dd.results.commit import Change, change, leftovers
 from dd.results.compaction import MANY, SMALL, compact, small_parts
 from dd.results.footers import footer_of, merged, with_footer
-from dd.results.holdings import distinct, holdings
+from dd.results.holdings import distinct, holders, holdings
 from dd.results.order import ORDERING, fixes, winners
 from dd.results.patience import patiently
 from dd.results.predictions import PREDICTIONS_SCHEMA, Prediction, predictions_table, targets_tables
@@ -133,8 +133,7 @@ class Store:
 
     def _parts_with(self, wanted: pa.Array) -> list[Path]:
         """Parts that hold one of some runs."""
-        held = [(holding.part, is_one_of(holding.ids, wanted)) for holding in holdings(self.runs)]
-        return [part for part, there in held if there.true_count]
+        return [holding.part for holding in holders(holdings(self.runs), wanted)]
 
     def finished(self, measure: str, *, predictions: bool = False) -> set[str]:
         """``run_id`` of every run that has not failed and has been measured.
@@ -259,10 +258,10 @@ class Store:
         failed = ids.filter(single(are(rows["status"], "failed")))
         homes: dict[str, Path] = {}
         dropped: set[str] = set()
-        for holding in holdings(self.runs):
+        for holding in holders(holdings(self.runs), ids):
             there = holding.ids.filter(is_one_of(holding.ids, ids)).to_pylist()
             homes |= {run_id: holding.part for run_id in there if run_id not in homes}
-            if there and len(failed):
+            if len(failed):
                 dropped.update(holding.good.filter(is_one_of(holding.good, failed)).to_pylist())
         return homes, dropped
 

@@ -6,7 +6,8 @@ Covers: dd/cli/jobs.py, dd/cli/task.py.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -19,10 +20,17 @@ from hydra.plugins.launcher import Launcher
 from hydra.test_utils.launcher_common_tests import LauncherTestSuite
 from hydra.test_utils.test_utils import TSweepRunner
 from hydra.version import VersionBase
+from omegaconf import open_dict
 
+from dd.cli.compose import compose_jobs
+from dd.cli.conf import container_of
 from dd.cli.grid import Grid, Reader
+from dd.cli.jobs import Composer
 from dd.cli.launcher import PackedLauncher
-from dd.cli.loading import own_loader
+from dd.cli.loading import load, own_loader
+from dd.cli.resolve import resolve
+from dd.errors import ConfigError
+from dd.runs.settings import Settings
 from tests.helpers import dd_run
 
 assert TSweepRunner  # the suite's fixtures come from Hydra's pytest plugin
@@ -84,6 +92,56 @@ def test_interpolations_and_added_keys_are_composed_by_hydra(tmp_path: Path) -> 
     assert done.returncode == 0, done.stderr
     frame = pd.read_parquet(tmp_path / "results/default/runs")
     assert sorted(zip(frame.width, frame.seed, strict=True)) == [(20, 20), (30, 30)]
+
+
+Texts = Callable[[int], list[str]]
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        lambda i: [f"width={i}", "optimizer=min_norm"],
+        lambda i: [f"++width={i}", "++seed=3"],
+        lambda i: [f"lr={i / 1000}", f"data.label_noise={i / 10_000}"],
+        lambda i: [f"width={i}", "seed=${width}"],
+        lambda i: [f"width={i}", "results_dir='${oc.env:HOME}/results'", "name='${now:%Y}'"],
+    ],
+)
+def test_jobs_are_composed_by_their_keys_whatever_the_values(texts: Texts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hydra takes milliseconds to say whether a key is a group, and fifty to compose a job."""
+    loader = own_loader()
+    found = [texts(i) for i in range(1, 41)]
+    calls: Counter[str] = Counter()
+
+    def count(name: str) -> None:
+        stock = getattr(loader, name)
+
+        def counted(*args: object, **more: object) -> object:
+            calls[name] += 1
+            return stock(*args, **more)
+
+        monkeypatch.setattr(loader, name, counted)
+
+    count("get_group_options")
+    count("load_sweep_config")
+    runs, settings = Composer(load(loader, []), loader).runs(found, [])
+    assert calls["load_sweep_config"] == 1
+    assert calls["get_group_options"] <= len(found[0])
+    for run, job in ((runs[0], found[0]), (runs[-1], found[-1])):
+        config = loader.load_sweep_config(load(loader, []), job)
+        with open_dict(config):
+            del config["hydra"]
+        assert run.run_id == resolve(container_of(config)).run_id, "as Hydra composes it"
+        assert settings == Settings.from_dict(container_of(config))
+
+
+def test_an_added_key_is_hydras_business() -> None:
+    with pytest.raises(ConfigError, match="surprise"):
+        compose_jobs(["++surprise=1,2"])
+    with pytest.raises(ConfigError, match="Could not append"):
+        compose_jobs(["+width=1,2"])
+    runs, _ = compose_jobs(["width=1,2", "++width=3", "seed=4"])
+    assert [run.width for run in runs] == [3, 3], "as with Hydra the later one counts"
 
 
 def test_job_directories_on_request(tmp_path: Path) -> None:

@@ -89,6 +89,28 @@ def test_what_a_sweep_asks_of_its_table_reads_each_part_once(store: Store, monke
     assert [name for name, _ in read] == [part.name] * 2, "its runs, and the columns that were asked for"
 
 
+def test_a_new_pack_is_looked_for_in_all_parts_at_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[int] = []
+
+    def counted(column: pa.ChunkedArray, values: pa.Array) -> pa.ChunkedArray:
+        looked.append(len(column))
+        return found(column, values)
+
+    found = holdings.is_one_of
+    monkeypatch.setattr(holdings, "is_one_of", counted)
+    for i in range(12):
+        looked.clear()
+        add(store, f"{i:02d}", f"{i}", f"other {i}")
+        assert looked == [2 * i]
+    add(store, "more", "7", "new", value=2.0)
+    assert losses(store) == {
+        **{f"{i}": 1.0 + (i == 7) for i in range(12)},
+        **{f"other {i}": 1.0 for i in range(12)},
+        "new": 2.0,
+    }
+    assert set(pd.read_parquet(store.runs / "07.parquet")["run_id"]) == {"7", "other 7"}
+
+
 def test_unknown_columns_are_refused(store: Store) -> None:
     with pytest.raises(KeyError, match="surprise"):
         store.append("a", [row("1", surprise=1)], [], {}, {})
