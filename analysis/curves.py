@@ -118,13 +118,13 @@ def varying_axes(rows: pd.DataFrame, core: tuple[str, ...], prefixes: tuple[str,
     names += [c for c in rows if c.startswith(prefixes) and c not in NO_OPTIONS and c not in names]
     found = []
     for name in names:
+        if rows[name].nunique(dropna=False) < 2:
+            continue
         owner = "optimizer" if name in FOLLOWERS else next((g for g in GROUPS if name.startswith(g + "_")), None)
         if name in CHOSEN:
             varies = _varies_by_itself(rows, name)
-        elif owner not in rows:
-            varies = rows[name].nunique(dropna=False) > 1
         else:
-            varies = rows.groupby(owner, dropna=False)[name].nunique(dropna=False).max() > 1
+            varies = owner not in rows or rows.groupby(owner, dropna=False)[name].nunique(dropna=False).max() > 1
         if varies and not _repeats_width(rows, name):
             found.append(name)
     return found
@@ -146,8 +146,6 @@ def axis_columns(rows: pd.DataFrame) -> list[str]:
 
 def _varies_by_itself(rows: pd.DataFrame, name: str) -> bool:
     """Whether a chosen axis takes several values where all other axes, and chosen ones before it, agree."""
-    if rows[name].nunique(dropna=False) < 2:
-        return False
     later = CHOSEN[CHOSEN.index(name) :]
     others = [c for c in (*axis_columns(rows), *SEEDS, "test_seed") if c in rows and c not in later]
     distinct = rows[[*others, name]].drop_duplicates()

@@ -12,7 +12,6 @@ import pandas as pd
 from dd.components.dataset import Dataset
 from dd.errors import DDError
 from dd.problems.pools import former_digest
-from dd.problems.problem import standardize
 from dd.results.rebuilt import run_of
 from dd.runs import registry
 from dd.runs.run import core_axes
@@ -290,6 +289,8 @@ def _data_spectrum(
 
     The bandwidth is 1 for activations that have none.
     """
+    from dd.problems.problem import standardize  # imports torch, which few tables need
+
     run = run_of({field: axis.default for field, axis in core_axes().items()} | {"data": name})
     dataset = run.data
     try:
