@@ -279,16 +279,17 @@ def _estimates(
         return {name: Estimate(float(value)) for name, value in values.items()}
     distinct, which = _resamples(len(logs), resamples)
     found = _quantities(x, median_over(logs.T[:, distinct]).T, threshold)
-    estimates = {}
-    for name, value in values.items():
-        drawn = found[name][which]
-        finite = drawn[np.isfinite(drawn)]
-        if np.isfinite(value) and len(finite):
-            low, high = np.quantile(finite, (alpha / 2, 1 - alpha / 2))
-            estimates[name] = Estimate(float(value), float(low), float(high))
-        else:
-            estimates[name] = Estimate(float(value))
-    return estimates
+    drawn = np.stack([found[name] for name in values])[:, which]
+    finite = np.isfinite(drawn)
+    shares, ends = (alpha / 2, 1 - alpha / 2), np.full((2, len(values)), np.nan)
+    whole = finite.all(axis=1)  # most are, and one call for all of them takes less time
+    ends[:, whole] = np.quantile(drawn[whole], shares, axis=1)
+    for i in np.flatnonzero(finite.any(axis=1) & ~whole):
+        ends[:, i] = np.quantile(drawn[i, finite[i]], shares)
+    return {
+        name: Estimate(float(value), *ends[:, i].tolist()) if np.isfinite(value) else Estimate(float(value))
+        for i, (name, value) in enumerate(values.items())
+    }
 
 
 def missing_at(x: np.ndarray, counts: np.ndarray, threshold: float) -> bool:

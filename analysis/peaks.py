@@ -113,10 +113,11 @@ def curves(rows: pd.DataFrame, x: str = "width") -> Iterator[Curve]:
     if rows.empty:
         return
     rows, axes = _axes(rows, x)
-    of_all = {axis: _shared(rows[axis]) for axis in axes}  # most axes have one value: no need to look in each curve
-    for values, members in split(rows, _varying(rows, axes)):
-        shared = {axis: _shared(members[axis]) if value is None else value for axis, value in of_all.items()}
-        yield Curve(values, shared, members)
+    varying = _varying(rows, axes)
+    number = rows.groupby(varying, dropna=False, sort=True).ngroup() if varying else pd.Series(0, rows.index)
+    shared = {axis: _shared(rows[axis], number.to_numpy()) for axis in axes}
+    for i, (values, members) in enumerate(split(rows, varying)):
+        yield Curve(values, {axis: of_each[i] for axis, of_each in shared.items()}, members)
 
 
 def _axes(rows: pd.DataFrame, x: str) -> tuple[pd.DataFrame, list[str]]:
@@ -141,10 +142,13 @@ def _varying(rows: pd.DataFrame, axes: list[str]) -> list[str]:
     return [c for c in varying if c in axes]
 
 
-def _shared(column: pd.Series) -> object:
-    """The one value of a column, None if there are several."""
-    values = column.unique()
-    return values[0] if len(values) == 1 else None
+def _shared(column: pd.Series, number: np.ndarray) -> list[object]:
+    """The one value that a column has in each group of rows, None if there are several; groups are 0, 1, ..."""
+    codes = pd.factorize(column, use_na_sentinel=False)[0]
+    first = np.unique(number, return_index=True)[1]
+    several = np.bincount(number, codes != codes[first][number]) > 0
+    values = column.array
+    return [None if mixed else values[i] for mixed, i in zip(several, first, strict=True)]
 
 
 class _Grid:

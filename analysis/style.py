@@ -15,6 +15,7 @@ import matplotlib as mpl
 mpl.use("Agg")
 
 import numpy as np
+from fontTools import subset  # type: ignore[import-untyped]
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -35,6 +36,10 @@ GREY = "#555555"
 SEQUENTIAL = "viridis"
 
 SHEET = Path(__file__).parent / "paper.mplstyle"
+
+# A PDF has a part of the font, and its glyphs are in their places: no reader wants the tables for placing and replacing
+# glyphs. To cut them down for each figure would take as long as to draw it.
+subset.Options._drop_tables_default = [*subset.Options._drop_tables_default, "GDEF", "GPOS", "GSUB", "kern"]
 
 
 @dataclass(frozen=True)
