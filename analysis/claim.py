@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.isotonic import IsotonicRegression
 
 from analysis import association, experiments, peaks, words
 from analysis.association import Estimate
@@ -245,6 +244,8 @@ def _conditioning(
 
 def _left_over(x: NDArray[np.float64], height: NDArray[np.float64]) -> NDArray[np.float64]:
     """What a falling function of the train loss leaves of the height."""
+    from sklearn.isotonic import IsotonicRegression  # takes two seconds, and only a verdict needs it
+
     fit = IsotonicRegression(increasing=False).fit_transform(x, height)
     return np.asarray(height - fit)
 

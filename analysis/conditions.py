@@ -93,7 +93,7 @@ def conditions(tables: Mapping[str, pd.DataFrame], metric: str = "test_loss") ->
         if problem["width"].nunique() < FEWEST_POINTS:
             continue
         table = peaks.table(problem, metric=metric)
-        extra = pd.DataFrame([_of_condition(curve.rows, metric) for curve in peaks.curves(problem)])
+        extra = _of_conditions(problem, metric)
         found.append(pd.concat([table, extra[[c for c in extra if c not in table]]], axis=1))
     if not found:
         return pd.DataFrame()
@@ -158,19 +158,34 @@ def problem_noise(rows: pd.DataFrame) -> pd.Series:
     return noisy
 
 
-def _of_condition(rows: pd.DataFrame, metric: str) -> dict[str, object]:
-    """Table, axes, and medians at the threshold of the runs of one condition."""
-    good = rows[rows["status"] == "ok"]
-    first = rows.iloc[0]
-    at = float(rows["interpolation_width"].median())
-    found: dict[str, object] = {"table": first["table"], "outputs": first["outputs"]}
-    found["trained"] = bool(trained_features(rows).iloc[0])
-    axes = (*PROBLEM, "label_noise", "label_noise_over", *FACTORS, *FEATURES)
-    found |= {axis: first.get(axis) for axis in axes if axis != "step_size"}
-    found["step_size"] = None if pd.isna(first["lr"]) else f"{first['lr']:g} {first['lr_unit']}"
-    medians = good.groupby("width")[[*CONDITIONING, metric]].median()
-    for column, median in medians.items():
-        values = np.log(median.where(median > 0).to_numpy(float))
-        there = value_at(median.index.to_numpy(float), values, at) if len(median) else np.nan
-        found[f"{column}_at_threshold" if column == metric else column] = float(np.exp(there))
-    return found
+def _of_conditions(problem: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Table, axes, and medians at the threshold of the runs of each condition, as :func:`peaks.curves` has them."""
+    every = [curve.rows for curve in peaks.curves(problem)]
+    owner = pd.Series(-1, problem.index)
+    for i, rows in enumerate(every):
+        owner.loc[rows.index] = i
+    good = problem[problem["status"] == "ok"]
+    medians = good.groupby([owner, "width"])[[*CONDITIONING, metric]].median()
+    of_each = dict(iter(medians.groupby(level=0)))
+    trained = trained_features(problem)
+    axes = [a for a in (*PROBLEM, "label_noise", "label_noise_over", *FACTORS, *FEATURES) if a != "step_size"]
+    firsts = problem.loc[[rows.index[0] for rows in every]].to_dict("records")
+    found = []
+    for i, (rows, first) in enumerate(zip(every, firsts, strict=True)):
+        at = float(rows["interpolation_width"].median())
+        values: dict[str, object] = {"table": first["table"], "outputs": first["outputs"]}
+        values |= {"trained": bool(trained[rows.index[0]])} | {axis: first.get(axis) for axis in axes}
+        values["step_size"] = None if pd.isna(first["lr"]) else f"{first['lr']:g} {first['lr_unit']}"
+        there = _at(of_each[i], at) if i in of_each else dict.fromkeys(medians, np.nan)
+        values |= {f"{c}_at_threshold" if c == metric else c: value for c, value in there.items()}
+        found.append(values)
+    return pd.DataFrame(found)
+
+
+def _at(medians: pd.DataFrame, width: float) -> dict[str, float]:
+    """Each column at a width, interpolated in log-log; the index ends with the width."""
+    values = medians.to_numpy(float).T
+    logs = np.log(np.where(values > 0, values, np.nan))
+    return dict(
+        zip(medians, np.exp(value_at(medians.index.get_level_values(-1).to_numpy(float), logs, width)), strict=True)
+    )

@@ -77,19 +77,22 @@ def band(rows: pd.DataFrame, column: str, x: str = "width") -> Band:
 
     Means are not used: near the threshold they do not exist.
     """
-    good = rows[(rows["status"] == "ok") & rows[column].notna() & rows[x].notna()]
-    if good.empty:
+    good = ((rows["status"] == "ok") & rows[column].notna() & rows[x].notna()).to_numpy()
+    if not good.any():
         empty = np.array([])
         return Band(empty, empty, empty, empty, 0)
-    grouped = good.groupby(x)[column]
-    values = grouped.quantile([0.1, 0.5, 0.9]).unstack().sort_index()
-    return Band(
-        values.index.to_numpy(),
-        values[0.5].to_numpy(),
-        values[0.1].to_numpy(),
-        values[0.9].to_numpy(),
-        int(grouped.size().max()),
-    )
+    places, index, counts = np.unique(rows[x].to_numpy()[good], return_inverse=True, return_counts=True)
+    values = rows[column].to_numpy(dtype=float)[good]
+    ordered = values[np.lexsort((values, index))]
+    first = np.cumsum(counts) - counts
+
+    def quantile(share: float) -> np.ndarray:
+        place = share * (counts - 1)
+        below, above = (ordered[first + end(place).astype(int)] for end in (np.floor, np.ceil))
+        with np.errstate(invalid="ignore"):  # infinite condition numbers
+            return np.where(place % 1 > 0, below + (above - below) * (place % 1), below)
+
+    return Band(places, quantile(0.5), quantile(0.1), quantile(0.9), int(counts.max()))
 
 
 def thresholds(rows: pd.DataFrame, x: str = "width") -> list[float]:
@@ -118,13 +121,13 @@ def varying_axes(rows: pd.DataFrame, core: tuple[str, ...], prefixes: tuple[str,
     names += [c for c in rows if c.startswith(prefixes) and c not in NO_OPTIONS and c not in names]
     found = []
     for name in names:
+        if rows[name].nunique(dropna=False) < 2:
+            continue
         owner = "optimizer" if name in FOLLOWERS else next((g for g in GROUPS if name.startswith(g + "_")), None)
         if name in CHOSEN:
             varies = _varies_by_itself(rows, name)
-        elif owner not in rows:
-            varies = rows[name].nunique(dropna=False) > 1
         else:
-            varies = rows.groupby(owner, dropna=False)[name].nunique(dropna=False).max() > 1
+            varies = owner not in rows or rows.groupby(owner, dropna=False)[name].nunique(dropna=False).max() > 1
         if varies and not _repeats_width(rows, name):
             found.append(name)
     return found
@@ -146,8 +149,6 @@ def axis_columns(rows: pd.DataFrame) -> list[str]:
 
 def _varies_by_itself(rows: pd.DataFrame, name: str) -> bool:
     """Whether a chosen axis takes several values where all other axes, and chosen ones before it, agree."""
-    if rows[name].nunique(dropna=False) < 2:
-        return False
     later = CHOSEN[CHOSEN.index(name) :]
     others = [c for c in (*axis_columns(rows), *SEEDS, "test_seed") if c in rows and c not in later]
     distinct = rows[[*others, name]].drop_duplicates()

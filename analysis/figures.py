@@ -10,12 +10,14 @@ import io
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -73,10 +75,17 @@ CONDITIONING_CAPTION = (
 STEPS_LEVEL = 1e-3
 """Train loss that the figure of steps needed is about."""
 
+MOST = 8
+"""Processes at most, unless more are asked for: each may take a gigabyte."""
+
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
 NO_RESULTS = """\
 no tables in {folder}/. These commands make some:
     make sweep                                                         the main job, with its figure
     python -m dd.run -m 'width=range(10,2000,50)' optimizer=sgd,adam   the same by hand; then: make figures"""
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -291,23 +300,11 @@ def _within_limit(
     raise AssertionError("unreachable: no axis is left")
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """What became of one table.
+def draw_one(results: Path, name: str, folder: Path) -> tuple[report.Section, float]:
+    """Load one table, draw it and judge its peaks in test loss and, with classes, test error.
 
-    Attributes:
-        drawings: its figures.
-        judged: its peaks (``analysis.peaks.table``) in test loss and, with classes, test error.
-        seconds: that this took.
-    """
-
-    drawings: list[Drawing]
-    judged: pd.DataFrame
-    seconds: float
-
-
-def draw_one(results: Path, name: str, folder: Path) -> Drawn:
-    """Load one table, draw it and judge its peaks.
+    Returns:
+        What the report says of it, and the seconds that this took.
 
     Raises:
         UnreadableTable: naming the file.
@@ -315,75 +312,85 @@ def draw_one(results: Path, name: str, folder: Path) -> Drawn:
     start = time.perf_counter()
     rows = load_runs(results, name)
     # logged steps of a large crossing would fill the memory, and no figure shows them
-    curves = None if layout_of(rows).crowded else curve_rows(results, name)
+    curves = None if layout_of(rows).crowded else curve_rows(results, name, rows)
     drawings = draw_table(rows, name, folder, curves)
     if (results / name / "predictions").is_dir():
         with suppress(NotCrossed):
             drawings += decomposition.draw_table(decompose(results, name), name, folder)
-    return Drawn(drawings, judged(rows, curves), time.perf_counter() - start)
+    section = report.Section(name, rows, drawings, judged(rows, curves), environments(results, name))
+    return section, time.perf_counter() - start
 
 
 def judged(rows: pd.DataFrame, curves: pd.DataFrame | None) -> pd.DataFrame:
     """Peaks of a table along its x; along epochs too, where it has few widths."""
     metrics = ["test_loss", *(["test_error"] if rows["test_error"].notna().any() else [])]
-    found = [peaks.table(rows, x_axis(rows), metric) for metric in metrics]
+    found = [peaks.table(rows, x_axis(rows), metrics)]
     if curves is not None and len(curves) and rows["width"].nunique() <= FEW_X:
-        found += [peaks.table(curves, "epoch", metric) for metric in metrics]
+        found.append(peaks.table(curves, "epoch", metrics))
     return pd.concat([f for f in found if len(f)] or found[:1], ignore_index=True)
 
 
-def draw_all(results: Path, names: Sequence[str], folder: Path, jobs: int) -> Iterator[tuple[str, Drawn]]:
-    """Draw tables in ``jobs`` processes; gives each table's name and what became of it, in order.
+@contextmanager
+def _processes(count: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes whose linear algebra has one thread each: more would only wait for a core."""
+    before = {name: os.environ.get(name) for name in THREADS}
+    pool = ProcessPoolExecutor(count, mp_context=get_context("spawn"))
+    try:
+        os.environ.update(dict.fromkeys(THREADS, "1"))
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
-    Raises:
-        UnreadableTable: naming the file.
-    """
-    if jobs == 1 or len(names) == 1:
-        for name in names:
-            yield name, draw_one(results, name, folder)
-        return
-    with ProcessPoolExecutor(min(jobs, len(names)), mp_context=get_context("spawn")) as pool:
-        tasks = {name: pool.submit(draw_one, results, name, folder) for name in names}
-        for name, task in tasks.items():
-            yield name, task.result()
+
+def _begun(pool: Executor | None, work: Callable[..., Result], *arguments: object) -> Callable[[], Result]:
+    """What gives the result of some work: begun in another process, or without any done when it is asked for."""
+    return partial(work, *arguments) if pool is None else pool.submit(work, *arguments).result
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Draw every table; returns 0, or 1 with a message where there is nothing to draw."""
+    """Draw every table; returns 0, or 1 with a message where there is nothing to draw or a table cannot be read."""
     parser = argparse.ArgumentParser(prog="python -m analysis.figures", description=__doc__.splitlines()[0])
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder of the tables")
     parser.add_argument("--out", type=Path, default=Path("figures"), help="folder for the figures and the report")
     parser.add_argument("--name", nargs="*", help="tables to draw; all by default, and then the report is written")
-    parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="processes that draw")
+    parser.add_argument("--jobs", type=int, default=min(MOST, os.cpu_count() or 1), help="processes that draw")
     options = parser.parse_args(arguments)
-    names = [n for n in table_names(options.results) if not options.name or n in options.name]
+    results, folder = options.results, options.out
+    names = [n for n in table_names(results) if not options.name or n in options.name]
     if not names:
-        print(NO_RESULTS.format(folder=options.results), file=sys.stderr)
+        print(NO_RESULTS.format(folder=results), file=sys.stderr)
         return 1
-    options.out.mkdir(parents=True, exist_ok=True)
-    try:
-        found: dict[str, Drawn] = {}
-        for name, drawn in draw_all(options.results, names, options.out, max(1, options.jobs)):
-            found[name] = drawn
-            count = len(drawn.drawings)
+    folder.mkdir(parents=True, exist_ok=True)
+    sections, failed = [], False
+    with nullcontext() if min(options.jobs, len(names)) < 2 else _processes(min(options.jobs, len(names))) as pool:
+        # over all tables, and so the longest: it comes first
+        findings = None if options.name else _begun(pool, findings_of, results, names)
+        for name, drawn in [(name, _begun(pool, draw_one, results, name, folder)) for name in names]:
+            try:
+                section, seconds = drawn()
+            except UnreadableTable as error:
+                print(f"figures: {error}", file=sys.stderr)
+                failed = True
+                continue
+            sections.append(section)
+            count = len(section.drawings)
             words = f"{count} figure{'s' if count > 1 else ''}" if count else "no finished run to draw"
-            print(f"{name}: {words}, {drawn.seconds:.1f} s", flush=True)
-            for path in (path for drawing in drawn.drawings for path in drawing.files):
+            print(f"{name}: {words}, {seconds:.1f} s", flush=True)
+            for path in (path for drawing in section.drawings for path in drawing.files):
                 print(f"  {path}")
-        if not options.name:
-            _write_report(options.results, options.out, found)
-    except UnreadableTable as error:
-        print(f"figures: {error}", file=sys.stderr)
-        return 1
-    return 0
+        if findings is not None and not failed:
+            _write_report(folder, sections, findings())
+    return int(failed)
 
 
-def _write_report(results: Path, folder: Path, found: Mapping[str, Drawn]) -> None:
+def _write_report(folder: Path, sections: Sequence[report.Section], findings: report.Findings) -> None:
     """The page over all tables, and what it says as CSV; the verdict goes to the terminal, too."""
-    tables = {name: load_runs(results, name) for name in found}
-    findings = findings_of(results, tables)
-    sections = [report.Section(n, tables[n], d.drawings, d.judged, environments(results, n)) for n, d in found.items()]
-    every = pd.concat([d.judged.assign(table=n) for n, d in found.items()], ignore_index=True)
+    every = pd.concat([s.peaks.assign(table=s.name) for s in sections if s.peaks is not None], ignore_index=True)
     every.to_csv(folder / "peaks.csv", index=False)
     findings.conditions.to_csv(folder / "conditions.csv", index=False)
     for verdict in findings.verdicts:
@@ -391,20 +398,21 @@ def _write_report(results: Path, folder: Path, found: Mapping[str, Drawn]) -> No
     print(report.write(folder, sections, findings))
 
 
-def findings_of(results: Path, tables: Mapping[str, pd.DataFrame]) -> report.Findings:
+def findings_of(results: Path, names: Sequence[str]) -> report.Findings:
     """Verdict, conditions and steps needed, from those of the tables that belong to the study.
 
     Raises:
         UnreadableTable: naming the file.
     """
+    tables = {name: load_runs(results, name) for name in names if experiments.of_the_study(name)}
     found = conditions.of_the_study(tables)
     judged = claim.verdicts(found)
     firsts = [(v.conditions.iloc[0], v.l50) for v in judged]
     half = {(first["family"], bool(first["noisy"])): l50 for first, l50 in firsts if np.isfinite(l50)}
     needed = []
-    for name in filter(experiments.of_the_study, tables):
+    for name, rows in tables.items():
         logged = load_curves(results, name, ["run_id", "step", "train_loss"])
-        needed.append(steps_needed(tables[name], logged, STEPS_LEVEL))
+        needed.append(steps_needed(rows, logged, STEPS_LEVEL))
     needed = [frame for frame in needed if len(frame)]
     steps = pd.concat(needed, ignore_index=True).drop_duplicates("run_id") if needed else pd.DataFrame()
     return report.Findings(judged, found, half, steps, STEPS_LEVEL)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,6 @@ import pandas as pd
 from dd.components.dataset import Dataset
 from dd.errors import DDError
 from dd.problems.pools import former_digest
-from dd.problems.problem import standardize
 from dd.results.rebuilt import run_of
 from dd.runs import registry
 from dd.runs.run import core_axes
@@ -60,7 +60,10 @@ OTHER = {"width": "n_train", "n_train": "width"}
 AT_LIMIT = 1 - 1e-9
 """Share of the largest stable step from which on there is no flow; below 1 by the rounding of its units."""
 
-Formula = Callable[[FeatureSpectrum, pd.Series, float], Risk]
+Point = Mapping[Hashable, Any]
+"""A row of a table."""
+
+Formula = Callable[[FeatureSpectrum, Point, float], Risk]
 """From spectrum, row and variance of the noise to the errors."""
 
 
@@ -217,8 +220,9 @@ def _along(rows: pd.DataFrame, x: str, risk: Formula) -> Prediction | None:
         return None
     noise = _noise_of(points)
     found = {column: np.full(len(points), np.nan) for column in COLUMNS}
+    records = points.to_dict("records")
     for i in np.flatnonzero(drawn):
-        point = points.iloc[i]
+        point = records[i]
         n, p, outputs = int(point["n_train"]), int(point["width"]), int(point["outputs"])
         errors = risk(spectrum, point, noise)
         found["test_loss"][i] = units.mean_loss(errors.excess, outputs)
@@ -253,13 +257,13 @@ def _denser(points: pd.DataFrame, x: str) -> pd.DataFrame:
     return pd.concat([points, copies], ignore_index=True).sort_values(x, ignore_index=True)
 
 
-def _risk_of_closed_form(spectrum: FeatureSpectrum, point: pd.Series, noise: float) -> Risk:
+def _risk_of_closed_form(spectrum: FeatureSpectrum, point: Point, noise: float) -> Risk:
     p = int(point["width"])
     penalty = float(point["optimizer_penalty"]) if point["optimizer"] == "ridge" else 0.0
     return ridge_risk(spectrum, int(point["n_train"]), p, units.ridge(penalty, p), noise)
 
 
-def _risk_of_flow(spectrum: FeatureSpectrum, point: pd.Series, noise: float) -> Risk:
+def _risk_of_flow(spectrum: FeatureSpectrum, point: Point, noise: float) -> Risk:
     p, outputs = int(point["width"]), int(point["outputs"])
     momentum = float(point["optimizer_momentum"]) if point["optimizer"] == "momentum" else 0.0
     time = units.time(str(point["optimizer"]), float(point["lr_absolute"]), int(point["steps"]), p, outputs, momentum)
@@ -290,6 +294,8 @@ def _data_spectrum(
 
     The bandwidth is 1 for activations that have none.
     """
+    from dd.problems.problem import standardize  # imports torch, which few tables need
+
     run = run_of({field: axis.default for field, axis in core_axes().items()} | {"data": name})
     dataset = run.data
     try:

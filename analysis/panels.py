@@ -160,7 +160,7 @@ def _draw_limit(
     if of_features:
         limits = [(members, tones[i]) for i, (_, members) in enumerate(groups)]
     else:
-        limits = [(pd.concat([members for _, members in groups]), "black")]
+        limits = [(pd.concat([members[[x, "seed", "data_seed", column]] for _, members in groups]), "black")]
     seen = []
     for members, colour in limits:
         distinct = members.drop_duplicates([x, "seed", "data_seed"]).assign(status="ok")

@@ -5,7 +5,7 @@ Definitions are in docs/peaks.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -35,7 +35,7 @@ BUDGETS = ("steps", "epochs")
 def table(
     rows: pd.DataFrame,
     x: str = "width",
-    metric: str = "test_loss",
+    metric: str | Sequence[str] = "test_loss",
     *,
     alpha: float = LEVEL,
     delta: float = SMALLEST,
@@ -53,14 +53,15 @@ def table(
             or zero are left out; rows whose status is not ``ok`` count as missing.
         x: any axis with positive numbers: ``width``, ``n_train``, ``step``, ``epoch``, ``optimizer_penalty``, …
         metric: a column of losses, floored at 1e-10, or of errors (a name that ends in ``error``), floored at half a
-            sample.
+            sample; or several columns.
         alpha: see ``judgement.judge``.
         delta: see ``judgement.judge``.
         resamples: see ``judgement.judge``.
         fitted: train loss at which a model counts as interpolating.
 
     Returns:
-        One row a curve, sorted by condition (none, and no columns, if no row has an x), with the columns
+        One row a curve, sorted by condition, of one metric after the other (none, and no columns, if no row has an x),
+        with the columns
 
         - ``condition``: short unique name made of the axes that vary in the table; then every axis as a column of its
           own (null where it is not the same throughout the curve), without options that are null everywhere
@@ -77,20 +78,17 @@ def table(
           points there do not count
         - ``diverged``: runs that diverged
     """
-    found = []
+    metrics = [metric] if isinstance(metric, str) else metric
     every = list(curves(rows, x))
     names = [legend_of(curve.values) for curve in every]
     if len(set(names)) < len(names):  # legends round numbers
         names = [label_of(curve.values) for curve in every]
-    for name, curve in zip(names, every, strict=True):
-        members = curve.rows
-        found.append(
-            {"condition": name}
-            | {axis: _shared(members[axis]) for axis in curve.axes}
-            | {"metric": metric, "x": x}
-            | _judged(members, x, metric, alpha, delta, resamples, fitted)
-        )
-    return pd.DataFrame(found)
+    judged = [_judged(curve.rows, x, metrics, alpha, delta, resamples, fitted) for curve in every]
+    return pd.DataFrame(
+        {"condition": name} | curve.axes | {"metric": metric, "x": x} | peaks[i]
+        for i, metric in enumerate(metrics)
+        for name, curve, peaks in zip(names, every, judged, strict=True)
+    )
 
 
 @dataclass(frozen=True)
@@ -99,12 +97,12 @@ class Curve:
 
     Attributes:
         values: of the axes that tell the table's curves apart.
-        axes: every axis but x.
+        axes: the value of every axis but x, None where there are several.
         rows: the runs, with the index that they have in the table.
     """
 
     values: dict[str, object]
-    axes: list[str]
+    axes: dict[str, object]
     rows: pd.DataFrame
 
 
@@ -115,8 +113,11 @@ def curves(rows: pd.DataFrame, x: str = "width") -> Iterator[Curve]:
     if rows.empty:
         return
     rows, axes = _axes(rows, x)
-    for values, members in split(rows, _varying(rows, axes)):
-        yield Curve(values, axes, members)
+    varying = _varying(rows, axes)
+    number = rows.groupby(varying, dropna=False, sort=True).ngroup() if varying else pd.Series(0, rows.index)
+    shared = {axis: _shared(rows[axis], number.to_numpy()) for axis in axes}
+    for i, (values, members) in enumerate(split(rows, varying)):
+        yield Curve(values, {axis: of_each[i] for axis, of_each in shared.items()}, members)
 
 
 def _axes(rows: pd.DataFrame, x: str) -> tuple[pd.DataFrame, list[str]]:
@@ -141,10 +142,13 @@ def _varying(rows: pd.DataFrame, axes: list[str]) -> list[str]:
     return [c for c in varying if c in axes]
 
 
-def _shared(column: pd.Series) -> object:
-    """The one value of a column, None if there are several."""
-    values = column.unique()
-    return values[0] if len(values) == 1 else None
+def _shared(column: pd.Series, number: np.ndarray) -> list[object]:
+    """The one value that a column has in each group of rows, None if there are several; groups are 0, 1, ..."""
+    codes = pd.factorize(column, use_na_sentinel=False)[0]
+    first = np.unique(number, return_index=True)[1]
+    several = np.bincount(number, codes != codes[first][number]) > 0
+    values = column.array
+    return [None if mixed else values[i] for mixed, i in zip(several, first, strict=True)]
 
 
 class _Grid:
@@ -152,8 +156,8 @@ class _Grid:
 
     def __init__(self, rows: pd.DataFrame, x: str) -> None:
         self.x, self.column = np.unique(rows[x].to_numpy(dtype=float), return_inverse=True)
-        pairs = rows.reindex(columns=[*SEEDS, "test_seed"]).fillna(-1).to_numpy(dtype=np.int64)
-        self.row = np.unique(pairs, axis=0, return_inverse=True)[1].reshape(-1)
+        seeds = [rows[c].fillna(-1).to_numpy(dtype=np.int64) for c in (*SEEDS, "test_seed") if c in rows]
+        self.row = np.unique(np.column_stack(seeds), axis=0, return_inverse=True)[1].reshape(-1)
         self.ok = (rows["status"] == "ok").to_numpy()
 
     def fill(self, values: pd.Series) -> np.ndarray:
@@ -164,21 +168,28 @@ class _Grid:
 
 
 def _judged(
-    rows: pd.DataFrame, x: str, metric: str, alpha: float, delta: float, resamples: int, fitted: float
-) -> dict[str, object]:
+    rows: pd.DataFrame, x: str, metrics: Sequence[str], alpha: float, delta: float, resamples: int, fitted: float
+) -> list[dict[str, object]]:
+    """Columns of one curve, for each metric."""
     grid = _Grid(rows, x)
-    logs = np.log(np.maximum(grid.fill(rows[metric]), grid.fill(_floor(rows, metric))))
     threshold = _threshold(rows, x)
-    peak = judge(grid.x, logs, threshold, alpha=alpha, delta=delta, resamples=resamples)
     losses = median_over(grid.fill(rows["train_loss"]).T)
-    known = threshold is not None and not missing_at(grid.x, counted(logs), threshold)
-    at = float(value_at(grid.x, np.log(np.maximum(losses, 1e-300)), threshold)) if known and threshold else np.nan
-    return _flat(peak) | {
-        "threshold_counted": np.nan if threshold is None else threshold,
-        "threshold_measured": first_fall(grid.x, losses, fitted),
-        "train_loss_at_threshold": np.exp(at),
-        "diverged": rows.loc[rows["status"] == "diverged", "run_id"].nunique(),
-    }
+    measured = first_fall(grid.x, losses, fitted)
+    diverged = rows.loc[rows["status"] == "diverged", "run_id"].nunique()
+    found = []
+    for metric in metrics:
+        logs = np.log(np.maximum(grid.fill(rows[metric]), grid.fill(_floor(rows, metric))))
+        peak = judge(grid.x, logs, threshold, alpha=alpha, delta=delta, resamples=resamples)
+        known = threshold is not None and not missing_at(grid.x, counted(logs), threshold)
+        at = float(value_at(grid.x, np.log(np.maximum(losses, 1e-300)), threshold)) if known and threshold else np.nan
+        of_loss = {
+            "threshold_counted": np.nan if threshold is None else threshold,
+            "threshold_measured": measured,
+            "train_loss_at_threshold": np.exp(at),
+            "diverged": diverged,
+        }
+        found.append(_flat(peak) | of_loss)
+    return found
 
 
 def _floor(rows: pd.DataFrame, metric: str) -> pd.Series:
@@ -190,10 +201,12 @@ def _floor(rows: pd.DataFrame, metric: str) -> pd.Series:
 
 def _threshold(rows: pd.DataFrame, x: str) -> float | None:
     """Where along x the model can just fit the training set, None if that does not depend on x or is not known."""
-    known = rows[rows["interpolation_width"].notna()]
-    if x == "width" and len(known):
-        return float(known["interpolation_width"].median())
-    if x == "n_train" and len(known):
+    if rows["interpolation_width"].isna().all():
+        return None
+    if x == "width":
+        return float(rows["interpolation_width"].median())
+    if x == "n_train":
+        known = rows[rows["interpolation_width"].notna()]
         needed = known.groupby("n_train")["interpolation_width"].median()
         spare = known["width"].iloc[0] / needed.to_numpy()  # falls with n_train
         at = first_fall(needed.index.to_numpy(dtype=float), np.log(spare), 0.0)

@@ -96,16 +96,21 @@ def load_curves(results_dir: Path, name: str, columns: Sequence[str] | None = No
     return points if columns is None else points[list(columns)]
 
 
-def curve_rows(results_dir: Path, name: str) -> pd.DataFrame:
+def curve_rows(results_dir: Path, name: str, runs: pd.DataFrame | None = None) -> pd.DataFrame:
     """Logged steps of one table with the axes of their runs: a row for each run and step; empty where none were logged.
 
     Losses and errors are those at the step; ``status`` and the axes are the run's. The long table takes ``step`` or
     ``epoch`` as its x where ``runs`` has ``width``.
 
+    Args:
+        results_dir: folder of the tables.
+        name: the table.
+        runs: what ``load_runs`` gives, if it is there already.
+
     Raises:
         UnreadableTable: naming the file.
     """
-    runs = load_runs(results_dir, name)
+    runs = load_runs(results_dir, name) if runs is None else runs
     curves = load_curves(results_dir, name)
     if curves.empty:
         return curves

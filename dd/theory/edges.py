@@ -15,7 +15,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 
 from dd.theory.random_features import nu_of, penalty, ridgeless_nu
-from dd.theory.spectrum import FeatureSpectrum
+from dd.theory.spectrum import Array, FeatureSpectrum
 
 EDELMAN_MEDIAN = math.sqrt(1 + 2 * math.log(2)) - 1
 """Median 0.544773 of u in s_min = u √(nu_0/n), the smallest singular value of square Z: P(u > x) = exp(-(x²/2 + x))."""
@@ -66,21 +66,21 @@ def edges(spectrum: FeatureSpectrum, n: int, p: int) -> Edges:
     """Edges of the spectrum of n samples of p features; raises as :func:`dd.theory.random_features.ridgeless_nu`."""
     bulk, single = split_top(spectrum)
 
-    def x(nu: float) -> float:
-        return -float(penalty(bulk, n, p, np.asarray(nu)))
+    def x(nu: Array | float) -> Array:
+        return -penalty(bulk, n, p, np.asarray(nu))
 
     top = float(bulk.eigenvalues.max(initial=0.0))
     unit = top or bulk.tail
 
-    def above(y: float) -> float:
-        return x(-(top + unit * math.exp(y)))
+    def above(y: Array | float) -> Array:
+        return x(-(top + unit * np.exp(y)))
 
-    start = GRID[int(np.argmin([above(y) for y in GRID]))]
+    start = GRID[int(np.argmin(above(GRID)))]
     step = GRID[1] - GRID[0]
     found = minimize_scalar(above, bounds=(start - step, start + step), method="bounded", options={"xatol": 1e-10})
     critical = -(top + unit * math.exp(found.x))
     separate = single is not None and -single < critical
-    outlier = x(-single) if single is not None and separate else None
+    outlier = float(x(-single)) if single is not None and separate else None
     return Edges(_low(bulk, n, p), float(found.fun), outlier)
 
 
