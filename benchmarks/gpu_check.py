@@ -277,12 +277,20 @@ def decompositions(device: torch.device) -> None:
 
 
 def commands(device: torch.device) -> None:
-    """Two sweeps from start to exit, on all cores and on the GPU."""
+    """Sweeps of ``benchmarks/sweep.py`` from start to exit, on all cores and on the GPU; a teacher's data for images."""
     small = device.type == "cpu"
     jobs = {
         "200 two-layer nets, whole command": (
             "model=two_layer", "width=3,12" if small else "width=range(3,175,9)", "lr=0.5,1", "seed=range(5)",
             "optimizer=momentum", f"epochs={1 if small else 60}",
+        ),
+        "1280 two-layer nets, whole command": (
+            "model=two_layer", "width=2,15" if small else "width=range(2,257,13)", "lr_unit=absolute",
+            "lr=0.02,0.05,0.1,0.2", f"seed=range({1 if small else 16})", "optimizer=momentum", f"epochs={1 if small else 20}",
+        ),
+        "60,000 samples of 784 inputs, two nets, whole command": (
+            "model=two_layer", "data=linear_teacher", "data.dim=784", f"data.n_train={600 if small else 60_000}",
+            f"data.n_test={100 if small else 10_000}", "width=64,512", "optimizer=adam", "batch_size=128", "epochs=2",
         ),
         "main job (80 runs), whole command": (
             "width=10,60" if small else "width=range(10,2000,50)", "optimizer=sgd,adam", f"epochs={1 if small else 200}"
