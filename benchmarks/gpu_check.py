@@ -277,7 +277,7 @@ def decompositions(device: torch.device) -> None:
 
 
 def commands(device: torch.device) -> None:
-    """Sweeps of ``benchmarks/sweep.py`` from start to exit, on all cores and on the GPU; a teacher's data for images."""
+    """Sweeps of ``benchmarks/sweep.py``, start to exit, on all cores and on the GPU; a teacher's data for images."""
     small = device.type == "cpu"
     jobs = {
         "200 two-layer nets, whole command": (
@@ -286,7 +286,8 @@ def commands(device: torch.device) -> None:
         ),
         "1280 two-layer nets, whole command": (
             "model=two_layer", "width=2,15" if small else "width=range(2,257,13)", "lr_unit=absolute",
-            "lr=0.02,0.05,0.1,0.2", f"seed=range({1 if small else 16})", "optimizer=momentum", f"epochs={1 if small else 20}",
+            "lr=0.02,0.05,0.1,0.2", f"seed=range({1 if small else 16})", "optimizer=momentum",
+            f"epochs={1 if small else 20}",
         ),
         "60,000 samples of 784 inputs, two nets, whole command": (
             "model=two_layer", "data=linear_teacher", "data.dim=784", f"data.n_train={600 if small else 60_000}",
