@@ -78,8 +78,8 @@ class Shared:
         return Network([run], problem, self.device, weight_dtype(run), self._inputs[key])
 
     def start(self, run: Run) -> Start:
-        """What is known of the run's start."""
-        return self._starts.setdefault(run.start_key, Start())
+        """What is known of the run's start; weights are rounded to the precision of training."""
+        return self._starts.setdefault((run.start_key, weight_dtype(run)), Start())
 
     def design(self, run: Run, network: Network) -> SharedDesign:
         """A linear network's design matrix; the last one is kept for the next run with the same."""

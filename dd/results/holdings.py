@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from dd.arrow import are, booleans, is_one_of, mask, single, strings
+from dd.arrow import are, booleans, is_one_of, mask, single
 from dd.results import parts
 from dd.results.schema import runs_schema
 from dd.runs.axis import Value
@@ -62,11 +62,9 @@ def _holding(known: _Known, folder: Path, name: str, signature: parts.Signature)
     if held is None or held[0] != signature:
         table = parts.read_as(folder / name, _schema("run_id", "status", "measure"))
         ids, failed = single(table["run_id"]), booleans(are(table["status"], "failed"))
-        unknown = booleans(single(table["measure"]).is_null())  # of a table older than the column: as basic
-        measured = {}
-        for i, measure in enumerate(MEASURES):
-            enough = booleans(is_one_of(table["measure"], strings(MEASURES[i:])))
-            measured[measure] = ids.filter(mask(~failed & (enough | unknown if measure != "full" else enough)))
+        # rows of a table older than the column are as basic
+        level = np.array([MEASURES.index(found or "basic") for found in table["measure"].to_pylist()], dtype=int)
+        measured = {measure: ids.filter(mask(~failed & (level >= i))) for i, measure in enumerate(MEASURES)}
         held = signature, Holding(folder / name, ids, ids.filter(mask(~failed)), measured)
         known[name] = held
     return held[1]

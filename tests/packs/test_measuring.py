@@ -118,6 +118,18 @@ def test_runs_with_the_same_start_measure_it_once(monkeypatch: pytest.MonkeyPatc
         assert {k: v for k, v in alone.items() if k != "seconds"} == {k: v for k, v in same.items() if k != "seconds"}
 
 
+def test_starts_of_other_precision_are_others() -> None:
+    runs = [
+        run_of("model=two_layer", "width=6", "data.n_train=60", "steps=3", f"dtype=float{bits}") for bits in (32, 64)
+    ]
+    together = solve_rows(*runs)
+    for run, row in zip(runs, together, strict=True):
+        (alone,) = solve_rows(run)
+        assert alone["feature_condition_init"] == row["feature_condition_init"]
+        assert alone["lr_absolute"] == row["lr_absolute"]
+    assert together[0]["feature_condition_init"] != together[1]["feature_condition_init"]
+
+
 def test_a_diverged_run_among_good_ones_leaves_their_rows_alone() -> None:
     line = ("model=two_layer", "data.n_train=60", "data.n_test=40", "epochs=20", "lr_unit=absolute")
     good, bad = (run_of(*line, f"lr={lr}", "width=6") for lr in (0.1, 50))
