@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ NEARLY_BEST = 0.02
 """Levels whose sensitivity + specificity lies so little below the best count as best."""
 
 Floats = NDArray[np.float64]
+Whole = NDArray[np.intp]
 Flags = NDArray[np.bool_]
 
 
@@ -60,15 +62,9 @@ def cluster_bootstrap(
     every = np.arange(len(clusters))
     value = statistic(every)
     _, member = np.unique(clusters, return_inverse=True)
-    groups = [every[member == g] for g in range(member.max(initial=-1) + 1)]
-    if len(groups) < 2 or not np.isfinite(value):
+    if member.max(initial=0) < 1 or not np.isfinite(value):
         return Estimate(float(value), np.nan, np.nan)
-    generator = np.random.default_rng(seed)
-    drawn = []
-    for _ in range(resamples):
-        chosen = generator.integers(0, len(groups), len(groups))
-        drawn.append(statistic(np.concatenate([groups[g] for g in chosen])))
-    found = np.array(drawn)
+    found = np.array([statistic(drawn) for drawn in _resampled(tuple(member.tolist()), resamples, seed)])
     found = found[np.isfinite(found)]
     if len(found) < DEFINED * resamples:
         return Estimate(float(value), np.nan, np.nan)
@@ -76,8 +72,30 @@ def cluster_bootstrap(
     return Estimate(float(value), float(low), float(high))
 
 
-def ranks(x: Floats) -> Floats:
-    """Ranks from 1, ties averaged: ``scipy.stats.rankdata`` without its overhead, which the bootstrap would pay."""
+@lru_cache(maxsize=8)
+def _resampled(member: tuple[int, ...], resamples: int, seed: int) -> list[NDArray[np.intp]]:
+    """Indices of the conditions of resampled clusters 0, 1, ..., the same for every statistic of them."""
+    groups = [np.flatnonzero(np.equal(member, g)) for g in range(max(member) + 1)]
+    generator = np.random.default_rng(seed)
+    chosen = [generator.integers(0, len(groups), len(groups)) for _ in range(resamples)]
+    return [np.concatenate([groups[g] for g in drawn]) for drawn in chosen]
+
+
+def places(x: Floats) -> Whole:
+    """Number of each value among the distinct ones, from 0: it has the same ranks, and they are counted, not sorted."""
+    found: Whole = np.unique(x, return_inverse=True)[1]
+    return found
+
+
+def ranks(x: Floats | Whole) -> Floats:
+    """Ranks from 1, ties averaged: ``scipy.stats.rankdata`` without its overhead, which the bootstrap would pay.
+
+    Args:
+        x: numbers, or whole numbers from 0 (:func:`places`).
+    """
+    if x.dtype.kind == "i":
+        counts = np.bincount(x)
+        return (np.cumsum(counts) - (counts - 1) / 2)[x]
     order = np.argsort(x, kind="stable")
     ordered = x[order]
     new = np.append(True, ordered[1:] != ordered[:-1])
@@ -87,7 +105,7 @@ def ranks(x: Floats) -> Floats:
     return found
 
 
-def spearman(x: Floats, y: Floats) -> float:
+def spearman(x: Floats | Whole, y: Floats | Whole) -> float:
     """Spearman's rank correlation, as ``scipy.stats.spearmanr``; ``nan`` where a variable is constant."""
     return pearson(ranks(x), ranks(y))
 
@@ -101,14 +119,14 @@ def pearson(x: Floats, y: Floats) -> float:
     return float(x @ y) / norm if norm > 1e-12 * len(x) else float("nan")
 
 
-def partial_spearman(x: Floats, y: Floats, given: Floats) -> float:
+def partial_spearman(x: Floats | Whole, y: Floats | Whole, given: Floats | Whole) -> float:
     """Rank correlation of x and y with the linear effect of ``given``'s ranks removed from both."""
     a, b, c = spearman(x, y), spearman(x, given), spearman(y, given)
     scale = (1 - b * b) * (1 - c * c)
     return (a - b * c) / float(np.sqrt(scale)) if scale > 1e-12 else float("nan")
 
 
-def within_spearman(x: Floats, y: Floats, groups: NDArray[np.generic], least: int = 5) -> float:
+def within_spearman(x: Floats | Whole, y: Floats | Whole, groups: NDArray[np.generic], least: int = 5) -> float:
     """Rank correlation within groups, averaged with weights of the group's size; smaller groups are left out."""
     total, weight = 0.0, 0
     order = np.argsort(groups, kind="stable")
@@ -121,7 +139,7 @@ def within_spearman(x: Floats, y: Floats, groups: NDArray[np.generic], least: in
     return total / weight if weight else float("nan")
 
 
-def auc(score: Floats, positive: Flags) -> float:
+def auc(score: Floats | Whole, positive: Flags) -> float:
     """Area under the receiver operating characteristic: P(score of a positive > score of a negative), ties half."""
     positives, negatives = int(positive.sum()), int((~positive).sum())
     if not positives or not negatives:
@@ -190,10 +208,14 @@ def explained_by(residual: Floats, levels: NDArray[np.generic]) -> float:
     0 where levels do not matter (negative estimates are cut off), 1 where they tell everything; ``nan`` for one level.
     """
     names, member = np.unique(levels, return_inverse=True)
-    n, k = len(residual), len(names)
+    return _explained(ranks(residual) - (len(residual) + 1) / 2, member, len(names))
+
+
+def _explained(centred: Floats, member: Whole, k: int) -> float:
+    """:func:`explained_by` of centred ranks and k levels 0, 1, ..."""
+    n = len(centred)
     if k < 2 or n <= k:
         return float("nan")
-    centred = ranks(residual) - (n + 1) / 2
     total = float(centred @ centred)
     if total == 0:
         return float("nan")
@@ -219,21 +241,23 @@ def permutation_p(
     """
     observed = explained_by(residual, levels)
     names, member = np.unique(clusters, return_inverse=True)
-    first = np.array([levels[member == c][0] for c in range(len(names))])
-    between = bool((levels == first[member]).all())
+    found, level = np.unique(levels, return_inverse=True)
+    first = np.array([level[member == c][0] for c in range(len(names))])
+    between = bool((level == first[member]).all())
     if not np.isfinite(observed) or (between and len(names) < 3):
         return float("nan")
     generator = np.random.default_rng(seed)
     by_cluster = np.argsort(member, kind="stable")
+    centred = ranks(residual) - (len(residual) + 1) / 2
     hits = 0
     for _ in range(permutations):
         if between:
             shuffled = generator.permutation(first)[member]
         else:
-            shuffled = np.empty_like(levels)
-            random = by_cluster[np.lexsort((generator.random(len(levels)), member[by_cluster]))]
-            shuffled[by_cluster] = levels[random]
-        hits += explained_by(residual, shuffled) >= observed
+            shuffled = np.empty_like(level)
+            random = by_cluster[np.lexsort((generator.random(len(level)), member[by_cluster]))]
+            shuffled[by_cluster] = level[random]
+        hits += _explained(centred, shuffled, len(found)) >= observed
     return (hits + 1) / (permutations + 1)
 
 

@@ -115,22 +115,24 @@ def _judge(family: str, found: pd.DataFrame, dropped: int, resamples: int) -> Ve
     def interval(statistic: Callable[[NDArray[np.intp]], float]) -> Estimate:
         return association.cluster_bootstrap(statistic, clusters, resamples)
 
+    loss, high = association.places(x), association.places(height)
+    falling = association.places(-x)
     level = association.separating_level(x, peaked)
     l50 = interval(lambda i: association.logistic_midpoint(x[i], peaked[i]))
     rows: dict[str, Estimate] = {
-        words.AUC: interval(lambda i: association.auc(-x[i], peaked[i])),
-        words.RANK: interval(lambda i: association.spearman(x[i], height[i])),
-        "Spearman among heights above 0.05": _among(x, height, height > 0.05, clusters, resamples),
+        words.AUC: interval(lambda i: association.auc(falling[i], peaked[i])),
+        words.RANK: interval(lambda i: association.spearman(loss[i], high[i])),
+        "Spearman among heights above 0.05": _among(loss, high, height > 0.05, clusters, resamples),
         words.L50: l50,
         "separating level, log10 train loss": interval(lambda i: association.separating_level(x[i], peaked[i])),
     }
     rows |= _shares(x, peaked, clusters, interval)
-    rows |= _robustness(found, x, clusters, resamples)
-    rows |= _conditioning(found, x, height, interval)
+    rows |= _robustness(found, falling, clusters, resamples)
+    rows |= _conditioning(found, loss, high, interval)
     for name, group in (("steps", found["steps"]), ("features", found["cluster"])):
         labels = pd.factorize(group)[0]
         rows[f"Spearman of train loss and height within equal {name}"] = interval(
-            lambda i, labels=labels: association.within_spearman(x[i], height[i], labels[i])  # type: ignore[misc]
+            lambda i, labels=labels: association.within_spearman(loss[i], high[i], labels[i])  # type: ignore[misc]
         )
     small = found["train_loss"] * found["outputs"] / 2 < 1e-2
     test = np.log(found[f"{found['metric'].iloc[0]}_at_threshold"].to_numpy(float))
@@ -182,7 +184,7 @@ def _shares(
 
 
 def _robustness(
-    found: pd.DataFrame, x: NDArray[np.float64], clusters: NDArray[np.intp], resamples: int
+    found: pd.DataFrame, falling: NDArray[np.intp], clusters: NDArray[np.intp], resamples: int
 ) -> dict[str, Estimate]:
     """AUC by other notions of a peak: what the test decides, and the other height."""
     decided = found["decision"].isin(["peak", "no peak"]).to_numpy()
@@ -190,18 +192,18 @@ def _robustness(
     by_test, by_height = (found["decision"] == "peak").to_numpy(), heights > HEIGHT
     auc, known = association.auc, np.isfinite(heights)
     return {
-        "AUC among conditions that the test decides": _among(-x, by_test, decided, clusters, resamples, auc),
-        "AUC with the other height": _among(-x, by_height, known, clusters, resamples, auc),
+        "AUC among conditions that the test decides": _among(falling, by_test, decided, clusters, resamples, auc),
+        "AUC with the other height": _among(falling, by_height, known, clusters, resamples, auc),
     }
 
 
 def _among(
-    x: NDArray[np.float64],
+    x: NDArray[Any],
     y: NDArray[Any],
     members: NDArray[np.bool_],
     clusters: NDArray[np.intp],
     resamples: int,
-    statistic: Callable[[NDArray[np.float64], NDArray[Any]], float] = association.spearman,
+    statistic: Callable[[NDArray[Any], NDArray[Any]], float] = association.spearman,
 ) -> Estimate:
     """A statistic of some conditions only."""
     a, b = x[members], y[members]
@@ -210,8 +212,8 @@ def _among(
 
 def _conditioning(
     found: pd.DataFrame,
-    x: NDArray[np.float64],
-    height: NDArray[np.float64],
+    loss: NDArray[np.intp],
+    height: NDArray[np.intp],
     interval: Callable[[Callable[[NDArray[np.intp]], float]], Estimate],
 ) -> dict[str, Estimate]:
     """Whether condition numbers tell something that the train loss does not, and the other way round."""
@@ -221,20 +223,21 @@ def _conditioning(
         there = np.isfinite(kappa)
         if there.sum() < ENOUGH:
             continue
+        places = association.places(kappa)
 
         def among(
             statistic: Callable[[NDArray[np.intp]], float], there: NDArray[np.bool_] = there
         ) -> Callable[[NDArray[np.intp]], float]:
             return lambda i: statistic(i[there[i]])
 
-        def alone(i: NDArray[np.intp], kappa: NDArray[np.float64] = kappa) -> float:
+        def alone(i: NDArray[np.intp], kappa: NDArray[np.intp] = places) -> float:
             return association.spearman(kappa[i], height[i])
 
-        def given_loss(i: NDArray[np.intp], kappa: NDArray[np.float64] = kappa) -> float:
-            return association.partial_spearman(kappa[i], height[i], x[i])
+        def given_loss(i: NDArray[np.intp], kappa: NDArray[np.intp] = places) -> float:
+            return association.partial_spearman(kappa[i], height[i], loss[i])
 
-        def given_kappa(i: NDArray[np.intp], kappa: NDArray[np.float64] = kappa) -> float:
-            return association.partial_spearman(x[i], height[i], kappa[i])
+        def given_kappa(i: NDArray[np.intp], kappa: NDArray[np.intp] = places) -> float:
+            return association.partial_spearman(loss[i], height[i], kappa[i])
 
         rows[f"Spearman of {name} and height"] = interval(among(alone))
         rows[f"... given the train loss ({name})"] = interval(among(given_loss))

@@ -5,7 +5,8 @@ Colours are those of Okabe & Ito, or a sequential map for an ordered axis; both 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+import io
+from collections.abc import Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -42,24 +43,24 @@ SLACK = 1 + 1e-9
 SHEET = Path(__file__).parent / "paper.mplstyle"
 
 
-def _remembering(cut: Callable[..., AbstractContextManager[Any]]) -> Callable[..., AbstractContextManager[Any]]:
-    """A function that cuts glyphs out of a font, once for the same glyphs: two of three figures have those of another.
-
-    It takes a third of the time of a figure.
-    """
-
-    @lru_cache(maxsize=64)
-    def kept(*arguments: Hashable) -> tuple[Any, ExitStack]:
-        opened = ExitStack()
-        return opened.enter_context(cut(*arguments)), opened
-
-    return lambda *given: nullcontext(kept(*(a if isinstance(a, Hashable) else frozenset(a) for a in given))[0])
-
-
 with suppress(ImportError, AttributeError):  # private to matplotlib: where it has gone, a PDF takes longer
+    # Two of three figures have the letters of another. To cut them out of a font and to write them takes as long as to
+    # draw the figure.
     from matplotlib.backends import _backend_pdf_ps
 
-    _backend_pdf_ps.get_glyphs_subset = _remembering(_backend_pdf_ps.get_glyphs_subset)
+    _cut: Any = _backend_pdf_ps.get_glyphs_subset
+    _written = lru_cache(maxsize=64)(_backend_pdf_ps.font_as_file)
+
+    @lru_cache(maxsize=64)
+    def _kept(font: Hashable, glyphs: Hashable) -> tuple[Any, ExitStack]:
+        opened = ExitStack()
+        return opened.enter_context(_cut(font, glyphs)), opened
+
+    def _subset(fontfile: Any, glyphs: Any) -> AbstractContextManager[Any]:
+        return nullcontext(_kept(fontfile, glyphs if isinstance(glyphs, str) else frozenset(glyphs))[0])
+
+    _backend_pdf_ps.get_glyphs_subset = _subset
+    _backend_pdf_ps.font_as_file = lambda font: io.BytesIO(_written(font).getvalue())
 
 
 @dataclass(frozen=True)
