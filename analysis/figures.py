@@ -10,12 +10,12 @@ import io
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor
-from contextlib import contextmanager, nullcontext, suppress
+from concurrent.futures import BrokenExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TypeVar
 
@@ -36,6 +36,7 @@ from analysis.maps import LEVEL, draw_maps, longest, map_of
 from analysis.names import file_stem
 from analysis.panels import draw, has_theory
 from analysis.peaks import BUDGETS
+from analysis.processes import processes
 from analysis.scatter import steps_needed
 from analysis.style import SHEET, Drawing, save
 from analysis.tables import UnreadableTable, curve_rows, environments, load_curves, load_runs, table_names
@@ -330,28 +331,6 @@ def judged(rows: pd.DataFrame, curves: pd.DataFrame | None) -> pd.DataFrame:
     return pd.concat([f for f in found if len(f)] or found[:1], ignore_index=True)
 
 
-@contextmanager
-def _processes(count: int) -> Iterator[ProcessPoolExecutor]:
-    """Processes whose linear algebra has one thread each: more would only wait for a core."""
-    before = {name: os.environ.get(name) for name in THREADS}
-    pool = ProcessPoolExecutor(count, mp_context=get_context("spawn"))
-    try:
-        os.environ.update(dict.fromkeys(THREADS, "1"))
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-def _begun(pool: Executor | None, work: Callable[..., Result], *arguments: object) -> Callable[[], Result]:
-    """What gives the result of some work: begun in another process, or without any done when it is asked for."""
-    return partial(work, *arguments) if pool is None else pool.submit(work, *arguments).result
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Draw every table; returns 0, or 1 with a message where there is nothing to draw or a table cannot be read."""
     parser = argparse.ArgumentParser(prog="python -m analysis.figures", description=__doc__.splitlines()[0])
@@ -366,26 +345,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(NO_RESULTS.format(folder=results), file=sys.stderr)
         return 1
     folder.mkdir(parents=True, exist_ok=True)
-    sections, failed = [], False
-    with nullcontext() if min(options.jobs, len(names)) < 2 else _processes(min(options.jobs, len(names))) as pool:
+    sections = []
+    with processes(min(options.jobs, len(names))) as begin:
         # over all tables, and so the longest: it comes first
-        findings = None if options.name else _begun(pool, findings_of, results, names)
-        for name, drawn in [(name, _begun(pool, draw_one, results, name, folder)) for name in names]:
-            try:
-                section, seconds = drawn()
-            except UnreadableTable as error:
-                print(f"figures: {error}", file=sys.stderr)
-                failed = True
-                continue
-            sections.append(section)
-            count = len(section.drawings)
-            words = f"{count} figure{'s' if count > 1 else ''}" if count else "no finished run to draw"
-            print(f"{name}: {words}, {seconds:.1f} s", flush=True)
-            for path in (path for drawing in section.drawings for path in drawing.files):
-                print(f"  {path}")
-        if findings is not None and not failed:
-            _write_report(folder, sections, findings())
-    return int(failed)
+        findings = None if options.name else begin(partial(findings_of, results, names))
+        for name, drawn in [(name, begin(partial(draw_one, results, name, folder))) for name in names]:
+            if (found := _told(name, drawn)) is not None:
+                sections.append(found[0])
+                _print(*found)
+        if len(sections) < len(names):
+            return 1
+        if findings is not None:
+            if (over_all := _told("the report", findings)) is None:
+                return 1
+            _write_report(folder, sections, over_all)
+    return 0
+
+
+def _told(name: str, result: Callable[[], Result]) -> Result | None:
+    """A result; None, and why on standard error, where there is none: one table must not take the others with it."""
+    try:
+        return result()
+    except UnreadableTable as error:
+        print(f"figures: {error}", file=sys.stderr)
+    except BrokenExecutor:  # no process is left for the others
+        raise
+    except Exception:
+        print(f"figures: {name} failed", file=sys.stderr)
+        traceback.print_exc()
+    return None
+
+
+def _print(section: report.Section, seconds: float) -> None:
+    """Say which figures a table has."""
+    count = len(section.drawings)
+    words = f"{count} figure{'s' if count > 1 else ''}" if count else "no finished run to draw"
+    print(f"{section.name}: {words}, {seconds:.1f} s", flush=True)
+    for path in (path for drawing in section.drawings for path in drawing.files):
+        print(f"  {path}")
 
 
 def _write_report(folder: Path, sections: Sequence[report.Section], findings: report.Findings) -> None:

@@ -5,11 +5,8 @@ Colours are those of Okabe & Ito, or a sequential map for an ordered axis; both 
 
 from __future__ import annotations
 
-import io
-from collections.abc import Hashable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +26,7 @@ from matplotlib.markers import TICKDOWN, TICKLEFT
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 from PIL import Image
 
+from analysis import glyphs
 from analysis.curves import FLOOR
 from analysis.labels import plain
 
@@ -42,25 +40,7 @@ SLACK = 1 + 1e-9
 
 SHEET = Path(__file__).parent / "paper.mplstyle"
 
-
-with suppress(ImportError, AttributeError):  # private to matplotlib: where it has gone, a PDF takes longer
-    # Two of three figures have the letters of another. To cut them out of a font and to write them takes as long as to
-    # draw the figure.
-    from matplotlib.backends import _backend_pdf_ps
-
-    _cut: Any = _backend_pdf_ps.get_glyphs_subset
-    _written = lru_cache(maxsize=64)(_backend_pdf_ps.font_as_file)
-
-    @lru_cache(maxsize=64)
-    def _kept(font: Hashable, glyphs: Hashable) -> tuple[Any, ExitStack]:
-        opened = ExitStack()
-        return opened.enter_context(_cut(font, glyphs)), opened
-
-    def _subset(fontfile: Any, glyphs: Any) -> AbstractContextManager[Any]:
-        return nullcontext(_kept(fontfile, glyphs if isinstance(glyphs, str) else frozenset(glyphs))[0])
-
-    _backend_pdf_ps.get_glyphs_subset = _subset
-    _backend_pdf_ps.font_as_file = lambda font: io.BytesIO(_written(font).getvalue())
+glyphs.remember()
 
 
 @dataclass(frozen=True)
