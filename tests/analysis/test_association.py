@@ -20,6 +20,14 @@ def test_rank_correlations_are_scipys() -> None:
     assert np.isnan(association.spearman(x[:2], y[:2]))
 
 
+def test_places_have_the_ranks_of_the_numbers_in_any_part_of_them() -> None:
+    rng = np.random.default_rng(10)
+    x = rng.integers(0, 9, 50) / 7
+    for drawn in (np.arange(50), rng.integers(0, 50, 80), np.array([3]), np.array([], int)):
+        got = association.ranks(association.places(x)[drawn])
+        assert got.tolist() == stats.rankdata(x[drawn]).tolist()
+
+
 def test_partial_correlation_is_that_of_the_residual_ranks() -> None:
     rng = np.random.default_rng(1)
     z = rng.standard_normal(200)
@@ -122,11 +130,41 @@ def test_cluster_bootstrap_is_wider_than_one_that_takes_conditions_as_independen
     assert clustered.high - clustered.low > 3 * (naive.high - naive.low)
 
 
+def test_cluster_bootstrap_is_a_plain_loop() -> None:
+    rng = np.random.default_rng(11)
+    cluster, values = rng.choice(["a", "b", "c", "d"], 30), rng.standard_normal(30)
+    names = sorted(set(cluster))
+    for seed, resamples in ((0, 60), (1, 60), (0, 90)):
+        generator, drawn = np.random.default_rng(seed), []
+        for _ in range(resamples):
+            chosen = [names[c] for c in generator.integers(0, 4, 4)]
+            drawn.append(np.concatenate([values[cluster == c] for c in chosen]).max())
+        got = association.cluster_bootstrap(lambda i: float(values[i].max()), cluster, resamples, seed=seed)
+        assert [got.low, got.high] == pytest.approx(np.quantile(drawn, [0.025, 0.975]).tolist())
+
+
 def test_slope_is_scipys_theil_sen() -> None:
     rng = np.random.default_rng(8)
     x = rng.standard_normal(30)
     y = -x + 0.1 * rng.standard_normal(30)
     assert association.theil_sen(x, y) == pytest.approx(stats.theilslopes(y, x).slope)
+
+
+def test_p_value_counts_the_permutations_that_explain_as_much() -> None:
+    rng = np.random.default_rng(12)
+    clusters = np.repeat(np.arange(5), 8)
+    levels = rng.integers(0, 3, 40) * 2  # a level between them is missing
+    residual = (rng.standard_normal(40) + 0.1 * levels).round(1)
+    observed = association.explained_by(residual, levels)
+    generator, hits = np.random.default_rng(3), 0
+    for _ in range(99):
+        random = generator.random(40)
+        shuffled = levels.copy()
+        for c in range(5):
+            shuffled[clusters == c] = levels[clusters == c][np.argsort(random[clusters == c])]
+        hits += association.explained_by(residual, shuffled) >= observed
+    assert 0 < hits < 99
+    assert association.permutation_p(residual, levels, clusters, 99, seed=3) == (hits + 1) / 100
 
 
 def test_permutations_find_a_factor_that_acts_and_keep_their_level_where_none_does() -> None:

@@ -25,6 +25,20 @@ def test_bands_run_over_any_axis() -> None:
     assert band(rows.assign(status="failed"), "test_loss", "n_train").seeds == 0
 
 
+def test_bands_are_the_quantiles_of_pandas() -> None:
+    rng = np.random.default_rng(0)
+    rows = pd.DataFrame({"width": rng.integers(1, 30, 300) * 10, "x": rng.standard_normal(300), "status": "ok"})
+    rows.loc[rng.random(300) < 0.2, "x"] = np.nan
+    rows.loc[rng.random(300) < 0.2, "x"] = np.inf
+    rows.loc[rng.random(300) < 0.1, "status"] = "diverged"
+    got = band(rows, "x")
+    good = rows[(rows["status"] == "ok") & rows["x"].notna()].groupby("width")["x"]
+    assert got.x.tolist() == sorted(good.groups)
+    assert got.seeds == good.size().max()
+    for share, values in ((0.1, got.low), (0.5, got.median), (0.9, got.high)):
+        np.testing.assert_array_equal(values, good.quantile(share).to_numpy())
+
+
 def test_against_samples_the_threshold_is_where_they_meet_the_width() -> None:
     """A two-layer net of H units on d inputs and C outputs has (d + 1) H + (H + 1) C parameters and fits n C values."""
     d, c, width = 64, 10, 8

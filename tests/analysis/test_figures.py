@@ -167,6 +167,37 @@ def test_an_unreadable_part_is_one_line(table: Path, tmp_path: Path, capsys: pyt
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_table_that_cannot_be_drawn_leaves_the_others(
+    jobs: str, table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], rows: list[dict[str, object]]
+) -> None:
+    for name in ("broken", "odd"):
+        store = Store(table, name)
+        store.open()
+        store.append("a", rows[:3], [], {}, {})
+    (table / "broken/runs/a.parquet").write_bytes(b"PAR1")
+    part = table / "odd/runs/a.parquet"
+    pd.read_parquet(part).drop(columns="width").to_parquet(part)
+    assert figures.main(["--results", str(table), "--out", str(tmp_path / "out"), "--jobs", jobs]) == 1
+    told = capsys.readouterr()
+    assert "small: 1 figure" in told.out
+    assert "broken/runs/a.parquet is not a readable parquet file" in told.err
+    assert "figures: odd failed" in told.err
+    assert "KeyError: 'width'" in told.err
+    assert not (tmp_path / "out/index.html").exists()
+
+
+def test_several_processes_draw_what_one_does(table: Path, tmp_path: Path, rows: list[dict[str, object]]) -> None:
+    store = Store(table, "iterations")  # of the study
+    store.open()
+    store.append("a", rows[:10], [], {}, {})
+    for jobs in ("1", "2"):
+        assert figures.main(["--results", str(table), "--out", str(tmp_path / jobs), "--jobs", jobs]) == 0
+    one, two = ({path.name: path.read_bytes() for path in (tmp_path / jobs).iterdir()} for jobs in ("1", "2"))
+    assert one == two
+    assert len(one) == 2 * 2 + 3  # figures, and the page with its numbers
+
+
 def test_a_figure_of_diverged_runs_alone_is_left_out(results: Path) -> None:
     """Many lines are spread over figures; one of them may have nothing to draw."""
     base = ("data.n_train=20", "data.n_test=20", "batch_size=full", "steps=2000")

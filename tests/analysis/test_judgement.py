@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import warnings
 from itertools import pairwise
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.judgement import ends_below_minimum, held_out_scores, judge, median_over, p_value, prominence_bound
+from analysis.judgement import (
+    counted,
+    ends_below_minimum,
+    held_out_scores,
+    judge,
+    median_over,
+    p_value,
+    prominence_bound,
+)
 from analysis.prominence import prominences, summit
 from dd.theory.isotropic import min_norm_risk
 
@@ -53,6 +62,33 @@ def test_median_is_numpys() -> None:
     values[0] = np.nan
     np.testing.assert_array_equal(median_over(values)[1:], np.nanmedian(values[1:], -1))
     assert np.isnan(median_over(values)[0])
+
+
+@pytest.mark.parametrize(("seeds", "gaps"), [(3, 0.0), (5, 0.0), (5, 0.2), (12, 0.0)])
+def test_intervals_are_those_of_a_plain_loop_over_resamples(seeds: int, gaps: float) -> None:
+    rng = np.random.default_rng(seeds)
+    logs = 2 * BUMP - U + 0.5 * rng.standard_normal((seeds, POINTS))
+    logs[rng.random(logs.shape) < gaps] = np.nan
+    assert counted(logs).all()
+    drawn: dict[str, list[float]] = {"location": [], "prominence": [], "plateau_value": [], "height_over_minimum": []}
+    for chosen in np.random.default_rng(0).integers(seeds, size=(200, seeds)):
+        with warnings.catch_warnings(action="ignore"):  # points that no resampled seed has
+            curve = np.nanmedian(logs[chosen], axis=0)
+        i, j, k = max(triples(POINTS), key=lambda t: np.nan_to_num(_rise(curve, *t), nan=-np.inf))
+        peak = _rise(curve, i, j, k) > 0
+        drawn["location"].append(X[j] if peak else np.nan)
+        drawn["prominence"].append(_rise(curve, i, j, k) if peak else 0.0)
+        drawn["height_over_minimum"].append(curve[j] - np.nanmin(curve[:j]) if peak else np.nan)
+        drawn["plateau_value"].append(np.exp(curve[-1]))
+    got = judge(X, logs, resamples=200)
+    for name, values in drawn.items():
+        estimate = getattr(got, name)
+        expected = np.nanquantile(values, [0.025, 0.975])
+        np.testing.assert_allclose([estimate.low, estimate.high], expected, rtol=1e-12, err_msg=name)
+
+
+def _rise(curve: np.ndarray, i: int, j: int, k: int) -> float:
+    return float(curve[j] - max(curve[i], curve[k]))
 
 
 def test_held_out_scores_are_those_of_a_plain_loop() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.peaks import table
+from analysis.peaks import curves, table
 from analysis.tables import curve_rows, load_runs
 from dd.packs.plan import Pack
 from dd.packs.solve import Solved, solve
@@ -178,6 +178,35 @@ def test_conditions_have_distinct_names_and_their_own_axes() -> None:
     assert len(got) == 8
     for row in got.itertuples():
         assert row.condition == f"{row.optimizer}, lr {row.lr}, training samples {row.n_train}"
+
+
+def test_axes_of_a_curve_are_those_of_its_rows_one_by_one() -> None:
+    frames = [
+        synthetic("width", np.array([10, 20, 40, 80]), np.ones(4), optimizer=o, lr=lr).assign(
+            optimizer_momentum=None if o == "adam" else 0.9, solver=lambda f: np.where(f["width"] < 20, "exact", "dual")
+        )
+        for o in ("sgd", "adam")
+        for lr in (0.01, 0.1)
+    ]
+    rows = pd.concat(frames, ignore_index=True)
+    found = list(curves(rows))
+    assert len(found) == 4
+    assert pd.concat([curve.rows for curve in found]).sort_index().equals(rows)
+    for curve in found:
+        assert set(curve.values) == {"optimizer", "lr"}
+        for axis, value in curve.axes.items():
+            distinct = curve.rows[axis].drop_duplicates().tolist()
+            expected = distinct[0] if len(distinct) == 1 else None
+            assert value == expected or pd.isna([value, expected]).all(), axis
+        assert curve.axes["solver"] is None
+
+
+def test_several_metrics_are_judged_as_each_by_itself() -> None:
+    frame = synthetic("width", np.array([10, 20, 40, 80]), np.array([1.0, 1.0, 9.0, 1.0]), optimizer="sgd", lr=0.1)
+    frame["test_error"] = frame["test_loss"] / 20
+    both = table(frame, metric=["test_loss", "test_error"], resamples=20)
+    alone = [table(frame, metric=metric, resamples=20) for metric in ("test_loss", "test_error")]
+    pd.testing.assert_frame_equal(both, pd.concat(alone, ignore_index=True))
 
 
 def test_what_does_not_apply_gives_no_row_or_no_decision(trained: Path) -> None:

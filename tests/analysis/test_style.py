@@ -38,6 +38,40 @@ def test_a_logarithmic_axis_has_some_labels_and_not_too_many(low: float, high: f
     plt.close(figure)
 
 
+def _ticks(shared: bool) -> plt.Figure:
+    """Logarithmic axes with ticks of all kinds: few decades, many, less than one, of a shared scale, and plain ones."""
+    figure, ((a, b), (c, d)) = plt.subplots(2, 2, figsize=(5, 4), sharex="col" if shared else "none")
+    a.set(xscale="log", yscale="log", xlim=(9, 2100), ylim=(1e-9, 3))
+    log_ticks(a.yaxis, 1e-9, 3)
+    b.set(xscale="log", yscale="log", xlim=(3, 7), ylim=(2, 80), xlabel="x")
+    log_ticks(b.xaxis, 3, 7)
+    log_ticks(b.yaxis, 2, 80, most=3)
+    c.set(xscale="log", xlim=(9, 2100), ylabel="y")
+    log_ticks(c.xaxis, 9, 2100)
+    d.set(yscale="log", ylim=(100, 0.1))  # downwards, and with matplotlib's own labels
+    for i, ax in enumerate((a, b, c, d)):
+        ax.plot([1, 10, 100], [1, 10, i + 1])
+    return figure
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_files_look_as_matplotlib_draws_the_figure(shared: bool, tmp_path: Path) -> None:
+    with plt.style.context(SHEET):
+        figure = _ticks(shared)
+        engine = figure.get_layout_engine()
+        assert engine is not None
+        engine.execute(figure)
+        figure.set_layout_engine("none")
+        figure.savefig(tmp_path / "plain.png")
+        plt.close(figure)
+        save(_ticks(shared), tmp_path / "saved")
+    plain, saved = (
+        np.asarray(Image.open(tmp_path / f"{name}.png").convert("RGB")).astype(int) for name in ("plain", "saved")
+    )
+    assert plain.shape == saved.shape
+    assert np.abs(plain - saved).max() < 32  # 256 colours
+
+
 def test_thresholds_outside_the_limits_are_not_drawn() -> None:
     figure, ax = plt.subplots()
     ax.set(xscale="log", xlim=(10, 100))
