@@ -116,7 +116,8 @@ def save(figure: Figure, stem: Path) -> Path:
     """
     _settle(figure)
     png = stem.with_name(stem.name + ".png")
-    dpi = mpl.rcParams["savefig.dpi"]
+    asked = mpl.rcParams["savefig.dpi"]
+    dpi = figure.dpi if asked == "figure" else asked
     # not by savefig, which draws all once more to find a layout
     canvas = FigureCanvasAgg(figure)
     figure.dpi = dpi
