@@ -175,7 +175,7 @@ class Model(Component):
     def parameter_count(self, run: Run) -> int:
         """Trained parameters of a run, for plans: give or take biases."""
         below = 0 if self.frozen_features else run.data.input_count + 1
-        return (run.data.outputs + below) * run.width
+        return (run.outputs + below) * run.width
 
     def multiply_adds(self, run: Run) -> float:
         """Of one sample's forward pass, for plans."""

@@ -128,7 +128,7 @@ class ModuleModel(Model):
     def parameter_count(self, run: Run) -> int:
         """Exact."""
         own = sum(parameter.numel() for parameter in _empty(self._blueprint(run)).parameters())
-        return own + run.data.outputs * (self.feature_count(run) + 1)
+        return own + run.outputs * (self.feature_count(run) + 1)
 
     def multiply_adds(self, run: Run) -> float:
         """Of linear layers and convolutions, but at least one a parameter."""
@@ -292,7 +292,7 @@ class ModuleModel(Model):
 
     def _blueprint(self, run: Run) -> Blueprint:
         data = run.data
-        return Blueprint(self, run.width, data.input_count, data.image, data.outputs, run.normalization, run)
+        return Blueprint(self, run.width, data.input_count, data.image, run.outputs, run.normalization, run)
 
 
 @dataclass(frozen=True)

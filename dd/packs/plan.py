@@ -101,8 +101,8 @@ def _jacobian_bytes(run: Run, measure: Measure | None) -> int:
         return 0
     count = run.model.parameter_count(run)
     if run.model.deep:
-        return COPIES * 8 * ntk_samples(run) * run.data.outputs * count * measure.full
-    rows = run.n_train * run.data.outputs
+        return COPIES * 8 * ntk_samples(run) * run.outputs * count * measure.full
+    rows = run.n_train * run.outputs
     return COPIES * 8 * rows * count if measure.takes_jacobian(rows, count) else 0
 
 
@@ -110,7 +110,7 @@ def measuring_seconds(run: Run, measure: Measure | None) -> float:
     """Cost of measuring a trained run's curvature; random features have most from the decomposition that they share."""
     if measure is None:
         return 0.0
-    n, outputs = run.n_train, run.data.outputs
+    n, outputs = run.n_train, run.outputs
     if run.model.frozen_features:
         return 2 * outputs * _spectrum_seconds(run) if run.optimizer.adaptive else 0.0
     if run.model.deep:
@@ -188,7 +188,7 @@ class Need:
             training=trainer.seconds(run),
             held=trainer.bytes(run),
             factors=trainer.shared_bytes(run),
-            data=8 * samples * (inputs + run.data.outputs),
+            data=8 * samples * (inputs + run.outputs),
             inputs=samples * _columns(run) * (entry + 8 * copied),
             alone=_measuring_bytes(run)
             + _jacobian_bytes(run, place.measure)

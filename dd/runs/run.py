@@ -202,6 +202,11 @@ class Run:
         return self.data.classification and self.targets == "given"
 
     @property
+    def outputs(self) -> int:
+        """Number of classes or real targets."""
+        return self.data.outputs
+
+    @property
     def linear(self) -> bool:
         """Whether outputs are linear in what is trained, with a fixed design matrix: frozen features, fixed scaling."""
         return self.model.frozen_features and not self.normalization.batch_dependent and not self.normalization.trains

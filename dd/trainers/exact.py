@@ -48,7 +48,7 @@ class Exact(Trainer):
     @classmethod
     def seconds(cls, run: Run) -> float:
         """See :meth:`Trainer.seconds`."""
-        return 2.0 * logged_passes(run) * run.data.outputs * min(run.n_train, run.columns) / PRODUCTS
+        return 2.0 * logged_passes(run) * run.outputs * min(run.n_train, run.columns) / PRODUCTS
 
     @classmethod
     def train(cls, tasks: Sequence[Task]) -> list[list[Solution]]:

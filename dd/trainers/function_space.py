@@ -103,7 +103,7 @@ class FunctionSpace(Engine):
     @classmethod
     def seconds(cls, run: Run) -> float:
         """See :meth:`Trainer.seconds`."""
-        n, samples, outputs = run.n_train, run.n_train + run.n_test, run.data.outputs
+        n, samples, outputs = run.n_train, run.n_train + run.n_test, run.outputs
         operations = 2.0 * outputs * n * ((run.batch_size or 0) * (run.steps or 0) + logged_passes(run))
         return (run.steps or 0) * STEP + (operations + 2.0 * n * samples * run.columns) / PRODUCTS
 
@@ -136,5 +136,5 @@ def pays(run: Run) -> bool:
     if run.columns <= run.n_train:
         return False
     weight_space = (2 if run.dtype == "float64" else 1) * 4 * run.columns
-    saved = run.steps * run.data.outputs * run.batch_size * (weight_space - 2 * 2 * run.n_train)
+    saved = run.steps * run.outputs * run.batch_size * (weight_space - 2 * 2 * run.n_train)
     return saved > 2 * 2 * run.n_train * (run.n_train + run.n_test) * run.columns

@@ -103,7 +103,7 @@ class RMTWidth(ModuleModel):
         channels, height, width = self.image(run)
         norm = run.normalization
         return _variant(
-            run.width, channels=channels, height=height, width=width, classes=run.data.outputs,
+            run.width, channels=channels, height=height, width=width, classes=run.outputs,
             depths=tuple(int(d) for d in self.depths.split("-")), patch=int(self.patch), form=self.attention,
             rotary=self.rotary, norm=NORMS[norm.name], norm_affine=norm.trains,
             norm_eps=norm.eps if isinstance(norm, AffineNormalization) else 1e-5,
