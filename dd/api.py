@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,12 +15,14 @@ if TYPE_CHECKING:
     from dd.training import Trained
 
 
-def sweep(*overrides: str, n_jobs: int | str | None = None) -> pd.DataFrame:
+def sweep(*overrides: str, model: object = None, n_jobs: int | str | None = None) -> pd.DataFrame:
     """Run a sweep and return its rows.
 
     Args:
         overrides: what follows ``python -m dd.run -m``, one string each: ``"width=range(10,2000,50)"``,
             ``"optimizer=sgd,adam"``, ``"+experiment=label_noise"``.
+        model: a function of (width, inputs, outputs) that returns a ``torch.nn.Module`` (docs/own.md). One of a
+            notebook is written to ``<results_dir>/<name>/models/``, since workers and later sessions need it.
         n_jobs: worker processes; the override ``n_jobs`` by another way.
 
     Returns:
@@ -32,11 +35,33 @@ def sweep(*overrides: str, n_jobs: int | str | None = None) -> pd.DataFrame:
     from dd.cli.sweeps import run_sweep
     from dd.results import Store
 
-    runs, settings = compose_jobs([*overrides, *([] if n_jobs is None else [f"n_jobs={n_jobs}"])])
+    given = [*overrides, *([] if n_jobs is None else [f"n_jobs={n_jobs}"])]
+    if model is not None:
+        from dd.cli.factories import path_of
+
+        folder = table_folder(given) / "models"
+        given = ["model=module", f"model.path={quoted(path_of(model, folder))}", *given]
+    runs, settings = compose_jobs(given)
     result = run_sweep(runs, settings)
     rows = Store(settings.results_dir, settings.name).rows(answer.run_id for answer in result.answers)
     frame: pd.DataFrame = rows.to_pandas()
     return frame
+
+
+def table_folder(overrides: Sequence[str]) -> Path:
+    """Folder of the table that a sweep joins, from its overrides alone."""
+    found = {"results_dir": "results", "name": "default"}
+    for override in overrides:
+        key, _, value = str(override).lstrip("+").partition("=")
+        if key in found:
+            found[key] = value.strip("'\"")
+    return Path(found["results_dir"]) / found["name"]
+
+
+def quoted(text: str) -> str:
+    """Text as the value of an override."""
+    escaped = text.replace("'", "\\'")
+    return f"'{escaped}'"
 
 
 def train(x: object, y: object, *overrides: str, test: tuple[object, object] | None = None) -> list[Trained]:

@@ -111,6 +111,7 @@ class Network:
         buffers: the normalisation's memory, each [runs, 1, features].
         linear: whether outputs are linear in ``theta`` with a fixed design matrix.
         batch_dependent: whether training uses the statistics of each batch.
+        drawing: whether layers draw random numbers in training passes, as dropout does: in a trainer's steps alone.
     """
 
     def __init__(
@@ -154,6 +155,7 @@ class Network:
         self.buffers: Tensors = {
             k: v.to(dtype).expand(len(runs), -1, -1).clone() for k, v in self._fixed_buffers.items()
         }
+        self.drawing = False
         self._kept: dict[str, Samples] = {}
         self._compiled: dict[torch.dtype, CompiledNetwork | None] = {}
 
@@ -228,7 +230,9 @@ class Network:
         if self.linear:
             return inputs
         if self.deep:
-            features = self.deep.normalised_features(self.run, theta.named, inputs, buffers, training=training)
+            features = self.deep.normalised_features(
+                self.run, theta.named, inputs, buffers, training=training, random=self.drawing
+            )
         else:
             features = inputs
             if not self.model.frozen_features:
@@ -317,10 +321,12 @@ class Network:
 
     def objective(self, flat: Tensor, inputs: Tensor, targets: Tensor, buffers: Tensors) -> tuple[Tensor, Tensor]:
         """:meth:`loss` of parameters [runs, parameters] and its gradient, by autograd; the same shapes."""
-        leaf = flat.detach().requires_grad_(True)
+        # a leaf each: through views of one leaf every tensor's gradient would be as long as all parameters
+        leaves = {name: view.requires_grad_(True) for name, view in self.named(flat.detach()).named.items()}
         with torch.enable_grad():
-            loss = self.loss(self.named(leaf), inputs, targets, buffers)
-            return loss.detach(), torch.autograd.grad(loss.sum(), leaf)[0]
+            loss = self.loss(Parameters(flat, leaves), inputs, targets, buffers)
+            found = torch.autograd.grad(loss.sum(), list(leaves.values()), materialize_grads=True)
+        return loss.detach(), torch.cat([part.flatten(1) for part in found], dim=1)
 
 
 def read_out(design: Tensor, readout: Tensor) -> Tensor:

@@ -56,3 +56,7 @@ class Gaussian(Initialization):
     ) -> NDArray[np.float64]:
         """Draw N(0, variance) entries."""
         return generator.standard_normal((units, per_unit)) * np.sqrt(self.variance(fan_in, fan_out))
+
+
+class OwnStart(Initialization):
+    """Base of the scheme by which a torch module starts its own parameters."""

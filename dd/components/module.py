@@ -9,30 +9,43 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
 
+from dd.components.blueprint import (
+    BATCH_NORMS,
+    CONVOLUTIONS,
+    STATISTICS,
+    Blueprint,
+    depthwise,
+    draws,
+    empty,
+    rows_of,
+    shapes,
+    shared_module,
+    sizes,
+    started,
+    track_statistics,
+    unrepeatable,
+    vectorizes,
+    width_of,
+)
 from dd.components.dataset import Dataset
+from dd.components.initialization import OwnStart
 from dd.components.model import Model, Tensors, initialization, scale_of, scheme_of
-from dd.components.normalization import Normalization
-from dd.errors import ConfigError
+from dd.errors import ConfigError, in_one_line
 from dd.runs import registry
+from dd.runs.axis import Value
 from dd.runs.run import OriginOf, Run
 from dd.streams import stream
 
-CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-STATISTICS = ("running_mean", "running_var")
-WIDEST = 2**20
-"""Where the search for the interpolation width ends."""
 
 
 class CompiledNetwork(Protocol):
@@ -60,13 +73,15 @@ class CompiledNetwork(Protocol):
 class ModuleModel(Model):
     """Base of the families that are a torch module of the width; normalisation, if any, acts inside the module.
 
-    Initial weights: linear layers by the run's scheme times ``init.scale``; convolutions by torch's law, U(-a, a) with
-    a = 1/sqrt(fan_in), biases too; gains of norms 1, their biases 0; other parameters as the module itself starts them,
-    torch's generator seeded by the run. Running statistics start at mean 0 and variance 1. Other buffers are constants,
-    and all runs of an architecture share them.
+    Initial weights: :attr:`layers` by the run's scheme times ``init.scale``, other linear layers and convolutions by
+    torch's law, U(-a, a) with a = 1/sqrt(fan_in), biases too; gains of norms 1, their biases 0; other parameters as
+    the module itself starts them, torch's generator seeded by the run. With ``init=own`` all parameters start so.
+    Running statistics start at mean 0 and variance 1. Other buffers are constants, and all runs of an architecture
+    share them.
 
     Attributes:
         images: whether the module takes [samples, channels, height, width] in place of [samples, columns].
+        layers: classes of layers that the run's initialization draws.
         normalizations: names of what ``normalization`` may be; the module makes of it what it likes.
         norms: classes of layers, beside PyTorch's, whose ``weight`` is a gain and whose ``bias`` is a shift.
     """
@@ -74,8 +89,19 @@ class ModuleModel(Model):
     frozen_features = False
     deep = True
     images: ClassVar[bool] = False
+    layers: ClassVar[tuple[type[nn.Module], ...]] = (nn.Linear, *CONVOLUTIONS)
     normalizations: ClassVar[tuple[str, ...]] = ("none",)
     norms: ClassVar[tuple[type[nn.Module], ...]] = ()
+
+    @property
+    def takes_images(self) -> bool:
+        """As :attr:`images`."""
+        return self.images
+
+    @property
+    def culprit(self) -> tuple[str, Value]:
+        """Key and value that an error of the module names."""
+        return "model", self.name
 
     @abstractmethod
     def module(self, run: Run) -> nn.Module:
@@ -87,20 +113,20 @@ class ModuleModel(Model):
     def check(self, run: Run, origin: OriginOf) -> None:
         """Try the module on two samples, or on one if that is a batch, and refuse parts that could not be repeated."""
         self.check_normalization(run, origin)
-        if self.images:
+        if self.takes_images:
             self.image(run, origin)
-        blueprint, batch = self._blueprint(run), run.batch_size or run.n_train
+        blueprint, batch = self.blueprint(run), run.batch_size or run.n_train
         samples = min(run.n_train % batch or batch, 2)
+        key, value = self.culprit
         try:
-            for name, part in _empty(blueprint).named_modules():
-                if fault := _fault(part):
-                    raise ValueError(f"{name or 'the module'} {fault}")
-            _sizes(blueprint, samples)
-            if fault := _unrepeatable(blueprint, samples):
-                raise ValueError(f"the module {fault}")
+            sizes(blueprint, samples)
+            fault = unrepeatable(blueprint, samples)
         except Exception as error:  # the module's own code may raise anything
-            allowed = f"must take {samples} samples of {' x '.join(map(str, blueprint.sample))}: {error}"
-            raise ConfigError("model", self.name, " ".join(allowed.split()), origin("model")) from error
+            shape = " x ".join(map(str, blueprint.sample))
+            allowed = f"must take {samples} samples of {shape}: {in_one_line(error)}"
+            raise ConfigError(key, value, allowed, origin(key)) from error
+        if fault:
+            raise ConfigError(key, value, f"the module {fault}", origin(key))
 
     def check_normalization(self, run: Run, origin: OriginOf) -> None:
         """Refuse a normalization that the module makes nothing of."""
@@ -123,42 +149,42 @@ class ModuleModel(Model):
 
     def feature_count(self, run: Run) -> int:
         """See :meth:`Model.feature_count`."""
-        return _sizes(self._blueprint(run), 2).features
+        return sizes(self.blueprint(run), 2).features
 
     def parameter_count(self, run: Run) -> int:
         """Exact."""
-        own = sum(parameter.numel() for parameter in _empty(self._blueprint(run)).parameters())
-        return own + run.outputs * (self.feature_count(run) + 1)
+        own = sum(parameter.numel() for parameter in empty(self.blueprint(run)).parameters())
+        return own + run.outputs * (self.feature_count(run) + int(self.has_bias))
 
     def multiply_adds(self, run: Run) -> float:
         """Of linear layers and convolutions, but at least one a parameter."""
-        return max(_sizes(self._blueprint(run), 2).multiply_adds, float(self.parameter_count(run)))
+        return max(sizes(self.blueprint(run), 2).multiply_adds, float(self.parameter_count(run)))
 
     def activation_bytes(self, run: Run) -> float:
         """Twice what the layers return, float32: functions between them are not seen."""
-        return 2 * 4.0 * _sizes(self._blueprint(run), 2).returned
+        return 2 * 4.0 * sizes(self.blueprint(run), 2).returned
 
     def map_bytes(self, run: Run) -> float:
         """Four times the largest tensor that a layer returns."""
-        return 4 * 8.0 * _sizes(self._blueprint(run), 2).largest
+        return 4 * 8.0 * sizes(self.blueprint(run), 2).largest
 
     def interpolation_width(self, run: Run, inputs: int, outputs: int) -> float:
         """Width at which the trained parameters number samples times outputs; NaN where the search finds none."""
         try:
-            return _width_of(replace(self._blueprint(run), width=0), run.n_train * outputs)
+            return width_of(replace(self.blueprint(run), width=0), run.n_train * outputs)
         except Exception:  # the module need not take every width
             return math.nan
 
     def build(self, run: Run, device: torch.device, dtype: torch.dtype) -> None:
         """Make what all forward passes on a device share: inside a transform of ``torch.func`` it is too late."""
         own = torch.empty(0, device=device).device  # cuda is cuda:0
-        shared_module(self._blueprint(run), own, dtype)
+        shared_module(self.blueprint(run), own, dtype)
 
     def buffers(self, run: Run) -> Tensors:
         """Running statistics at the start by name, each [1, 1, features], float64."""
         return {
             name: torch.full((1, 1, buffer.numel()), float(name.endswith("running_var")), dtype=torch.float64)
-            for name, buffer in _empty(self._blueprint(run)).named_buffers()
+            for name, buffer in empty(self.blueprint(run)).named_buffers()
             if name.endswith(STATISTICS)
         }
 
@@ -166,18 +192,28 @@ class ModuleModel(Model):
         """Whether the module has running statistics."""
         return bool(self.buffers(run))
 
+    def draws(self, run: Run) -> bool:
+        """Whether a step of training draws random numbers, as dropout does."""
+        return draws(self.blueprint(run))
+
+    def vectorizes(self, run: Run) -> bool:
+        """Whether runs can be stacked: ``torch.func.vmap`` takes the module, and no step draws random numbers."""
+        return not self.draws(run) and vectorizes(self.blueprint(run))
+
     def draw(self, run: Run, inputs: int, outputs: int) -> dict[str, NDArray[np.float64]]:
         """Weights of the module by name, then the read-out; vectors are [1, size]."""
-        module = _empty(self._blueprint(run))
-        laws = {True: (initialization(run, self.default_init), scale_of(run)), False: (scheme_of("torch"), 1.0)}
+        scheme, plain = initialization(run, self.default_init), scheme_of("torch")
+        if isinstance(scheme, OwnStart):
+            return self.draw_own(run, outputs)
+        module = empty(self.blueprint(run))
         drawn: dict[str, NDArray[np.float64]] = {}
-        start: Tensors = {}
+        start: dict[str, NDArray[np.float64]] = {}
         for key, parameter in module.named_parameters():
             path, _, name = key.rpartition(".")
             part, shape = module.get_submodule(path), parameter.shape
             own = dict(part.named_parameters(recurse=False)) if isinstance(part, (nn.Linear, *CONVOLUTIONS)) else {}
             if "weight" in own and name in ("weight", "bias"):
-                law, scale = laws[isinstance(part, nn.Linear)]
+                law, scale = (scheme, scale_of(run)) if isinstance(part, self.layers) else (plain, 1.0)
                 fan_in = math.prod(own["weight"].shape[1:])
                 if name == "weight":
                     value = law.weight(stream(run.seed, f"init.{path}"), shape[0], fan_in, fan_in, shape[0]) * scale
@@ -186,26 +222,30 @@ class ModuleModel(Model):
             elif isinstance(part, (*NORMS, *BATCH_NORMS, *self.norms)):
                 value = np.full((1, parameter.numel()), float(name == "weight"))
             else:
-                start = start or self._own_start(run)
-                value = start[key].double().numpy().reshape(shape[0] if len(shape) > 1 else 1, -1)
+                start = start or rows_of(started(self.blueprint(run), self.start_seed(run)))
+                value = start[key]
             drawn[key] = np.ascontiguousarray(value)
         return drawn | {"readout": self.draw_readout(run, self.feature_count(run), outputs)}
 
-    def _own_start(self, run: Run) -> Tensors:
-        """Parameters as the module starts them by itself."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(stream(run.seed, "init.module").integers(2**63)))
-            return {name: parameter.detach() for name, parameter in self.module(run).named_parameters()}
+    def draw_own(self, run: Run, outputs: int) -> dict[str, NDArray[np.float64]]:
+        """:meth:`draw` as the module starts itself, times ``init.scale``; the read-out by torch's law."""
+        scale = scale_of(run)
+        own = {k: v * scale for k, v in rows_of(started(self.blueprint(run), self.start_seed(run))).items()}
+        return own | {"readout": self.draw_readout(run, self.feature_count(run), outputs)}
+
+    def start_seed(self, run: Run) -> int:
+        """What torch's generator is seeded with where the module starts its own parameters."""
+        return int(stream(run.seed, "init.module").integers(2**63))
 
     def split(self, run: Run, named: Mapping[str, Tensor]) -> list[Tensor]:
         """Linear layers and dense convolutions are matrices; depthwise kernels, biases and gains are vectors."""
-        depthwise = _depthwise(self._blueprint(run))
+        grouped = depthwise(self.blueprint(run))
         out: list[Tensor] = []
         for name, view in named.items():
             if name == "readout":
                 out += [view[:, :, :-1], view[:, :, -1]]
             else:
-                out.append(view.flatten(1) if name in depthwise or view.shape[1] == 1 else view)
+                out.append(view.flatten(1) if name in grouped or view.shape[1] == 1 else view)
         return out
 
     def has_compiled(self, run: Run) -> bool:
@@ -234,6 +274,7 @@ class ModuleModel(Model):
         buffers: Mapping[str, Tensor],
         *,
         training: bool,
+        random: bool = False,
     ) -> Tensor:
         """Features that the read-out sees, differentiable; a stack is one call under ``torch.func.vmap``.
 
@@ -244,17 +285,21 @@ class ModuleModel(Model):
             buffers: running statistics, each [runs, 1, features]; moved in place where ``training``, but none are
                 kept where empty.
             training: whether statistics are those of the batch.
+            random: whether layers draw, as dropout does; only in training, and only in its steps.
 
         Returns:
             [runs, samples, features].
         """
-        blueprint = self._blueprint(run)
-        module = shared_module(blueprint, x.device, x.dtype).train(training)
-        for part in module.modules():
-            if "track_running_stats" in vars(part) and part.running_mean is not None:
-                vars(part)["track_running_stats"] = bool(buffers)
-        shapes = _shapes(blueprint)
-        parameters = {k: v.view(len(v), *shapes[k]) for k, v in trained.items() if k in shapes}
+        blueprint = self.blueprint(run)
+        silent = training and not random and self.draws(run)
+        # a function that draws (F.dropout) is silent in evaluation alone, which batch statistics do not allow
+        module = shared_module(blueprint, x.device, x.dtype).train(training and (not silent or self.batch_dependent(run)))
+        for part in module.modules() if silent else ():
+            if isinstance(part, _DropoutNd):
+                part.eval()
+        track_statistics(module, bool(buffers))
+        own_shapes = shapes(blueprint)
+        parameters = {k: v.view(len(v), *own_shapes[k]) for k, v in trained.items() if k in own_shapes}
         memory = {k: v[:, 0] for k, v in buffers.items()}
         samples = x.view(*x.shape[:2], *blueprint.sample)
 
@@ -282,7 +327,7 @@ class ModuleModel(Model):
         Returns:
             By name, each [runs, 1, features]; none without batch statistics.
         """
-        module, runs = _empty(self._blueprint(run)), len(trained["readout"])
+        module, runs = empty(self.blueprint(run)), len(trained["readout"])
         # from zero, one pass leaves momentum times the statistics
         found = {k: x.new_zeros(runs, 1, v.shape[2]) for k, v in self.buffers(run).items()}
         if found:
@@ -290,161 +335,7 @@ class ModuleModel(Model):
                 self.normalised_features(run, trained, x, found, training=True)
         return {k: v / vars(module.get_submodule(k.rpartition(".")[0]))["momentum"] for k, v in found.items()}
 
-    def _blueprint(self, run: Run) -> Blueprint:
+    def blueprint(self, run: Run) -> Blueprint:
+        """All that the run's module may depend on."""
         data = run.data
         return Blueprint(self, run.width, data.input_count, data.image, run.outputs, run.normalization, run)
-
-
-@dataclass(frozen=True)
-class Blueprint:
-    """All that a module may depend on.
-
-    Attributes:
-        model: the family with its options.
-        width: of the run.
-        inputs: input dimension of the data.
-        image: channels, height and width of the data's images, or None.
-        outputs: of the data.
-        normalization: of the run.
-        run: any run of which this holds.
-    """
-
-    model: ModuleModel
-    width: int
-    inputs: int
-    image: tuple[int, int, int] | None
-    outputs: int
-    normalization: Normalization
-    run: Run = field(compare=False, repr=False)
-
-    @property
-    def sample(self) -> tuple[int, ...]:
-        """Shape of one sample as the module takes it."""
-        return self.model.image(self.run) if self.model.images else (self.inputs,)
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """What a forward pass tells, for one sample.
-
-    Attributes:
-        features: that the read-out sees.
-        multiply_adds: of linear layers and convolutions.
-        returned: elements of all tensors that layers return.
-        largest: elements of the largest of them.
-    """
-
-    features: int
-    multiply_adds: float
-    returned: float
-    largest: float
-
-
-@lru_cache(maxsize=64)
-def shared_module(blueprint: Blueprint, device: torch.device, dtype: torch.dtype) -> nn.Module:
-    """The module that all forward passes on a device call; its own weights are never used."""
-    return blueprint.model.module(blueprint.run).to(device, dtype).requires_grad_(False)
-
-
-@lru_cache(maxsize=256)
-def _empty(blueprint: Blueprint) -> nn.Module:
-    """The module without storage, for names and shapes."""
-    with torch.device("meta"):
-        return blueprint.model.module(blueprint.run)
-
-
-@lru_cache(maxsize=256)
-def _shapes(blueprint: Blueprint) -> dict[str, torch.Size]:
-    return {name: parameter.shape for name, parameter in _empty(blueprint).named_parameters()}
-
-
-@lru_cache(maxsize=256)
-def _depthwise(blueprint: Blueprint) -> frozenset[str]:
-    """Names of the weights of grouped convolutions."""
-    parts = _empty(blueprint).named_modules()
-    return frozenset(f"{name}.weight" for name, part in parts if isinstance(part, CONVOLUTIONS) and part.groups > 1)
-
-
-@lru_cache(maxsize=256)
-def _sizes(blueprint: Blueprint, samples: int) -> Sizes:
-    """Sizes by a pass in training without storage.
-
-    Raises:
-        ValueError: the module returns anything but [samples, features].
-    """
-    counts, sizes = [0.0], [0.0]
-
-    def see(part: nn.Module, _: object, output: object) -> None:
-        if not isinstance(output, Tensor):
-            return
-        sizes.append(output.numel() / samples)
-        if isinstance(part, (nn.Linear, *CONVOLUTIONS)):
-            counts.append(sizes[-1] * math.prod(part.weight.shape[1:]))
-
-    with torch.device("meta"), torch.no_grad():
-        module = blueprint.model.module(blueprint.run).train()
-        for part in module.modules():
-            if not any(part.children()):
-                part.register_forward_hook(see)
-        features = module(torch.empty(samples, *blueprint.sample))
-    if features.ndim != 2 or len(features) != samples:
-        raise ValueError(f"the module returns {list(features.shape)}, not [samples, features]")
-    return Sizes(features.shape[1], sum(counts), sum(sizes), max(sizes))
-
-
-@lru_cache(maxsize=256)
-def _width_of(blueprint: Blueprint, parameters: int) -> float:
-    """Width at which the trained parameters have a number, linear between whole widths; NaN if there is none."""
-
-    def count(width: int) -> int:
-        return blueprint.model.parameter_count(blueprint.run.replace(width=width))
-
-    low, high = 1, 2
-    while count(high) < parameters:
-        low, high = high, 2 * high
-        if high > WIDEST:
-            return math.nan
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if count(middle) < parameters else (low, middle)
-    first, second = count(low), count(high)
-    return max(low + (parameters - first) / max(second - first, 1), 0.0)
-
-
-@lru_cache(maxsize=1024)
-def _unrepeatable(blueprint: Blueprint, samples: int) -> str | None:
-    """What two passes in training show that no other process could repeat, or that dd would train wrongly; or None."""
-
-    def constants(module: nn.Module) -> Tensors:
-        moving = (*STATISTICS, "num_batches_tracked")
-        return {name: buffer.clone() for name, buffer in module.named_buffers() if not name.endswith(moving)}
-
-    def same(a: Tensors, b: Tensors) -> bool:
-        return all(torch.equal(a[name], b[name]) for name in a)
-
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        modules = []
-        for seed in (0, 1):
-            torch.manual_seed(seed)
-            modules.append(blueprint.model.module(blueprint.run).train())
-        module, before = modules[0], constants(modules[0])
-        x = torch.randn(samples, *blueprint.sample)
-        first, second = module(x), module(x)
-    if not same(before, constants(modules[1])):
-        return "has buffers of random numbers: make them from a generator of its own with a fixed seed"
-    if not same(before, constants(module)):
-        return "changes its buffers in training; only running statistics of batch norm may change"
-    if not torch.equal(first, second):
-        return "draws random numbers in training"
-    if not all(parameter.requires_grad for parameter in module.parameters()):
-        return "has parameters without gradient: register what is not trained as a buffer"
-    return None
-
-
-def _fault(part: nn.Module) -> str | None:
-    """Why no run could have a layer, or None."""
-    if isinstance(part, DROPOUTS) and part.p > 0:
-        return "draws random numbers in training"
-    if isinstance(part, BATCH_NORMS) and (part.running_mean is None or part.momentum is None):
-        return "needs running statistics with a momentum"
-    return None

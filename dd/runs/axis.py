@@ -55,7 +55,7 @@ class Axis:
         choices: the allowed words, if they are a closed list.
         words: words allowed beside numbers (``full`` for a batch size).
         nullable: whether ``null`` is allowed.
-        scope: what it changes; None for an option, whose component has one.
+        scope: what it changes; None for an option, whose component has one, unless it says where something is found.
         trained: its scope where the model trains its features, if that is another.
         prefix: whether a run with a smaller value is the beginning of one with a larger: of its features, or steps.
     """

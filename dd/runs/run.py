@@ -106,7 +106,7 @@ class Run:
         defaults = {name: axis.default for name, axis in core_axes().items()} | self._option_defaults
         # plain iteration is neutral, and a closed form has no choice
         defaults["solver"] = "exact" if self.optimizer.closed_form else "iterative"
-        identity = {k: v for k, v in self.values.items() if v != defaults[k]}
+        identity = {k: v for k, v in self.values.items() if v != defaults[k] and k not in self._places}
         text = json.dumps([ID_VERSION, identity], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:20]
 
@@ -132,6 +132,16 @@ class Run:
     def _option_defaults(self) -> dict[str, Value]:
         return {
             f"{group}.{a.key}": a.default for group, part in self.components.items() for a in type(part).axes().values()
+        }
+
+    @property
+    def _places(self) -> set[str]:
+        """Options that say where something is found, and nothing else."""
+        return {
+            f"{group}.{a.key}"
+            for group, part in self.components.items()
+            for a in type(part).axes().values()
+            if a.scope is Scope.WHERE
         }
 
     @property

@@ -26,3 +26,10 @@ def lacking(run: Run, attribute: str, what: str) -> str | None:
     kinds = [registry.kind("optimizer", name) for name in registry.names("optimizer")]
     names = [kind.name for kind in kinds if issubclass(kind, Optimizer) and getattr(kind, attribute)]
     return f"optimizer={run.optimizer.name} has no {what}; those that have: {', '.join(names)}"
+
+
+def not_iterated(run: Run) -> str | None:
+    """Why a run takes no steps; None if it takes them."""
+    if not run.optimizer.iterable:
+        return f"optimizer={run.optimizer.name} takes no steps"
+    return None if run.optimizer.step_size else not_quadratic(run)

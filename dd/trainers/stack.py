@@ -1,7 +1,8 @@
 """The reference: runs of one architecture in plain PyTorch operations, with gradients by autograd.
 
-It takes every model, update rule, loss and normalization, and all other trainers are tested against it. On a CPU each
-run is alone, so that its bits cannot depend on others. On a GPU runs of one shape are stacked, [runs, parameters].
+It takes every model, update rule, loss and normalization, and all other trainers are tested against it; modules that
+cannot be stacked go to ``dd.trainers.single``. On a CPU each run is alone, so that its bits cannot depend on others.
+On a GPU runs of one shape are stacked, [runs, parameters].
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Hashable, Sequence
 import torch
 from torch import Tensor
 
+from dd.components.module import ModuleModel
 from dd.components.optimizer import Number, UpdateRule
 from dd.measure.outcome import outcome
 from dd.measure.solution import CurvePoint, Snapshot
@@ -18,7 +20,7 @@ from dd.runs.run import Run
 from dd.trainers.base import Task
 from dd.trainers.batches import Batches
 from dd.trainers.course import Stepper, logged_passes
-from dd.trainers.quadratic import not_quadratic
+from dd.trainers.quadratic import not_iterated
 from dd.trainers.replay import Replay
 from dd.trainers.updates import Batch, kind, update_of
 
@@ -38,9 +40,10 @@ class Stack(Stepper):
     @classmethod
     def objection(cls, run: Run, device: torch.device) -> str | None:
         """See :meth:`Trainer.objection`."""
-        if not run.optimizer.iterable:
-            return f"optimizer={run.optimizer.name} takes no steps"
-        return None if run.optimizer.step_size else not_quadratic(run)
+        if isinstance(run.model, ModuleModel):
+            if run.model.draws(run) or (device.type != "cpu" and not run.model.vectorizes(run)):
+                return f"model={run.model.name} draws random numbers, or torch.func.vmap does not take it"
+        return not_iterated(run)
 
     @classmethod
     def group_key(cls, run: Run, device: torch.device) -> Hashable:

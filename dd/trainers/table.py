@@ -14,11 +14,13 @@ from dd.trainers.engine import Engine
 from dd.trainers.exact import Exact, not_exact
 from dd.trainers.function_space import FunctionSpace, not_dual, pays
 from dd.trainers.grid import Grid
+from dd.trainers.quadratic import not_iterated
+from dd.trainers.single import Single
 from dd.trainers.span import Span
 from dd.trainers.stack import Stack
 
 TRAINERS: tuple[type[Trainer], ...] = (
-    LeastSquares, Exact, FunctionSpace, Span, Engine, Grid, Compiled, Analytic, Stack,
+    LeastSquares, Exact, FunctionSpace, Span, Engine, Grid, Compiled, Analytic, Single, Stack,
 )  # fmt: skip
 """In the order of preference: the first without objection trains a run."""
 
@@ -63,7 +65,7 @@ def settled_solver(run: Run, asked: str, origin: OriginOf) -> str:
     objections = {
         "exact": not_exact(run),
         "dual": not_dual(run),
-        "iterative": Stack.objection(run, torch.device("cpu")),
+        "iterative": not_iterated(run),
     }
     if asked != "auto":
         if objections[asked]:

@@ -1,374 +1,197 @@
-"""The general module family: families written from outside the package against their plain torch modules.
-
-Covers: dd/components/module.py.
-"""
+"""A user's own networks against a plain torch loop that is fed the same batches: float64, to 1e-9."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from dd.components.dataset import Dataset
-from dd.components.initialization import Initialization
-from dd.components.model import with_ones
-from dd.components.module import ModuleModel, shared_module
-from dd.components.normalization import Normalization
-from dd.components.optimizer import Optimizer
-from dd.data.digits import Digits
-from dd.data.mnist1d import MNIST1D
 from dd.errors import ConfigError
-from dd.initializations.default import Default
-from dd.initializations.he import He
-from dd.normalizations.none import Identity
-from dd.normalizations.scale import Scale
-from dd.optim.sgd import SGD
-from dd.runs.axis import axis
+from dd.models.module import Module, _factory_of
 from dd.runs.run import Run
+from dd.streams import stream
+from dd.trainers.batches import Orders
+from tests.helpers import problem_of, run_of, solve_rows
+from tests.models import networks
 
-CPU = torch.device("cpu")
-
-
-@dataclass(frozen=True)
-class MLP(ModuleModel, name="mlp"):
-    """Two hidden layers of equal width."""
-
-    def module(self, run: Run) -> nn.Module:
-        first = nn.Linear(run.data.input_count, run.width)
-        return nn.Sequential(first, nn.ReLU(), nn.Linear(run.width, run.width), nn.ReLU())
-
-
-@dataclass(frozen=True)
-class Normed(ModuleModel, name="normed"):
-    """A layer with BatchNorm, and one with LayerNorm."""
-
-    momentum: float = axis(0.3, "weight of a new batch in the running statistics", low=0, high=1)
-
-    def module(self, run: Run) -> nn.Module:
-        k = run.width
-        first = (nn.Linear(run.data.input_count, k), nn.BatchNorm1d(k, momentum=self.momentum), nn.Tanh())
-        return nn.Sequential(*first, nn.Linear(k, k, bias=False), nn.LayerNorm(k), nn.GELU())
+FILE = Path(networks.__file__)
+DATA = ("data.n_train=60", "data.n_test=40", "data.label_noise=0.2")
+STEPS = (*DATA, "batch_size=25", "steps=30", "lr_unit=absolute", "dtype=float64")
+RULES = {
+    "optimizer=momentum lr=0.05 optimizer.weight_decay=0.01": lambda parameters: torch.optim.SGD(
+        parameters, lr=0.05, momentum=0.9, weight_decay=0.01
+    ),
+    "optimizer=adam lr=0.01": lambda parameters: torch.optim.Adam(parameters, lr=0.01),
+}
+GOOD = ("mlp", "cnn", "dropout", "normed_dropout", "deciding", "linear")
 
 
-class Shift(nn.Module):
-    """Add a trained image."""
-
-    def __init__(self, *shape: int) -> None:
-        super().__init__()
-        self.by = nn.Parameter(torch.randn(shape))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.by
+def own(name: str, *overrides: str) -> Run:
+    return run_of("model=module", f"model.path={FILE}:{name}", "width=7", *STEPS, *overrides)
 
 
-@dataclass(frozen=True)
-class Convolutional(ModuleModel, name="convolutional"):
-    """A shift, a dense convolution with BatchNorm, a depthwise one, the mean over the map."""
-
-    images = True
-
-    def module(self, run: Run) -> nn.Module:
-        assert run.data.image is not None
-        channels, k = run.data.image[0], run.width
-        dense, depthwise = nn.Conv2d(channels, k, 3), nn.Conv2d(k, k, 3, groups=k)
-        pool = (nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        return nn.Sequential(Shift(*run.data.image), dense, nn.BatchNorm2d(k), nn.ReLU(), depthwise, *pool)
-
-
-FAMILIES = (MLP(), Normed(), Convolutional())
-
-
-def run_with(
-    model: ModuleModel,
-    *,
-    data: Dataset | None = None,
-    init: Initialization | None = None,
-    normalization: Normalization | None = None,
-    optimizer: Optimizer | None = None,
-    **fields: int | float,
-) -> Run:
-    parts = {
-        "data": data or Digits(),
-        "init": init or Default(),
-        "normalization": normalization or Identity(),
-        "optimizer": optimizer or SGD(),
-    }
-    return Run(model=model, **{"width": 6, "n_train": 20, "batch_size": 20, "steps": 1, **parts, **fields})
+def plain(run: Run, rule: str) -> nn.Module:
+    """The network of a run after its training, by a loop without dd's trainers; it starts as dd starts it."""
+    assert isinstance(run.model, Module)
+    problem = problem_of(*DATA)
+    x = problem.train_x.view(60, *run.data.image) if run.model.takes_images else problem.train_x
+    torch.manual_seed(run.model.start_seed(run))
+    net = run.model.network(run).double()
+    optimizer, orders = RULES[rule](net.parameters()), Orders(run)
+    torch.manual_seed(int(stream(run.seed, "layers").integers(2**32)))
+    for epoch in range(10):
+        for batch in torch.from_numpy(orders.epoch(epoch)).split(25):
+            optimizer.zero_grad()
+            nn.functional.mse_loss(net(x[batch]), problem.train_y[batch]).backward()
+            optimizer.step()
+    return net.eval()
 
 
-class Plain:
-    """A run's network in plain torch, with the weights of one row of a stack."""
+def seen(net: nn.Module, x: Tensor, readout: str) -> Tensor:
+    """What the read-out of a network is given."""
+    found: list[Tensor] = []
+    layer = net if readout == "." else net.get_submodule(readout)
+    hook = layer.register_forward_hook(lambda _, given, __: found.append(given[0].detach()))
+    with torch.no_grad():
+        net(x)
+    hook.remove()
+    return found[0]
 
-    def __init__(self, run: Run, weights: dict[str, Tensor]) -> None:
-        self.module = run.model.module(run).double()
-        self.shape = run.data.image if run.model.images else (run.data.input_count,)
-        self.readout = weights["readout"].clone().requires_grad_(True)
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("name", GOOD)
+def test_a_run_is_that_of_a_plain_loop(name: str, rule: str) -> None:
+    run, problem = own(name, *rule.split()), problem_of(*DATA)
+    (row,) = solve_rows(run)
+    assert row["status"] == "ok"
+    assert row["trainer"] == "single"
+    net = plain(run, rule)
+    sides = {"train": (problem.train_x, problem.train_y), "test": (problem.test_x, problem.test_y)}
+    for side, (x, y) in sides.items():
+        x = x.view(len(x), *run.data.image) if run.model.takes_images else x
         with torch.no_grad():
-            for name, parameter in self.module.named_parameters():
-                parameter.copy_(weights[name].view_as(parameter))
-
-    def outputs(self, x: Tensor, *, training: bool) -> Tensor:
-        return with_ones(self.module.train(training)(x.view(len(x), *self.shape))) @ self.readout.T
-
-    def gradient(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
-        named = dict(self.module.named_parameters()) | {"readout": self.readout}
-        loss = nn.functional.mse_loss(self.outputs(x, training=True), y)
-        return dict(zip(named, torch.autograd.grad(loss, list(named.values())), strict=True))
-
-
-def samples(runs: int = 1, count: int = 20) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(runs, count, 64, generator=generator, dtype=torch.float64)
-    return x, torch.randn(count, 10, generator=generator, dtype=torch.float64)
+            outputs = net(x)
+        assert row[f"{side}_loss"] == pytest.approx(float(nn.functional.mse_loss(outputs, y)), rel=1e-9)
+        assert row[f"{side}_error"] == pytest.approx(float((outputs.argmax(1) != y.argmax(1)).double().mean()))
+    norm = torch.cat([p.detach().flatten() for p in net.parameters()]).norm()
+    assert row["weight_norm"] == pytest.approx(float(norm), rel=1e-9)
+    assert row["parameters"] == run.model.parameter_count(run) == sum(p.numel() for p in net.parameters())
+    if not run.model.batch_dependent(run):
+        x = problem.train_x.view(60, *run.data.image) if run.model.takes_images else problem.train_x
+        features = seen(net, x, run.model.readout).numpy()
+        matrix = np.hstack([features, np.ones((60, int(run.model.bias)))])
+        s = np.linalg.svd(matrix, compute_uv=False)
+        s = s[s > max(matrix.shape) * np.finfo(float).eps * s[0]]
+        assert row["feature_condition"] == pytest.approx(s[0] / s[-1], rel=1e-6)
+        assert row["feature_rank"] == len(s)
 
 
-def outputs(run: Run, trained: dict[str, Tensor], x: Tensor, buffers: dict[str, Tensor], *, training: bool) -> Tensor:
-    features = run.model.normalised_features(run, trained, x, buffers, training=training)
-    return with_ones(features) @ trained["readout"].mT
+def test_what_dd_finds_of_a_network() -> None:
+    assert [own(name).model.readout for name in GOOD] == ["4", "7", "3", "4", "head", "."]
+    assert [own(name).model.bias for name in GOOD] == [True, True, True, False, True, False]
+    assert own("deciding", "model.readout=head").run_id == own("deciding").run_id
+    assert own("mlp").model.interpolation_width(own("mlp"), 64, 10) == pytest.approx(
+        (-76 + (76**2 + 4 * (600 - 10)) ** 0.5) / 2, rel=0.01
+    ), "width² + 76 width + 10 parameters number 60 · 10 targets"
 
 
-@pytest.mark.parametrize("own_samples", [False, True])
-@pytest.mark.parametrize("runs", [1, 3])
-@pytest.mark.parametrize("model", FAMILIES, ids=lambda model: model.name)
-def test_outputs_gradients_and_running_statistics_are_torchs(model: ModuleModel, runs: int, own_samples: bool) -> None:
-    stack = [run_with(model, init_scale=scale) for scale in (1.0, 0.3, 2.0)[:runs]]
-    run = stack[0]
-    model.build(run, CPU, torch.float64)
-    trained = {k: v.requires_grad_(True) for k, v in model.init(stack, 64, 10).items()}
-    buffers = {k: v.expand(runs, -1, -1).clone() for k, v in model.buffers(run).items()}
-    x, y = samples(runs if own_samples else 1)
-    nets = [Plain(run, {k: v[i].detach() for k, v in trained.items()}) for i in range(runs)]
-    for _ in range(2):
-        loss = (outputs(run, trained, x, buffers, training=True) - y).square().mean(dim=(1, 2)).sum()
-        grads = dict(zip(trained, torch.autograd.grad(loss, list(trained.values())), strict=True))
-        for i, net in enumerate(nets):
-            for name, expected in net.gradient(x[i if own_samples else 0], y).items():
-                torch.testing.assert_close(grads[name][i].view_as(expected), expected, rtol=1e-12, atol=1e-12)
-    got = outputs(run, trained, x, buffers, training=False)
-    for i, net in enumerate(nets):
-        expected = net.outputs(x[i if own_samples else 0], training=False)
-        torch.testing.assert_close(got[i], expected, rtol=1e-12, atol=1e-12)
-        for name, buffer in buffers.items():
-            torch.testing.assert_close(buffer[i, 0], net.module.get_buffer(name), rtol=1e-12, atol=1e-12)
-    assert bool(buffers) == model.batch_dependent(run) == (model is not FAMILIES[0])
+def test_the_schemes_of_dd_draw_its_layers() -> None:
+    run = own("cnn", "init=he", "width=40")
+    drawn = run.model.init([run], 64, 10)
+    assert float(drawn["0.weight"].std()) == pytest.approx((2 / 9) ** 0.5, rel=0.1)
+    assert float(drawn["4.weight"].std()) == pytest.approx((2 / 360) ** 0.5, rel=0.1)
+    assert float(drawn["readout"][0, :, :-1].std()) == pytest.approx((2 / run.model.feature_count(run)) ** 0.5, rel=0.1)
+    twice, once = (own("mlp", f"init.scale={scale}") for scale in (2, 1))
+    for name, value in twice.model.init([twice], 64, 10).items():
+        torch.testing.assert_close(value, 2 * once.model.init([once], 64, 10)[name])
 
 
-def test_without_buffers_a_pass_in_training_leaves_nothing_behind() -> None:
-    run = run_with(Normed())
-    trained, (x, _) = run.model.init([run], 64, 10), samples()
-    first = run.model.features(run, {}, trained, x)
-    assert torch.equal(first, run.model.features(run, {}, trained, x))
-    buffers = run.model.buffers(run)
-    run.model.normalised_features(run, trained, x, buffers, training=False)
-    assert all(torch.equal(v, run.model.buffers(run)[k]) for k, v in buffers.items())
-
-
-def test_statistics_are_those_of_a_batch_seen_for_ever() -> None:
-    run = run_with(Normed())
-    trained, (x, _) = run.model.init([run], 64, 10), samples()
-    module = Plain(run, {k: v[0] for k, v in trained.items()}).module.train()
-    for _ in range(200):
-        module(x[0])
-    for name, value in run.model.statistics(run, trained, x).items():
-        torch.testing.assert_close(value[0, 0], module.get_buffer(name))
-    assert run_with(MLP()).model.statistics(run_with(MLP()), trained, x) == {}
-
-
-def test_the_laws_of_the_initial_weights() -> None:
-    run = run_with(Convolutional(), width=40, seed=3, init_scale=2.0)
-    drawn = run.model.init([run, run.replace(seed=4)], 64, 10)
-    assert float(drawn["1.weight"].abs().max()) == pytest.approx(1 / 3, rel=0.05), "convolutions are not scaled"
-    assert float(drawn["1.weight"].std()) == pytest.approx(1 / 3 / 3**0.5, rel=0.1)
-    assert drawn["2.weight"].unique().tolist() == [1]
-    assert drawn["2.bias"].unique().tolist() == [0]
-    assert not torch.equal(*drawn["0.by"]), "parameters of no known law are the module's own, by the run's seed"
+def test_runs_do_not_disturb_the_process_and_dropout_follows_from_the_seed_alone() -> None:
+    runs = [own("dropout", "optimizer=adam", "lr=0.01", f"seed={seed}") for seed in (0, 1)]
     torch.manual_seed(5)
-    assert torch.equal(drawn["0.by"][:1], run.model.init([run], 64, 10)["0.by"])
+    together = solve_rows(*runs)
     assert torch.equal(torch.rand(1), torch.rand(1, generator=torch.Generator().manual_seed(5)))
-    hidden = run_with(MLP(), width=300, init=He(), init_scale=2.0)
-    drawn = hidden.model.init([hidden], 64, 10)
-    assert list(drawn) == ["0.weight", "0.bias", "2.weight", "2.bias", "readout"]
-    for name, fan_in in (("0.weight", 64), ("2.weight", 300), ("readout", 300)):
-        assert float(drawn[name][0, :, :fan_in].std()) == pytest.approx(2 * math.sqrt(2 / fan_in), rel=0.05)
+    for run, row in zip(runs, together, strict=True):
+        assert solve_rows(run)[0]["test_loss"] == row["test_loss"]
+    assert together[0]["test_loss"] != together[1]["test_loss"]
 
 
-def test_matrices_and_vectors() -> None:
-    run = run_with(Convolutional())
-    named = run.model.init([run], 64, 10)
-    shapes = [tuple(v.shape[1:]) for v in run.model.split(run, named)]
-    assert shapes == [(64,), (6, 9), (6,), (6,), (6,), (54,), (6,), (10, 6), (10,)]
+def test_shorter_budgets_of_a_network_that_draws_are_what_they_are_alone() -> None:
+    line = ("optimizer=adam", "lr=0.01", "measure=full")
+    runs = [own("dropout", *line[:2]).replace(steps=steps) for steps in (30, 11)]
+    together = {row["steps"]: row["train_loss"] for row in solve_rows(*runs)}
+    assert together == {run.steps: solve_rows(run)[0]["train_loss"] for run in runs}
 
 
-@pytest.mark.parametrize("model", FAMILIES, ids=lambda model: model.name)
-def test_counts_are_those_of_the_plain_module(model: ModuleModel) -> None:
-    run = run_with(model)
-    drawn = model.init([run], 64, 10)
-    assert model.parameter_count(run) == sum(v.numel() for v in drawn.values())
-    assert model.feature_count(run) == drawn["readout"].shape[2] - 1 == 6
-    assert model.activation_bytes(run) > 0
-    assert model.map_bytes(run) > 0
-    if model is FAMILIES[2]:
-        assert model.multiply_adds(run) == 6 * 6 * 6 * 9 + 4 * 4 * 6 * 9
+def test_an_edited_network_is_a_new_run_and_a_moved_one_is_not(tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").mkdir()
+    text = "from beside import layer\ndef make(width, inputs, outputs): return layer(inputs, outputs)\n"
+    beside = "from torch import nn\ndef layer(a, b): return nn.Linear(a, b)\n"
 
+    def written(folder: str, text: str, beside: str) -> Run:
+        (tmp_path / folder / "net.py").write_text(text, encoding="utf-8")
+        (tmp_path / folder / "beside.py").write_text(beside, encoding="utf-8")
+        return run_of("model=module", f"model.path={tmp_path / folder / 'net.py'}:make", *STEPS)
 
-def test_the_interpolation_width_is_where_parameters_number_the_targets() -> None:
-    run = run_with(MLP(), n_train=500)
-    at = run.model.interpolation_width(run, 64, 10)
-    assert (64 + 1 + 1 + 10) * at + at**2 + 10 == pytest.approx(5000, rel=1e-3)
-    assert MLP().interpolation_width(run.replace(n_train=1), 64, 10) < 0.1
-    assert math.isnan(Fixed().interpolation_width(run_with(Fixed()), 64, 10))
-    assert math.isnan(Even().interpolation_width(run_with(Even(), n_train=500), 64, 10))
-
-
-@dataclass(frozen=True)
-class Fixed(ModuleModel, name="fixed"):
-    """One width only."""
-
-    def module(self, run: Run) -> nn.Module:
-        return nn.Linear(run.data.input_count, 1)
-
-
-@dataclass(frozen=True)
-class Even(ModuleModel, name="even"):
-    """Refuses odd widths."""
-
-    def module(self, run: Run) -> nn.Module:
-        if run.width % 2:
-            raise ValueError("the width\nmust be even")
-        return nn.Linear(run.data.input_count, run.width)
-
-
-class Moving(nn.Module):
-    """A mean of all batches, which no other run may see."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(64))
-
-    def forward(self, x: Tensor) -> Tensor:
-        with torch.no_grad():
-            self.mean.lerp_(x.mean(0), 0.1)
-        return x
-
-
-class Projected(nn.Module):
-    """A constant that was drawn from the global generator."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("weight", torch.randn(64, 5))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x @ self.weight
-
-
-class Dropped(nn.Module):
-    """Dropout without a layer of that name."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.dropout(x, 0.5, self.training)
-
-
-@dataclass(frozen=True)
-class Faulty(ModuleModel, name="faulty"):
-    """A layer that the test names."""
-
-    layer: str = axis("map", "which")
-
-    def module(self, run: Run) -> nn.Module:
-        layers: dict[str, nn.Module] = {
-            "map": nn.Unflatten(1, (8, 8)),
-            "dropout": nn.Dropout(0.5),
-            "untracked": nn.BatchNorm1d(64, track_running_stats=False),
-            "cumulative": nn.BatchNorm1d(64, momentum=None),
-            "moving": Moving(),
-            "projected": Projected(),
-            "dropped": Dropped(),
-            "rrelu": nn.RReLU(),
-            "spectral": nn.utils.parametrizations.spectral_norm(nn.Linear(64, 5)),
-            "frozen": nn.Linear(64, 5).requires_grad_(False),
-        }
-        return nn.Sequential(layers[self.layer])
+    first = written("here", text, beside)
+    assert written("there", text.replace("\n", "\r\n"), beside).run_id == first.run_id
+    assert written("there", text + "# edited\n", beside).run_id != first.run_id
+    edited = written("here", text, beside.replace("(a, b)\n", "(a, b, bias=False)\n"))
+    assert edited.run_id != first.run_id
+    assert not edited.model.bias, "the edited file is read again"
+    _factory_of.cache_clear()  # as in another process
+    with pytest.raises(ConfigError, match="this run is for"):
+        first.model.network(first)
 
 
 @pytest.mark.parametrize(
-    ("run", "message"),
+    ("name", "message"),
     [
-        (run_with(MLP(), normalization=Scale()), "normalization=.?scale.*model=mlp.*use none"),
-        (run_with(Convolutional(), data=MNIST1D()), "data=.?mnist1d.*needs images: use one of cifar10, digits"),
-        (run_with(Even(), width=7), "model=.?even.*2 samples of 64: the width must be even"),
-        (run_with(Normed(), batch_size=19), "model=.?normed.*1 samples of 64: Expected more than 1 value"),
-        (run_with(Faulty()), r"\[2, 8, 8\], not \[samples, features\]"),
-        (run_with(Faulty(layer="dropout")), "0 draws random numbers"),
-        (run_with(Faulty(layer="untracked")), "needs running statistics with a momentum"),
-        (run_with(Faulty(layer="cumulative")), "needs running statistics with a momentum"),
-        (run_with(Faulty(layer="moving")), "changes its buffers in training"),
-        (run_with(Faulty(layer="projected")), "buffers of random numbers"),
-        (run_with(Faulty(layer="dropped")), "draws random numbers in training"),
-        (run_with(Faulty(layer="rrelu")), "draws random numbers in training"),
-        (run_with(Faulty(layer="spectral")), "buffers"),
-        (run_with(Faulty(layer="frozen")), "parameters without gradient"),
+        ("no_module", "returns int, not a torch.nn.Module"),
+        ("other_arguments", r"takes \(width, depth\); it must be a function of \(width, inputs, outputs\)"),
+        ("unseeded", "starts from random numbers that torch's seed does not decide"),
+        ("no_linear_layer", "has no torch.nn.Linear"),
+        ("changing_shape", "fails for samples of 64: .*shapes cannot be multiplied"),
+        ("mixing", "mixes samples"),
+        ("softmax", "outputs are not those of the linear layer 0.4"),
+        ("other_outputs", r"returns \[3, 11\] for 3 samples, not \[samples, outputs\], here \[3, 10\]"),
+        ("flat_images", r"conv2d.*make\(width, image, outputs\) gets images"),
+        ("frozen", "parameters without gradient"),
+        ("tied_readout", "linear layer 2 shares its weights"),
+        ("misspelt", r"NameError: name 'widht' is not defined \(networks.py:\d+\)"),
+        ("nothing", "has no function nothing; it has .*mlp"),
+        ("mlp.forward", "must be FILE.py:FUNCTION"),
+        ("mlp model.readout=head", "model.readout=head.*is no linear layer of the network; it has 0, 2, 4"),
+        ("deciding model.readout=first", "model.readout=first.*outputs are not those of the linear layer first"),
+        ("mlp normalization=batch_norm", "normalises inside or not at all"),
+        ("cnn data=mnist1d", "needs images"),
+        ("mlp model.source=abc", "its source has sha256 .* for abc"),
     ],
 )
-def test_bad_input_is_one_line(run: Run, message: str) -> None:
+def test_bad_input_is_one_line(name: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message) as caught:
-        run.model.check(run, lambda key: "")
+        own(*name.split())
     assert "\n" not in str(caught.value)
 
 
-class Scaling(nn.Module):
-    """A norm of one's own, with a number that norms have and a gain of another name."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.eps, self.scale = 1e-6, nn.Parameter(torch.full((5,), 2.0))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.scale * x / (x.square().mean(1, keepdim=True) + self.eps).sqrt()
-
-
-@dataclass(frozen=True)
-class Own(ModuleModel, name="own"):
-    """Layers that no list of dd holds."""
-
-    def module(self, run: Run) -> nn.Module:
-        return nn.Sequential(nn.utils.weight_norm(nn.Linear(64, 5)), Scaling())
+def test_files_that_are_no_python(tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text("def make(width, inputs, outputs:\n", encoding="utf-8")
+    (tmp_path / "raises.py").write_text("import torch\n1 / 0\n", encoding="utf-8")
+    for path, message in (
+        ("bad.py:make", "bad.py, line 1"),
+        ("raises.py:make", r"raises.py cannot be imported: ZeroDivisionError: division by zero \(raises.py:2\)"),
+        ("absent.py:make", "there is no file"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            run_of("model=module", f"model.path={tmp_path / path}")
+    with pytest.raises(ConfigError, match="model.path=null.*must be FILE.py:FUNCTION"):
+        run_of("model=module")
 
 
-@pytest.mark.filterwarnings("ignore:.*weight_norm.*deprecated:FutureWarning")
-def test_parameters_of_unknown_layers_start_as_the_module_starts_them() -> None:
-    run = run_with(Own(), seed=3)
-    run.model.check(run, lambda key: "")
-    drawn = run.model.init([run], 64, 10)
-    assert drawn["1.scale"].flatten().tolist() == [2.0] * 5
-    norms = drawn["0.weight_v"][0].norm(dim=1)
-    assert torch.allclose(drawn["0.weight_g"].flatten(), norms, rtol=1e-6), "weight_norm starts with its weight's norms"
-
-
-@pytest.mark.parametrize("model", FAMILIES, ids=lambda model: model.name)
-def test_good_input_passes(model: ModuleModel) -> None:
-    run = run_with(model)
-    model.check(run, lambda key: "")
-
-
-def test_runs_of_one_architecture_share_one_module(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = []
-    monkeypatch.setattr(MLP, "module", lambda self, run: made.append(run.width) or nn.Linear(64, run.width))
-    shared_module.cache_clear()
-    for seed in range(50):
-        run = run_with(MLP(), width=777, seed=seed, n_train=20 + seed, optimizer=SGD())
-        run.model.build(run, CPU, torch.float64)
-        run.model.features(run, {}, run.model.init([run], 64, 10), samples()[0])
-    assert len(made) <= 3, "for names, for sizes, for passes"
-    shared_module.cache_clear()
-
-
-def test_the_trained_width_is_no_key_of_the_data() -> None:
-    run = run_with(MLP())
-    assert run.columns == 7
-    assert not run.linear
-    assert run.replace(width=9).inputs_key == run.inputs_key
-    assert run.run_id != run_with(Normed()).run_id
+def test_own_start_is_for_modules() -> None:
+    with pytest.raises(ConfigError, match="init=own.*model=two_layer is none"):
+        run_of("model=two_layer", "init=own")

@@ -40,6 +40,7 @@ class RMTWidth(ModuleModel):
 
     default_init = "fixed"
     images = True
+    layers = (nn.Linear,)
     normalizations = tuple(NORMS)
     norms = (BatchNorm,)
 
@@ -159,6 +160,10 @@ class RMTWidth(ModuleModel):
         c -= run.n_train * outputs
         root = b * b - 4 * a * c
         return float((-b + math.sqrt(root)) / (2 * a)) if root >= 0 else 0.0
+
+    def draws(self, run: Run) -> bool:
+        """Never: it has no dropout."""
+        return False
 
     def has_compiled(self, run: Run) -> bool:
         """See :meth:`ModuleModel.has_compiled`."""
