@@ -293,7 +293,9 @@ class ModuleModel(Model):
         blueprint = self.blueprint(run)
         silent = training and not random and self.draws(run)
         # a function that draws (F.dropout) is silent in evaluation alone, which batch statistics do not allow
-        module = shared_module(blueprint, x.device, x.dtype).train(training and (not silent or self.batch_dependent(run)))
+        module = shared_module(blueprint, x.device, x.dtype).train(
+            training and (not silent or self.batch_dependent(run))
+        )
         for part in module.modules() if silent else ():
             if isinstance(part, _DropoutNd):
                 part.eval()

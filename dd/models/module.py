@@ -25,6 +25,10 @@ ITSELF = "."
 """What ``readout`` calls a network that is one linear layer."""
 
 
+class ReadoutTakenOut(nn.Identity):
+    """Where the read-out was; its name tells what is wrong where a network uses more of it than its outputs."""
+
+
 @dataclass(frozen=True)
 class Module(ModuleModel):
     """The network of ``model.path``: its last linear layer is the read-out, what comes before makes the features."""
@@ -92,7 +96,7 @@ class Module(ModuleModel):
         network = self.network(run)
         if self.readout == ITSELF:
             return nn.Identity()
-        network.set_submodule(self.readout, nn.Identity())
+        network.set_submodule(self.readout, ReadoutTakenOut())
         return network
 
     def draw_own(self, run: Run, outputs: int) -> dict[str, NDArray[np.float64]]:

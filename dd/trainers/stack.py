@@ -40,9 +40,9 @@ class Stack(Stepper):
     @classmethod
     def objection(cls, run: Run, device: torch.device) -> str | None:
         """See :meth:`Trainer.objection`."""
-        if isinstance(run.model, ModuleModel):
-            if run.model.draws(run) or (device.type != "cpu" and not run.model.vectorizes(run)):
-                return f"model={run.model.name} draws random numbers, or torch.func.vmap does not take it"
+        model = run.model if isinstance(run.model, ModuleModel) else None
+        if model and (model.draws(run) or (device.type != "cpu" and not model.vectorizes(run))):
+            return f"model={model.name} draws random numbers, or torch.func.vmap does not take it"
         return not_iterated(run)
 
     @classmethod

@@ -188,10 +188,10 @@ def test_files_that_are_no_python(tmp_path: Path) -> None:
     ):
         with pytest.raises(ConfigError, match=message):
             run_of("model=module", f"model.path={tmp_path / path}")
-    with pytest.raises(ConfigError, match="model.path=null.*must be FILE.py:FUNCTION"):
+    with pytest.raises(ConfigError, match=r"model.path=null.*must be FILE.py:FUNCTION"):
         run_of("model=module")
 
 
 def test_own_start_is_for_modules() -> None:
-    with pytest.raises(ConfigError, match="init=own.*model=two_layer is none"):
+    with pytest.raises(ConfigError, match=r"init=own.*model=two_layer is none"):
         run_of("model=two_layer", "init=own")

@@ -39,9 +39,9 @@ TYPICAL: dict[str, tuple[str, ...]] = {
     f"{NET} optimizer=adam": ("engine", "analytic", "stack"),
     f"{NET} optimizer=adam normalization=scale": ("analytic", "stack"),
     f"{NET} optimizer=pytorch_optimizer": ("stack",),
-    "model=rmt width=2 batch_size=13 optimizer=adam epochs=1": ("compiled", "stack"),
-    "model=rmt width=2 batch_size=13 optimizer=pytorch_optimizer epochs=1": ("stack",),
-    "model=rmt width=2 batch_size=13 optimizer=adam epochs=1 dtype=bfloat16": ("stack",),
+    "model=rmt width=2 batch_size=13 optimizer=adam epochs=1": ("compiled", "single", "stack"),
+    "model=rmt width=2 batch_size=13 optimizer=pytorch_optimizer epochs=1": ("single", "stack"),
+    "model=rmt width=2 batch_size=13 optimizer=adam epochs=1 dtype=bfloat16": ("single", "stack"),
 }
 
 
