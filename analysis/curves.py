@@ -31,9 +31,9 @@ LINE_AXES = (
 FOLLOWERS = ("lr", "lr_unit", "batch_size", "steps", "epochs", "init", "init_scale", "stop_loss")
 """Axes that an optimizer brings with it: they vary only if they do so within one optimizer."""
 
-CHOSEN = ("data_content", "solver", "dtype")
-"""Axes that dd may settle by itself for each run, dtype after solver: they vary only if they do so where all other axes
-agree."""
+CHOSEN = ("data_content", "model_source", "model_readout", "model_bias", "solver", "dtype")
+"""Axes that dd may settle by itself for each run, each after those before it: they vary only if they do so where all
+other axes agree."""
 
 GROUPS = ("model", "data", "init", "normalization", "optimizer")
 """Axes whose options, ``<group>_<option>``, vary only if they do so within one value of the group."""

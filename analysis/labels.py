@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,8 +32,12 @@ FAMILIES = {
     "two_layer": "two-layer nets",
     "linear": "linear regression",
     "rmt": "RMT width variants",
+    "module": "networks of one's own",
 }
 """Models in the plural."""
+
+DIGEST = re.compile("[0-9a-f]{64}")
+"""Of a file: eight digits tell one from another."""
 
 NAMES = {"rmt": "RMT"}
 """Values that are proper names."""
@@ -84,14 +89,17 @@ def is_null(value: object) -> bool:
 def value_text(value: object) -> str:
     """One value of an axis: numbers as :func:`plain`, names with spaces.
 
-    >>> value_text("conjugate_gradient"), value_text(1e5), value_text(True)
-    ('conjugate gradient', '10⁵', 'yes')
+    >>> value_text("conjugate_gradient"), value_text(1e5), value_text(True), value_text("my_nets.py:make")
+    ('conjugate gradient', '10⁵', 'yes', 'my_nets.py:make')
     """
     if isinstance(value, bool | np.bool_):
         return "yes" if value else "no"
     if isinstance(value, int | float | np.number):
         return plain(float(value))
-    return NAMES.get(str(value), str(value).replace("_", " "))
+    text = str(value)
+    if DIGEST.fullmatch(text):
+        return text[:8]
+    return text if ".py:" in text else NAMES.get(text, text.replace("_", " "))
 
 
 def sentence(words: str) -> str:
@@ -141,7 +149,7 @@ def legend_of(values: Mapping[str, object]) -> str:
         if text in ("none", "default"):
             parts.append(f"{'no' if text == 'none' else 'default'} {axis_text(key)}")
         else:
-            parts.append(text if key in GROUPS or key == "model_activation" else f"{axis_text(key)} {text}")
+            parts.append(text if key in GROUPS or key in ("model_activation", "model_path") else f"{axis_text(key)} {text}")
     return ", ".join(parts) or "all runs"
 
 
@@ -154,6 +162,8 @@ def title_of(rows: pd.DataFrame, x: str = "width") -> str:
     """What all rows of a figure share, in words; x is what its curves run over."""
     first = rows.iloc[0]
     model = value_text(first["model"])
+    if isinstance(first.get("model_path"), str) and rows["model_path"].nunique() == 1:
+        model = value_text(first["model_path"])
     if isinstance(first.get("model_activation"), str) and rows["model_activation"].nunique() == 1:
         model += f" ({value_text(first['model_activation'])})"
     parts = [value_text(first["data"]), model]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ SOURCE = ("data_source", "data_sha256")
 """Columns that look like options of the data but tell where they came from."""
 
 SEEDS = ("seed", "data_seed", "test_seed")
+
+DIGEST = re.compile("[0-9a-f]{64}")
 
 Columns = Mapping[str, Value]
 
@@ -106,7 +109,7 @@ def find_peak(rows: Sequence[Columns], test: str = "test_loss", train: str = "tr
 TRAJECTORY = ("optimizer", "lr", "lr_unit", "batch_size", "steps", "stop_loss", "init", "init_scale", "solver", "dtype")
 """Axes that do not change the min-norm limit."""
 
-CHOSEN = ("data_content", "solver", "dtype")
+CHOSEN = ("data_content", "model_source", "model_readout", "model_bias", "solver", "dtype")
 """Axes that dd may settle by itself for each run: they vary only if they do so where all others agree."""
 
 
@@ -159,6 +162,12 @@ def _cells(label: Sequence[str], rows: Sequence[Columns], test: str, train: str)
     return [*label, runs, *found, "-" if lowest is None else f"{heights[lowest]:.3g} at {lowest}"]
 
 
+def _word(value: Value) -> str:
+    """A value in the table; of a digest eight digits."""
+    text = "-" if value is None else str(value)
+    return text[:8] if DIGEST.fullmatch(text) else text
+
+
 def summary(rows: Sequence[Columns]) -> str:
     """Text table with one line for each combination of the varying axes, and one for the min-norm limit."""
     if not rows:
@@ -170,7 +179,7 @@ def summary(rows: Sequence[Columns]) -> str:
     head = [*axes, "runs", "peak at width", "test loss", "x valley", "train loss there", "lowest test loss"]
     lines = [head]
     for values, members in list(groups.items())[:GROUP_LIMIT]:
-        lines.append(_cells(["-" if v is None else str(v) for v in values], members, "test_loss", "train_loss"))
+        lines.append(_cells([_word(v) for v in values], members, "test_loss", "train_loss"))
     limits: dict[tuple[Value, ...], list[Columns]] = {}
     for row in rows:
         # one limit for each problem: it does not depend on how the read-out is trained
@@ -178,7 +187,7 @@ def summary(rows: Sequence[Columns]) -> str:
         if row["optimizer"] != "min_norm" and row["min_norm_test_loss"] is not None:
             limits.setdefault(key, []).append(row)
     for key, members in list(limits.items())[:GROUP_LIMIT]:
-        label = ["(min-norm limit)", *(str(v) for v in key[1:])]
+        label = ["(min-norm limit)", *(_word(v) for v in key[1:])]
         lines.append(_cells(label, members, "min_norm_test_loss", "min_norm_train_loss"))
         lines[-1][len(axes)] = ""
     wide = [max(len(line[i]) for line in lines) for i in range(len(head))]
