@@ -155,13 +155,13 @@ def test_an_initialization_has_its_law(project: Project) -> None:
 
 
 def test_a_module_is_a_model(project: Project) -> None:
-    rows = project.rows("mlp")
+    rows = project.rows("pyramid")
     assert len(rows) == 8
-    assert set(rows["trainer"]) == {"stack"}
+    assert set(rows["trainer"]) == {"single"}
     assert rows["trained_features"].all()
     assert rows["feature_condition"].notna().all()
     assert (rows["train_loss"] < rows["train_loss"].max() * 1.01).all()
-    assert rows["parameters"].tolist()[0] == 64 * 2 + 2 + 2 * 2 + 2 + 10 * 2 + 10
+    assert rows["parameters"].tolist()[0] == 64 * 4 + 4 + 4 * 2 + 2 + 10 * 2 + 10
 
 
 def test_a_data_set_says_what_its_samples_are(project: Project) -> None:

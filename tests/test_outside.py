@@ -387,11 +387,12 @@ def test_a_trained_family_without_a_backward_pass(model: Model, batch: int) -> N
 
 
 class Plain(nn.Module):
-    """The page's MLP as torch has it."""
+    """The page's network as torch has it."""
 
     def __init__(self, run: Run, leaves: Leaves) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(*sizes) for sizes in ((64, run.width), (run.width,) * 2, (run.width, 10)))
+        pyramid = ((64, 2 * run.width), (2 * run.width, run.width), (run.width, 10))
+        self.layers = nn.ModuleList(nn.Linear(*sizes) for sizes in pyramid)
         tensors = [leaves[name].detach() for name in ("0.weight", "0.bias", "2.weight", "2.bias")]
         tensors += [leaves["readout"][:, :-1].detach(), leaves["readout"][:, -1].detach()]
         self.double()
@@ -408,12 +409,12 @@ class Plain(nn.Module):
 @pytest.mark.parametrize("batch", [25, 60])
 def test_a_module(batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A deep network of the page: trained, measured, and stacked under vmap."""
-    model = example("dd/models/mlp.py", monkeypatch).MLP()
+    model = example("dd/models/pyramid.py", monkeypatch).Pyramid()
     run = run_of(*NETS, "optimizer=adam", "lr=0.01").replace(model=model, batch_size=batch)
     plain = Plain(run, start(run))
     leaves = dict(plain.named_parameters())
     row = solved(run)
-    assert row["trainer"] == "stack"
+    assert row["trainer"] == "single"
     assert_equal(row, loop(run, leaves, plain, by_torch(torch.optim.Adam(leaves.values(), 0.01))))
     measured = ("interpolation_width", "gradient_norm", "feature_condition", "feature_condition_init", "feature_rank")
     assert all(row[column] is not None for column in measured)
@@ -422,7 +423,7 @@ def test_a_module(batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_modules_stacked_under_vmap_are_each_as_if_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """As a GPU has them: other seeds, step sizes and training sets."""
-    model = example("dd/models/mlp.py", monkeypatch).MLP(activation="tanh")
+    model = example("dd/models/pyramid.py", monkeypatch).Pyramid(activation="tanh")
     base = run_of(*NETS, "optimizer=adam", "lr=0.01").replace(model=model)
     runs = [base, base.replace(seed=1, lr=0.03), base.replace(seed=2, data_seed=1, init_scale=2.0)]
     assert len({Stack.group_key(run, GPU) for run in runs}) == 1

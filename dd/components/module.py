@@ -39,6 +39,7 @@ from dd.components.blueprint import (
 from dd.components.dataset import Dataset
 from dd.components.initialization import OwnStart
 from dd.components.model import Model, Tensors, initialization, scale_of, scheme_of
+from dd.components.normalization import AffineNormalization
 from dd.errors import ConfigError, in_one_line
 from dd.runs import registry
 from dd.runs.axis import Value
@@ -341,3 +342,11 @@ class ModuleModel(Model):
         """All that the run's module may depend on."""
         data = run.data
         return Blueprint(self, run.width, data.input_count, data.image, run.outputs, run.normalization, run)
+
+
+def batch_normalised(run: Run, channels: int) -> nn.Module:
+    """Batch norm of a map's channels with the options of ``normalization=batch_norm``; the identity for ``none``."""
+    norm = run.normalization
+    if not isinstance(norm, AffineNormalization):
+        return nn.Identity()
+    return nn.BatchNorm2d(channels, norm.eps, momentum=norm.memory, affine=norm.trains)
