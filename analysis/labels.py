@@ -149,7 +149,8 @@ def legend_of(values: Mapping[str, object]) -> str:
         if text in ("none", "default"):
             parts.append(f"{'no' if text == 'none' else 'default'} {axis_text(key)}")
         else:
-            parts.append(text if key in GROUPS or key in ("model_activation", "model_path") else f"{axis_text(key)} {text}")
+            named = key in GROUPS or key in ("model_activation", "model_path")
+            parts.append(text if named else f"{axis_text(key)} {text}")
     return ", ".join(parts) or "all runs"
 
 

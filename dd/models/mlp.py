@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from torch import nn
 
@@ -27,6 +28,6 @@ class MLP(ModuleModel):
         """See :meth:`ModuleModel.module`."""
         widths = (run.data.input_count, *[run.width] * self.depth)
         layers: list[nn.Module] = []
-        for before, after in zip(widths[:-1], widths[1:], strict=True):
+        for before, after in pairwise(widths):
             layers += [nn.Linear(before, after, bias=self.bias), ACTIVATIONS[self.activation]()]
         return nn.Sequential(*layers)

@@ -1,4 +1,4 @@
-"""The pre-activation ResNet18 of width k (He et al., arXiv 1603.05027; Nakkiran et al., arXiv 1912.02292, appendix B)."""
+"""The pre-activation ResNet18 (He et al., arXiv 1603.05027) of width k (Nakkiran et al., arXiv 1912.02292)."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Block(nn.Module):
 
 @dataclass(frozen=True)
 class ResNet18(ModuleModel):
-    """Stages of two blocks with k, 2k, 4k and 8k channels, the mean over the last map; k is the width, 64 the usual one.
+    """Stages of two blocks with k, 2k, 4k and 8k channels, then the mean over the last map; k is the width.
 
     ``normalization=none`` leaves BatchNorm out.
     """

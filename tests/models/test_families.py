@@ -91,9 +91,9 @@ def test_features_are_those_of_plain_functions(
 def test_without_batch_norm_there_is_none(model: str) -> None:
     run = run_of(f"model={model}", "width=2", "normalization=none")
     assert not run.model.batch_dependent(run)
-    with pytest.raises(ConfigError, match="normalization=layer_norm.*use batch_norm or none"):
+    with pytest.raises(ConfigError, match=r"normalization=layer_norm.*use batch_norm or none"):
         run_of(f"model={model}", "normalization=layer_norm")
-    with pytest.raises(ConfigError, match="data=mnist1d.*needs images"):
+    with pytest.raises(ConfigError, match=r"data=mnist1d.*needs images"):
         run_of(f"model={model}", "data=mnist1d")
 
 
