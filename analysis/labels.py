@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -150,13 +151,25 @@ def family_of(model: str) -> str:
     return FAMILIES.get(model, value_text(model))
 
 
+def data_text(rows: pd.DataFrame) -> str:
+    """What the samples of some rows are called: the set, a file by its name, classes where some were chosen.
+
+    >>> data_text(pd.DataFrame({"data": ["file"], "data_path": ["raw/wine.csv"], "classes": ["red,white"]}))
+    'wine.csv, classes red,white'
+    """
+    first = rows.iloc[0]
+    path, classes = first.get("data_path"), first.get("classes")
+    text = value_text(first["data"]) if is_null(path) or rows["data_path"].nunique() > 1 else PurePath(str(path)).name
+    return text if is_null(classes) or rows["classes"].nunique() > 1 else f"{text}, classes {classes}"
+
+
 def title_of(rows: pd.DataFrame, x: str = "width") -> str:
     """What all rows of a figure share, in words; x is what its curves run over."""
     first = rows.iloc[0]
     model = value_text(first["model"])
     if isinstance(first.get("model_activation"), str) and rows["model_activation"].nunique() == 1:
         model += f" ({value_text(first['model_activation'])})"
-    parts = [value_text(first["data"]), model]
+    parts = [data_text(rows), model]
     if x != "n_train" and rows["n_train"].nunique() == 1:
         parts.append(f"n = {first['n_train']}")
     if x != "width" and rows["width"].nunique() == 1:

@@ -14,12 +14,15 @@ if TYPE_CHECKING:
     from dd.training import Trained
 
 
-def sweep(*overrides: str, n_jobs: int | str | None = None) -> pd.DataFrame:
+def sweep(*overrides: str, data: object = None, n_jobs: int | str | None = None) -> pd.DataFrame:
     """Run a sweep and return its rows.
 
     Args:
         overrides: what follows ``python -m dd.run -m``, one string each: ``"width=range(10,2000,50)"``,
             ``"optimizer=sgd,adam"``, ``"+experiment=label_noise"``.
+        data: one's own samples in place of a data set: ``(x, y)`` or ``(x, y, x_test, y_test)`` of arrays, tensors,
+            frames or lists; a torch data set, or a pair of them for training and testing. They are kept in
+            ``<results_dir>/<name>/data/`` (docs/own.md).
         n_jobs: worker processes; the override ``n_jobs`` by another way.
 
     Returns:
@@ -32,6 +35,10 @@ def sweep(*overrides: str, n_jobs: int | str | None = None) -> pd.DataFrame:
     from dd.cli.sweeps import run_sweep
     from dd.results import Store
 
+    if data is not None:
+        from dd.cli.given import overrides_for
+
+        overrides = tuple(overrides_for(data, overrides))
     runs, settings = compose_jobs([*overrides, *([] if n_jobs is None else [f"n_jobs={n_jobs}"])])
     result = run_sweep(runs, settings)
     rows = Store(settings.results_dir, settings.name).rows(answer.run_id for answer in result.answers)
@@ -39,7 +46,7 @@ def sweep(*overrides: str, n_jobs: int | str | None = None) -> pd.DataFrame:
     return frame
 
 
-def train(x: object, y: object, *overrides: str, test: tuple[object, object] | None = None) -> list[Trained]:
+def train(x: object, y: object = None, *overrides: str, test: object = None) -> list[Trained]:
     """Train nets on one's own samples; see :func:`dd.training.train`."""
     from dd import training
 

@@ -40,6 +40,7 @@ MADE = {
 """Key of a run -> the last scope that it holds."""
 
 OTHER = {
+    "data.classes": "0,6",
     "data.content": "0" * 64,
     "data.label_noise": 0.5,
     "model.depths": "2-2",
@@ -100,6 +101,8 @@ def of_the_components() -> Iterator[tuple[str, Run, Run, Scope, bool]]:
     for group in registry.ROOMS:
         for name in registry.names(group):
             for field, axis in registry.kind(group, name).axes().items():
+                if axis.scope is Scope.WHERE:
+                    continue
                 run = with_component(group, name, f"{group}.{axis.key}")
                 part = getattr(run, group)
                 value = another(f"{group}.{axis.key}", axis, getattr(part, field))
@@ -154,6 +157,24 @@ def test_an_axis_changes_the_keys_of_its_scope_and_no_other(pair: tuple[str, Run
         beginning = prefix and last == scope and name in ("inputs_key", "trajectory_key")
         differs = scope <= last and not beginning
         assert (getattr(run, name) != getattr(changed, name)) is differs, name
+
+
+def test_options_that_say_where_are_no_part_of_the_identity_and_mix_nothing_up() -> None:
+    found = 0
+    for group in registry.ROOMS:
+        for name in registry.names(group):
+            for field, axis in registry.kind(group, name).axes().items():
+                if axis.scope is not Scope.WHERE:
+                    assert axis.scope is None
+                    continue
+                found += 1
+                run = run_of(*SMALL, *BASES["frozen"]).replace(**{group: registry.kind(group, name)()})
+                value = another(f"{group}.{axis.key}", axis, getattr(getattr(run, group), field))
+                changed = run.replace(**{group: dataclasses.replace(getattr(run, group), **{field: value})})
+                assert run.run_id == changed.run_id
+                assert run != changed
+                assert all(getattr(run, key) != getattr(changed, key) for key in MADE)
+    assert found == 4
 
 
 def test_every_axis_has_a_scope() -> None:
