@@ -1,6 +1,6 @@
 """Files of data sets that are damaged, swapped, of other sizes or hostile: one line that names file, key and fix.
 
-Covers: dd/data/_files.py, dd/data/_idx.py, dd/data/_pickled.py, dd/data/_scikit_learn.py.
+Covers: dd/data/_files.py, dd/data/_idx.py, dd/data/_pickled.py, dd/data/_bundled.py.
 """
 
 from __future__ import annotations
