@@ -39,6 +39,7 @@ class Problem:
         classification: whether targets are one-hot.
         source: where the samples came from.
         sha256: digest of the pool that they were drawn from.
+        noisy: whether a training label is another than the given one, [n_train]; None without label noise.
     """
 
     train_x: torch.Tensor
@@ -48,6 +49,7 @@ class Problem:
     classification: bool
     source: str
     sha256: str
+    noisy: torch.Tensor | None = None
 
     @property
     def inputs(self) -> int:
@@ -259,18 +261,20 @@ def _build(run: Run, settings: Settings) -> Problem:
         train_x, train_y, test_x, test_y = pool.x[train], pool.y[train], pool.test_x[test], pool.test_y[test]
     else:
         train_x, train_y, test_x, test_y = pool.x, pool.y, pool.test_x, pool.test_y
+    replaced = None
     if dataset.classification:
         classes = np.eye(run.outputs)
         noisy = noisy_labels(
             train_y.astype(np.int64), run.outputs, run.label_noise, run.label_noise_over, run.data_seed
         )
+        replaced = torch.from_numpy(noisy != train_y) if run.label_noise > 0 else None
         train_y, test_y = classes[noisy], classes[test_y.astype(np.int64)]
     train_x, test_x = standardize(_scaled(train_x, pool), _scaled(test_x, pool), run.standardize)
     if run.targets == "linear":
         fitted = linear_targets(np.concatenate([train_x, test_x]), np.concatenate([train_y, test_y]))
         train_y, test_y = fitted[: run.n_train], fitted[run.n_train :]
     (x, tx), (y, ty) = map(_inputs, (train_x, test_x)), map(_tensor, (train_y, test_y))
-    return Problem(x, y, tx, ty, run.classification, pool.source, digest)
+    return Problem(x, y, tx, ty, run.classification, pool.source, digest, replaced)
 
 
 def _tensor(a: NDArray[np.generic]) -> torch.Tensor:
