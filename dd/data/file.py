@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -72,7 +73,7 @@ class File(Dataset):
         Raises:
             DataNotFoundError: there is no file, or it does not hold samples.
         """
-        key = (self, Path.cwd()) if self.path and not Path(self.path).is_absolute() else self
+        key = (self, os.getcwd())
         found = _facts.peek(key)
         return found or _facts.get(key, self._paths(), lambda: _facts_of(self._samples()))
 
@@ -128,7 +129,7 @@ class File(Dataset):
 
     def _samples(self) -> Samples:
         """The samples, read and checked; the last are kept, so that facts and pool read a file once."""
-        return _contents.get((self, Path.cwd()), self._paths(), self._read)
+        return _contents.get((self, os.getcwd()), self._paths(), self._read)
 
     def _read(self) -> Samples:
         from dd.samples.arrays import samples_of  # imports torch, which --help does without

@@ -119,7 +119,14 @@ def as_inputs(key: str, value: object) -> tuple[Numbers, float]:
         ConfigError: another shape, named with the way to the right one.
     """
     plain = value.cpu().numpy() if isinstance(value, Tensor) and value.dtype is torch.uint8 else value
-    pixels = type(plain) is np.ndarray and plain.dtype == np.uint8 and plain.ndim in (3, 4)
+    if isinstance(plain, np.ma.MaskedArray) and not np.ma.is_masked(plain):
+        plain = plain.data
+    pixels = (
+        isinstance(plain, np.ndarray)
+        and not np.ma.is_masked(plain)
+        and plain.dtype == np.uint8
+        and plain.ndim in (3, 4)
+    )
     x: Numbers = np.array(plain) if pixels else as_tensor(key, value).double().numpy()
     shape = "x".join(map(str, x.shape))
     if x.ndim not in (2, 3, 4):

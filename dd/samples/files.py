@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -48,18 +49,18 @@ class Raw:
 
 
 def paths_of(path: Path, labels: Path | None) -> list[Path]:
-    """Files that :func:`read` would look at: those of a folder, or the file itself.
+    """What :func:`read` would look at: a folder and all that is in it, or the file itself.
 
     Raises:
         ConfigError: there is no such file, or it is of a kind that is not read.
     """
     found = [path] if labels is None else [path, labels]
     for one, key in zip(found, ("data.path", "data.labels"), strict=False):
-        if not one.exists():
-            raise ConfigError(key, one, f"no such file or folder (looked for {one.absolute()})")
+        if not os.path.exists(one):  # False, too, where it may not be looked at
+            raise ConfigError(key, one, f"no such file or folder, or it may not be read (looked for {one.absolute()})")
     if path.is_dir():
-        held = sorted(one for one in path.rglob("*") if one.is_file() and not one.name.startswith("."))
-        return [*held, *found[1:]]
+        held = sorted(one for one in path.rglob("*") if not one.name.startswith("."))
+        return [path, *held, *found[1:]]
     if _suffix(path) not in SUFFIXES:
         raise ConfigError("data.path", path, f"must be one of {', '.join(SUFFIXES)}, or a folder (docs/own.md)")
     return found
