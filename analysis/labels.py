@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
@@ -52,6 +53,9 @@ QUANTITIES = {
 }
 
 OWN_SETTINGS = "All settings are dd's own."
+
+GIVEN = re.compile(r"samples_([0-9a-f]{6})[0-9a-f]{10}\.npz")
+"""Name of a file of samples that a sweep was given from Python."""
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -156,10 +160,14 @@ def data_text(rows: pd.DataFrame) -> str:
 
     >>> data_text(pd.DataFrame({"data": ["file"], "data_path": ["raw/wine.csv"], "classes": ["red,white"]}))
     'wine.csv, classes red,white'
+    >>> data_text(pd.DataFrame({"data": ["file"], "data_path": ["results/a/data/samples_1228cc9c24ff1636.npz"]}))
+    'own samples 1228cc'
     """
     first = rows.iloc[0]
     path, classes = first.get("data_path"), first.get("classes")
     text = value_text(first["data"]) if is_null(path) or rows["data_path"].nunique() > 1 else PurePath(str(path)).name
+    if given := GIVEN.fullmatch(text):
+        text = f"own samples {given[1]}"
     return text if is_null(classes) or rows["classes"].nunique() > 1 else f"{text}, classes {classes}"
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dd.cli.compose import compose_jobs
-from dd.components.dataset import Pool
+from dd.components.dataset import Pool, Samples
 from dd.data.tensors import Tensors
 from dd.errors import ConfigError
 from dd.measure.solution import CurvePoint, Solution
@@ -84,7 +84,7 @@ class Trained:
         network = self._network
         if not isinstance(x, Tensor) or not x.is_floating_point() or x.layout is not torch.strided:
             array, scale = as_inputs("x", x)
-            x = torch.from_numpy(array) * scale
+            x = _natural(array, scale)
         elif x.ndim in (3, 4):
             x = x[:, None] if x.ndim == 3 else x.permute(0, 3, 1, 2) if channels_last(x.shape) else x
         data = self.run.data
@@ -175,6 +175,12 @@ def image_of(shape: Sequence[int]) -> str:
     return "x".join(map(str, shape[1:])) if len(shape) == 4 else "none"
 
 
+def _natural(x: Samples, scale: float) -> Tensor:
+    """Inputs in their natural range, float64."""
+    found = torch.from_numpy(x).double()
+    return found if scale == 1 else found * scale
+
+
 def _trained(job: Job, classes: tuple[str, ...]) -> Trained:
     """What a job has come to.
 
@@ -204,7 +210,7 @@ def _problem(x: object, y: object, test: object) -> tuple[Problem, str, tuple[st
     if test is not None and (not isinstance(test, tuple | list) or len(test) != 2):
         raise ConfigError("test", type(test).__name__, "must be a pair, inputs and targets, or a torch data set")
     held = samples_of(x, y, *(test or ()), keys=("x", "y", "test", "test"))
-    train_x, test_x = (None if a is None else torch.from_numpy(a).double() * held.scale for a in held.flat)
+    train_x, test_x = (None if a is None else _natural(a, held.scale) for a in held.flat)
     train_y, test_y = (None if a is None else torch.from_numpy(a) for a in (held.y, held.test_y))
     assert train_x is not None
     assert train_y is not None
