@@ -11,7 +11,9 @@ import pandas as pd
 X_AXES = ("width", "n_train", "optimizer_penalty")
 """What curves may run over, most usual first."""
 
-PANEL_AXES = ("model", "data", "n_train", "label_noise", "label_noise_over", "targets", "standardize", "loss", "dtype")
+PANEL_AXES = (
+    "model", "data", "classes", "n_train", "label_noise", "label_noise_over", "targets", "standardize", "loss", "dtype",
+)  # fmt: skip
 """Axes (with the options of model and data) whose values are drawn in figures of their own."""
 
 LINE_AXES = (

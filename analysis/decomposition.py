@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from analysis.components import estimate, resampled
 from analysis.curves import LINE_AXES, PANEL_AXES, split, varying_axes
-from analysis.labels import OWN_SETTINGS, legend_of
+from analysis.labels import OWN_SETTINGS, data_text, legend_of
 from analysis.names import file_stem
 from analysis.style import OKABE_ITO, SHEET, Drawing, save
 from analysis.tables import UnreadableTable, load_predictions, load_runs, load_targets, table_names
@@ -157,7 +157,7 @@ def draw_decomposition(table: pd.DataFrame, x: str = "width") -> Figure:
         row[0].legend(fontsize=6)
     first = table.iloc[0]
     figure.suptitle(
-        f"{first['data'].replace('_', ' ')}, {first['model'].replace('_', ' ')}, n = {first['n_train']}\n"
+        f"{data_text(table)}, {first['model'].replace('_', ' ')}, n = {first['n_train']}\n"
         f"{first['data_seeds']} training sets × {first['seeds']} seeds, 90 % bootstrap bands",
         fontsize=8,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,9 @@ QUANTITIES = {
 }
 
 OWN_SETTINGS = "All settings are dd's own."
+
+GIVEN = re.compile(r"samples_([0-9a-f]{6})[0-9a-f]{10}\.npz")
+"""Name of a file of samples that a sweep was given from Python."""
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -159,6 +163,22 @@ def family_of(model: str) -> str:
     return FAMILIES.get(model, value_text(model))
 
 
+def data_text(rows: pd.DataFrame) -> str:
+    """What the samples of some rows are called: the set, a file by its name, classes where some were chosen.
+
+    >>> data_text(pd.DataFrame({"data": ["file"], "data_path": ["raw/wine.csv"], "classes": ["red,white"]}))
+    'wine.csv, classes red,white'
+    >>> data_text(pd.DataFrame({"data": ["file"], "data_path": ["results/a/data/samples_1228cc9c24ff1636.npz"]}))
+    'own samples 1228cc'
+    """
+    first = rows.iloc[0]
+    path, classes = first.get("data_path"), first.get("classes")
+    text = value_text(first["data"]) if is_null(path) or rows["data_path"].nunique() > 1 else PurePath(str(path)).name
+    if given := GIVEN.fullmatch(text):
+        text = f"own samples {given[1]}"
+    return text if is_null(classes) or rows["classes"].nunique() > 1 else f"{text}, classes {classes}"
+
+
 def title_of(rows: pd.DataFrame, x: str = "width") -> str:
     """What all rows of a figure share, in words; x is what its curves run over."""
     first = rows.iloc[0]
@@ -167,7 +187,7 @@ def title_of(rows: pd.DataFrame, x: str = "width") -> str:
         model = value_text(first["model_path"])
     if isinstance(first.get("model_activation"), str) and rows["model_activation"].nunique() == 1:
         model += f" ({value_text(first['model_activation'])})"
-    parts = [value_text(first["data"]), model]
+    parts = [data_text(rows), model]
     if x != "n_train" and rows["n_train"].nunique() == 1:
         parts.append(f"n = {first['n_train']}")
     if x != "width" and rows["width"].nunique() == 1:

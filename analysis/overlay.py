@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dd.components.dataset import Dataset
+from analysis.curves import CHOSEN, NO_OPTIONS
+from analysis.labels import is_null
+from dd.components.dataset import Pool
 from dd.errors import DDError
-from dd.problems.pools import former_digest
+from dd.problems.pools import former_digest, pool_of, room_of
 from dd.results.rebuilt import run_of
-from dd.runs import registry
-from dd.runs.run import core_axes
+from dd.runs.run import Run, core_axes
 from dd.runs.settings import Settings
 from dd.theory import units
 from dd.theory.activations import FUNCTIONS, coefficients
@@ -174,10 +175,36 @@ def _of_teacher(rows: pd.DataFrame) -> bool:
 
 def _of_data_set(rows: pd.DataFrame) -> bool:
     """A set of samples with clean labels, of which more are left than are trained on."""
-    name = str(rows["data"].iloc[0])
-    kind = registry.kind("data", name) if name in registry.names("data") else None
-    held = kind.train_samples if kind is not None and issubclass(kind, Dataset) else None
-    return bool(held is not None and _is(rows, "label_noise", 0) and rows["n_train"].max() < min(held, POPULATION))
+    run = _data_of(rows)
+    if run is None or not _is(rows, "label_noise", 0):
+        return False
+    held = run.data.train_samples
+    if held is not None and run.chosen is not None:
+        pool = _pool(run)
+        held = None if pool is None else room_of(run, pool)[0]
+    return held is not None and bool(rows["n_train"].max() < min(held, POPULATION))
+
+
+def _data_of(rows: pd.DataFrame) -> Run | None:
+    """A run on the samples that rows share, all else at its default; None where there are several, or none at hand."""
+    named = [c for c in rows if c == "classes" or (c.startswith("data_") and c not in (*NO_OPTIONS, *CHOSEN))]
+    if (named and rows[named].nunique(dropna=False).max() > 1) or rows["data"].iloc[0] in TEACHERS:
+        return None
+    given = {c: rows[c].iloc[0] for c in ("data", *named) if not is_null(rows[c].iloc[0])}
+    try:
+        run = run_of({field: axis.default for field, axis in core_axes().items()} | given)
+        _ = run.outputs
+    except (DDError, ValueError):  # a set that has gone, a file that is not at hand or is another
+        return None
+    return run
+
+
+def _pool(run: Run) -> Pool | None:
+    """The samples of a run's data set; None where they are not at hand."""
+    try:
+        return pool_of(run, Settings())
+    except DDError:
+        return None
 
 
 def _is_flow(rows: pd.DataFrame) -> bool:
@@ -283,12 +310,15 @@ def _spectrum_of(rows: pd.DataFrame) -> FeatureSpectrum | None:
     sha256 = set(rows["data_sha256"]) if "data_sha256" in rows else set()
     content = str(sha256.pop()) if len(sha256) == 1 else ""
     weights = str(first["model_weights"])
-    return _data_spectrum(str(first["data"]), content, str(first["standardize"]), activation, weights, bandwidth)
+    run = _data_of(rows)
+    if run is None:
+        return None
+    return _data_spectrum(run, content, str(first["standardize"]), activation, weights, bandwidth)
 
 
 @cache
 def _data_spectrum(
-    name: str, sha256: str, kind: str, activation: str, weights: str, bandwidth: float
+    run: Run, sha256: str, kind: str, activation: str, weights: str, bandwidth: float
 ) -> FeatureSpectrum | None:
     """Of a data set's samples, all of them or a random :data:`POPULATION` (3 s); kept while the process lives.
 
@@ -296,18 +326,15 @@ def _data_spectrum(
     """
     from dd.problems.problem import standardize  # imports torch, which few tables need
 
-    run = run_of({field: axis.default for field, axis in core_axes().items()} | {"data": name})
-    dataset = run.data
-    try:
-        pool = dataset.pool(run, Settings())
-    except DDError:
+    pool = _pool(run)
+    if pool is None or sha256 not in (pool.sha256, former_digest(run.data.name, pool)):
         return None
-    if sha256 not in (pool.sha256, former_digest(name, pool)):
-        return None
+    if run.chosen is not None:
+        pool = pool.of_classes(run.chosen)
     chosen = np.random.default_rng(0).permutation(len(pool.x))[:POPULATION]
     raw = np.asarray(pool.x[chosen] * pool.scale, np.float64)
     x, _ = standardize(raw, raw[:0], kind)
-    y = np.asarray(np.eye(dataset.outputs)[pool.y[chosen]] if dataset.classification else pool.y[chosen], np.float64)
+    y = np.asarray(np.eye(run.outputs)[pool.y[chosen]] if run.classification else pool.y[chosen], np.float64)
     return population_spectrum(x, y, activation, weights=weights, bandwidth=bandwidth)
 
 

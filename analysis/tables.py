@@ -79,6 +79,23 @@ def load_runs(results_dir: Path, name: str) -> pd.DataFrame:
     for column, (neutral, applies) in NEUTRAL.items():
         if column in rows:
             rows[column] = rows[column].where(rows[column].notna() | ~applies(rows), neutral)
+    return _in_one_place(rows)
+
+
+PLACES = ("data_path", "data_labels", "data_target", "data_task")
+"""Options of ``data=file``, which only say where the samples are: the content says all about them."""
+
+
+def _in_one_place(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows in which each content of files has one path, the latest: a file that was moved is no other condition."""
+    if not {"data_content", *PLACES} <= set(rows):
+        return rows
+    ours = (rows["data"] == "file") & rows["data_content"].notna()
+    if ours.any():
+        latest = rows[ours].sort_values("finished_at").drop_duplicates("data_content", keep="last")
+        there = latest.set_index("data_content")[list(PLACES)]
+        for place in PLACES:
+            rows.loc[ours, place] = rows.loc[ours, "data_content"].map(there[place])
     return rows
 
 

@@ -1,8 +1,8 @@
 """dd: a laboratory for double descent.
 
-``dd.sweep("width=range(10,2000,50)", "optimizer=sgd,adam")`` runs a sweep and returns its rows; ``dd.load("default")``
-reads a table; ``dd.train(x, y, "model=two_layer", "width=8,64")`` trains nets on one's own tensors. Importing
-the package is light; torch is loaded by the modules that compute.
+``dd.sweep("width=range(10,2000,50)", "optimizer=sgd,adam")`` runs a sweep and returns its rows, with ``data=(x, y)`` on
+one's own samples; ``dd.load("default")`` reads a table; ``dd.train(x, y, "model=two_layer", "width=8,64")`` trains nets
+on one's own tensors. Importing the package is light; torch is loaded by the modules that compute.
 """
 
 import os

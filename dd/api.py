@@ -15,12 +15,17 @@ if TYPE_CHECKING:
     from dd.training import Trained
 
 
-def sweep(*overrides: str, model: object = None, n_jobs: int | str | None = None) -> pd.DataFrame:
+def sweep(
+    *overrides: str, data: object = None, model: object = None, n_jobs: int | str | None = None
+) -> pd.DataFrame:
     """Run a sweep and return its rows.
 
     Args:
         overrides: what follows ``python -m dd.run -m``, one string each: ``"width=range(10,2000,50)"``,
             ``"optimizer=sgd,adam"``, ``"+experiment=label_noise"``.
+        data: one's own samples in place of a data set: ``(x, y)`` or ``(x, y, x_test, y_test)`` of arrays, tensors,
+            frames or lists; a torch data set, or a pair of them for training and testing. They are kept in
+            ``<results_dir>/<name>/data/`` (docs/own.md).
         model: a function of (width, inputs, outputs) that returns a ``torch.nn.Module`` (docs/own.md). One of a
             notebook is written to ``<results_dir>/<name>/models/``, since workers and later sessions need it.
         n_jobs: worker processes; the override ``n_jobs`` by another way.
@@ -35,12 +40,15 @@ def sweep(*overrides: str, model: object = None, n_jobs: int | str | None = None
     from dd.cli.sweeps import run_sweep
     from dd.results import Store
 
-    given = [*overrides, *([] if n_jobs is None else [f"n_jobs={n_jobs}"])]
+    given: Sequence[str] = [*overrides, *([] if n_jobs is None else [f"n_jobs={n_jobs}"])]
     if model is not None:
-        from dd.cli.factories import path_of
+        from dd.cli.factories import overrides_with
 
-        folder = table_folder(given) / "models"
-        given = ["model=module", f"model.path={quoted(path_of(model, folder))}", *given]
+        given = overrides_with(model, given)
+    if data is not None:
+        from dd.cli.given import overrides_for
+
+        given = overrides_for(data, given)
     runs, settings = compose_jobs(given)
     result = run_sweep(runs, settings)
     rows = Store(settings.results_dir, settings.name).rows(answer.run_id for answer in result.answers)
@@ -48,23 +56,7 @@ def sweep(*overrides: str, model: object = None, n_jobs: int | str | None = None
     return frame
 
 
-def table_folder(overrides: Sequence[str]) -> Path:
-    """Folder of the table that a sweep joins, from its overrides alone."""
-    found = {"results_dir": "results", "name": "default"}
-    for override in overrides:
-        key, _, value = str(override).lstrip("+").partition("=")
-        if key in found:
-            found[key] = value.strip("'\"")
-    return Path(found["results_dir"]) / found["name"]
-
-
-def quoted(text: str) -> str:
-    """Text as the value of an override."""
-    escaped = text.replace("'", "\\'")
-    return f"'{escaped}'"
-
-
-def train(x: object, y: object, *overrides: str, test: tuple[object, object] | None = None) -> list[Trained]:
+def train(x: object, y: object = None, *overrides: str, test: object = None) -> list[Trained]:
     """Train nets on one's own samples; see :func:`dd.training.train`."""
     from dd import training
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from dd.cli.arrays import as_inputs, as_targets, count_classes
 from dd.cli.compose import compose_jobs
-from dd.components.dataset import Pool
+from dd.components.dataset import Pool, Samples
 from dd.data.tensors import Tensors
 from dd.errors import ConfigError
 from dd.measure.solution import CurvePoint, Solution
@@ -25,6 +25,7 @@ from dd.packs.schedule import train_jobs
 from dd.packs.shared import Shared
 from dd.problems.problem import Problem
 from dd.runs.run import Run
+from dd.samples.arrays import as_inputs, channels_last, is_torch_dataset, of_dataset, samples_of
 from dd.trainers.table import trainer_for
 
 WITHOUT_MEANING = ("plan_only", "n_jobs", "name", "force", "results_dir", "measure")
@@ -36,12 +37,14 @@ class Trained:
 
     Attributes:
         run: its resolved axes.
+        classes: names of the classes, in the order of the outputs; empty for real targets.
         status: ``ok`` or ``diverged`` (then everything is from the last finite state).
         steps_done: updates taken; None for a closed form.
         curve: losses and errors at log-spaced steps; of a closed form one point, at step 0.
     """
 
     run: Run
+    classes: tuple[str, ...]
     status: str
     steps_done: int | None
     curve: list[CurvePoint]
@@ -80,11 +83,14 @@ class Trained:
         """
         network = self._network
         if not isinstance(x, Tensor) or not x.is_floating_point() or x.layout is not torch.strided:
-            x = as_inputs("x", x)
+            array, scale = as_inputs("x", x)
+            x = _natural(array, scale)
+        elif x.ndim in (3, 4):
+            x = x[:, None] if x.ndim == 3 else x.permute(0, 3, 1, 2) if channels_last(x.shape) else x
         data = self.run.data
         assert isinstance(data, Tensors)
-        if x.ndim == 4 and image_of(x) != data.image_shape:
-            raise ConfigError("x", image_of(x), f"the net was trained on images of {data.image_shape}")
+        if x.ndim == 4 and image_of(x.shape) != data.image_shape:
+            raise ConfigError("x", image_of(x.shape), f"the net was trained on images of {data.image_shape}")
         if x.ndim not in (2, 4) or x[:1].numel() != data.dim:
             raise ConfigError("x", "x".join(map(str, x.shape)), f"must be [samples, inputs] with {data.dim} inputs")
         x = x.flatten(1)
@@ -100,19 +106,19 @@ class Trained:
 @neutral()
 def train(
     x: object,
-    y: object,
+    y: object = None,
     *overrides: str,
-    test: tuple[object, object] | None = None,
+    test: object = None,
 ) -> list[Trained]:
     """Train nets together, on one process; nothing is written.
 
     Args:
         x: inputs, [samples, inputs], or images [samples, channels, height, width]; a tensor, array, frame or list of
-            numbers (``dd.cli.arrays.as_tensor``).
-        y: classes 0, 1, ... [samples], integers or booleans; or real targets [samples] or [samples, outputs].
+            numbers (:func:`dd.samples.arrays.as_inputs`). Or a torch data set, and no y.
+        y: classes [samples], text, integers or booleans; or real targets [samples] or [samples, outputs].
         overrides: what follows ``python -m dd.run -m``, without ``data``: ``"model=two_layer"``, ``"width=8,64,512"``,
             ``"optimizer=sgd,adam"``, ``"lr=0.01,0.1"``, ``"epochs=50"``; every combination is one run.
-        test: inputs and targets of the test curve; the training samples where None.
+        test: inputs and targets of the test curve, or a torch data set; the training samples where None.
 
     Returns:
         One result a distinct run, in the order of the command line.
@@ -121,6 +127,10 @@ def train(
         ConfigError: bad input, before anything is trained.
         RuntimeError: a run failed.
     """
+    if is_torch_dataset(x):
+        if y is not None and not isinstance(y, str):
+            raise ConfigError("y", type(y).__name__, "x is a torch data set, which holds its targets: leave y out")
+        overrides, y = overrides if y is None else (y, *overrides), None
     for override in overrides:
         key = str(override).split("=")[0].lstrip("+~")
         if not isinstance(override, str) or key.split(".")[0] in WITHOUT_MEANING:
@@ -128,7 +138,7 @@ def train(
             raise ConfigError(key, value, "has no meaning for dd.train, which measures and writes nothing")
         if key.split(".")[0] == "data":
             raise ConfigError(key, override.partition("=")[2], "dd.train has its data from x and y")
-    problem, image = _problem(x, y, test)
+    problem, image, classes = _problem(x, y, test)
     own = (
         "data=tensors", f"data.dim={problem.inputs}", f"data.image={image}", f"data.n_train={len(problem.train_x)}",
         f"data.n_test={len(problem.test_x)}", "data.standardize=none",
@@ -156,16 +166,22 @@ def train(
             except ValueError as error:
                 raise RuntimeError(f"a run failed: {error}") from error
             for job in train_jobs(jobs):
-                solved[job.run.run_id] = _trained(job)
+                solved[job.run.run_id] = _trained(job, classes)
     return [solved[run.run_id] for run in distinct]
 
 
-def image_of(x: Tensor) -> str:
+def image_of(shape: Sequence[int]) -> str:
     """Shape of images as the option ``data.image`` has it."""
-    return "x".join(map(str, x.shape[1:])) if x.ndim == 4 else "none"
+    return "x".join(map(str, shape[1:])) if len(shape) == 4 else "none"
 
 
-def _trained(job: Job) -> Trained:
+def _natural(x: Samples, scale: float) -> Tensor:
+    """Inputs in their natural range, float64."""
+    found = torch.from_numpy(x).double()
+    return found if scale == 1 else found * scale
+
+
+def _trained(job: Job, classes: tuple[str, ...]) -> Trained:
     """What a job has come to.
 
     Raises:
@@ -178,34 +194,30 @@ def _trained(job: Job) -> Trained:
         solution.curve.append(end_point(job.network, solution))
     elif solution.curve[-1].curve_samples < job.run.n_train:
         complete(job.run, solution, end_point(job.network, solution))
-    return Trained(job.run, solution.status, solution.steps_done, solution.curve, job.network, solution)
+    return Trained(job.run, classes, solution.status, solution.steps_done, solution.curve, job.network, solution)
 
 
-def _problem(x: object, y: object, test: tuple[object, object] | None) -> tuple[Problem, str]:
-    """Check the caller's samples; returns them with the shape of images as the option ``data.image`` has it."""
-    given = [("x", x, "y", y)]
-    if test is not None:
-        if not isinstance(test, tuple | list) or len(test) != 2:
-            raise ConfigError("test", type(test).__name__, "must be a pair: inputs and targets")
-        given.append(("test", test[0], "test", test[1]))
-    sides: list[tuple[Tensor, Tensor]] = []
-    for key, inputs, targets_key, targets in given:
-        a, b = as_inputs(key, inputs), as_targets(targets_key, targets)
-        if len(a) != len(b):
-            raise ConfigError(key, f"{len(a)} samples", f"must have as many as its targets, {len(b)}")
-        if sides and b.is_floating_point() != sides[0][1].is_floating_point():
-            raise ConfigError("test", str(b.dtype), "test targets must be of the same kind as y")
-        sides.append((a, b))
-    classification = not sides[0][1].is_floating_point()
-    if classification:
-        classes = count_classes(torch.cat([labels for _, labels in sides]))
-        sides = [(a, torch.nn.functional.one_hot(b, classes).double()) for a, b in sides]
-    (train_x, train_y), (test_x, test_y) = sides[0], sides[-1]
-    if train_x.ndim == test_x.ndim == 4 and train_x.shape[1:] != test_x.shape[1:]:
-        raise ConfigError("test", image_of(test_x), f"must be images of {image_of(train_x)}, as x")
-    image = image_of(train_x)
-    train_x, test_x = train_x.flatten(1), test_x.flatten(1)
-    if train_x.shape[1] != test_x.shape[1] or train_y.shape[1] != test_y.shape[1]:
-        raise ConfigError("test", list(test_x.shape), "must have as many inputs and outputs as x and y")
+def _problem(x: object, y: object, test: object) -> tuple[Problem, str, tuple[str, ...]]:
+    """Check the caller's samples.
+
+    Returns:
+        The samples, the shape of images as the option ``data.image`` has it, and the names of classes.
+    """
+    if is_torch_dataset(x):
+        x, y = of_dataset("x", x)
+    if is_torch_dataset(test):
+        test = of_dataset("test", test)
+    if test is not None and (not isinstance(test, tuple | list) or len(test) != 2):
+        raise ConfigError("test", type(test).__name__, "must be a pair, inputs and targets, or a torch data set")
+    held = samples_of(x, y, *(test or ()), keys=("x", "y", "test", "test"))
+    train_x, test_x = (None if a is None else _natural(a, held.scale) for a in held.flat)
+    train_y, test_y = (None if a is None else torch.from_numpy(a) for a in (held.y, held.test_y))
+    assert train_x is not None
+    assert train_y is not None
+    if test_x is None or test_y is None:
+        test_x, test_y = train_x, train_y
+    if held.classification:
+        train_y, test_y = (torch.nn.functional.one_hot(labels, held.outputs).double() for labels in (train_y, test_y))
     pool = Pool(train_x.numpy(), train_y.numpy(), test_x.numpy(), test_y.numpy(), source="tensors")
-    return Problem(train_x, train_y, test_x, test_y, classification, pool.source, pool.sha256), image
+    problem = Problem(train_x, train_y, test_x, test_y, held.classification, pool.source, pool.sha256)
+    return problem, image_of(held.x.shape), held.names

@@ -1,6 +1,6 @@
-"""The packed trainer by itself: dd.training, dd.data.tensors, and dd.cli.arrays, what it takes.
+"""The packed trainer by itself: dd.training, dd.data.tensors, and dd.samples.arrays, what it takes.
 
-Covers: dd/cli/arrays.py, dd/data/tensors.py.
+Covers: dd/samples/arrays.py, dd/data/tensors.py.
 """
 
 from __future__ import annotations
@@ -220,6 +220,72 @@ def test_labels_of_every_kind_are_classes(kind: str, by_classes: torch.Tensor) -
     assert torch.equal(outputs(X, CLASSES[kind]), by_classes)
 
 
+NAMED = np.array(["cat", "dog", "emu"])[LABELS]
+RELABELLED = {
+    "from 1": LABELS + 1,
+    "below 0": LABELS - 1,
+    "gaps": LABELS * 5,
+    "text": NAMED,
+    "text in a series": pd.Series(NAMED, index=SHIFTED),
+    "text in objects": NAMED.astype(object),
+    "text in a list": NAMED.tolist(),
+    "bytes": NAMED.astype("S"),
+    "numbers in text, in the order of numbers": np.array(["2", "9", "10"])[LABELS],
+    "categories": pd.Series(NAMED, index=SHIFTED, dtype="category"),
+}
+
+
+@pytest.mark.parametrize("kind", RELABELLED)
+def test_labels_are_counted_anew_in_sorted_order(kind: str, by_classes: torch.Tensor) -> None:
+    (net,) = dd.train(X, RELABELLED[kind], *FAST)
+    assert torch.equal(net(X), by_classes)
+    found = [
+        str(label) for label in pd.unique(pd.Series(RELABELLED[kind]).map(lambda v: getattr(v, "decode", lambda: v)()))
+    ]
+    assert list(net.classes) == found
+
+
+def test_a_torch_data_set_is_its_samples(by_classes: torch.Tensor) -> None:
+    class Pairs(torch.utils.data.Dataset):
+        def __len__(self) -> int:
+            return 60
+
+        def __getitem__(self, i: int) -> tuple[np.ndarray, str]:
+            return XN[i], NAMED[i]
+
+    whole = torch.utils.data.TensorDataset(X, torch.from_numpy(LABELS))
+    for given in (whole, Pairs()):
+        (net,) = dd.train(given, *FAST, test=given)
+        assert torch.equal(net(X), by_classes)
+    with pytest.raises(ConfigError, match=r"^y=ndarray: .*leave y out"):
+        dd.train(whole, LABELS, *FAST)
+    with pytest.raises(ConfigError, match=r"^x=TensorDataset: .*pairs"):
+        dd.train(torch.utils.data.TensorDataset(X), *FAST)
+
+
+def test_images_of_every_layout_are_the_same_images() -> None:
+    bytes_ = np.random.default_rng(0).integers(0, 256, (60, 3, 6, 5), dtype=np.uint8)
+    plain = bytes_ * (1 / 255)
+    (net,) = dd.train(plain, LABELS, *FAST)
+    expected = net(plain)
+    layouts = [
+        bytes_,
+        torch.from_numpy(bytes_),
+        plain.transpose(0, 2, 3, 1),
+        torch.from_numpy(plain).permute(0, 2, 3, 1),
+    ]
+    for images in layouts:
+        (own,) = dd.train(images, LABELS, *FAST)
+        assert torch.equal(own(plain), expected)
+        torch.testing.assert_close(net(images), expected)
+        assert own.axes["data_image"] == "3x6x5"
+    grey, flat = plain[:, 0], plain[:, :1]
+    (net,) = dd.train(grey, LABELS, *FAST)
+    assert net.axes["data_image"] == "1x6x5"
+    torch.testing.assert_close(net(grey), net(flat))
+    torch.testing.assert_close(net(torch.from_numpy(grey)), net(flat))
+
+
 def test_booleans_are_two_classes() -> None:
     truth = LABELS > 0
     expected = outputs(X, truth.astype(int))
@@ -235,13 +301,7 @@ def test_real_targets_in_a_series_are_one_output() -> None:
 @pytest.mark.parametrize(
     ("x", "y", "key", "text"),
     [
-        (X, LABELS + 1, "y=1 to 3", "counted from 0: subtract 1"),
-        (X, np.arange(60) % 10 + 1, "y=1 to 10", "subtract 1"),
-        (X, np.where(LABELS == 1, 5, LABELS), "y=0 to 5", "class 1 occurs nowhere"),
-        (X, LABELS - 1, "y=-1", "classes from 0"),
         (X, np.full(60, 2**63 + 1, dtype=np.uint64), "y=", "beyond 2**63"),
-        (X, LABELS.astype(str), "y=ndarray of <U", "numbers"),
-        (X, pd.Series(LABELS.astype(str)), "y=Series", "numbers"),
         (X, pd.Series(LABELS).astype("Int64").where(LABELS > 0), "y=nan or inf", "finite"),
         (X, np.array([None] * 60), "y=ndarray of object", "missing values"),
         (X, LABELS.astype("datetime64[s]"), "y=ndarray of datetime64", "numbers"),
@@ -251,13 +311,14 @@ def test_real_targets_in_a_series_are_one_output() -> None:
         (pd.DataFrame(XN).mask(XN > 2), Y, "x=nan or inf", "finite"),
         ([[1.0, 2.0], [3.0]], Y, "x=list", "numbers"),
         ({"a": 1}, Y, "x=dict", "numbers"),
-        (None, Y, "x=NoneType", "missing values"),
+        (None, Y, "x=null", "is missing"),
         (X.to(torch.complex64), Y, "x=Tensor of torch.complex64", "real"),
         (X.to("meta"), Y, "x=Tensor", "values"),
-        (XN.reshape(60, 1, 3), Y, "x=60x1x3", "grey images are x[:, None]"),
-        (np.zeros((60, 8, 8, 3)), LABELS, "x=60x8x8x3", "permute(0, 3, 1, 2)"),
-        (np.zeros((60, 8, 8, 1)), LABELS, "x=60x8x8x1", "transpose(0, 3, 1, 2)"),
         (X, Y[:5], "x=60 samples", "5"),
+        (X, LABELS * 0, "y=0", "the only class"),
+        (X, np.arange(60), "y=integers of 60 values in 60 samples", "floating point for real targets"),
+        (X, np.eye(3, dtype=int)[LABELS], "y=60x3", "argmax(axis=1)"),
+        (X, np.array([["a"] * 2] * 60), "y=60x2", "names of classes"),
         (np.zeros((60, 0)), Y, "x=60x0", "samples"),
     ],
 )
@@ -329,7 +390,8 @@ def test_gradients_pass_through_a_trained_net_to_its_inputs() -> None:
 def test_one_large_label_takes_no_memory() -> None:
     """As many outputs as its value would fill any machine."""
     y = np.array([0, 1, 10**9])
-    with pytest.raises(ConfigError, match=r"y=0 to 1000000000: .* class 2 occurs nowhere"):
-        dd.train(np.eye(3), y, "model=two_layer", "width=2", "epochs=1")
+    (net,) = dd.train(np.eye(3), y, "model=two_layer", "width=2", "epochs=1", "batch_size=3")
+    assert net.classes == ("0", "1", "1000000000")
+    assert net(np.eye(3)).shape == (3, 3)
     with pytest.raises(ConfigError, match=r"x=0x5: must hold samples"):
         dd.train(np.zeros((0, 5)), np.zeros(0), "model=two_layer", "width=2", "epochs=1")

@@ -14,16 +14,36 @@ import os
 import sys
 import tempfile
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FunctionType, ModuleType
 
+from dd.cli.compose import compose_settings
 from dd.errors import ConfigError
 
 PLAIN = (bool, int, float, str, bytes, type(None))
 """Types of constants that are written as they are; tuples, lists and dictionaries of them, too."""
 
 FIX = "put the function into a file of its own, and give model='FILE.py:FUNCTION'"
+
+
+FOLDER = "models"
+"""Folder of a table that holds such files; no part of the table."""
+
+
+def overrides_with(make: object, overrides: Sequence[str]) -> list[str]:
+    """The overrides of a sweep, and before them those that name a factory.
+
+    Raises:
+        ConfigError: see :func:`path_of`; or an override names another model.
+    """
+    for override in overrides:
+        key, _, value = str(override).partition("=")
+        if key.lstrip("+~") in ("model", "model.path"):
+            raise ConfigError(key, value, "dd.sweep has its network from model=; leave the override out")
+    settings = compose_settings(overrides)
+    path = path_of(make, Path(settings.results_dir) / settings.name / FOLDER).replace("'", "\\'")
+    return ["model=module", f"model.path='{path}'", *overrides]
 
 
 def path_of(make: object, folder: Path) -> str:

@@ -22,6 +22,7 @@ from hydra.grammar.gen.OverrideLexer import InputStream, OverrideLexer  # type: 
 
 from dd.runs.axis import Axis
 from dd.runs.registry import ROOMS, option_axes
+from dd.runs.run import core_axes
 from dd.runs.settings import setting_axes
 
 CASTS = ("int", "float", "str", "bool")
@@ -32,6 +33,10 @@ PASSING = {"choice", "shuffle", "sort", "tag", "str"}
 
 BARE = re.compile(r"(?i)[-+]?(\d|\.\d|inf|nan)|true|false|null")
 """How a value begins that Hydra reads as something else than text."""
+
+
+MARKED = re.compile(r"""['"\[\](){}$\\]""")
+"""What a value has that is more than names with commas between them."""
 
 
 @dataclass
@@ -130,8 +135,15 @@ def as_typed(argument: str) -> str:
 
     >>> as_typed("name=1.10"), as_typed("width=1_0"), as_typed("name=1.10,true")
     ("name='1.10'", 'width=1_0', "name='1.10','true'")
+
+    Names with commas between them are one value where a value is a list.
+
+    >>> as_typed("data.classes=0,6"), as_typed("data.classes=[0,6],[1,7]")
+    ("data.classes='0,6'", 'data.classes=[0,6],[1,7]')
     """
     key, equals, value = argument.partition("=")
+    if equals and "," in value and not MARKED.search(value) and key.lstrip("+") in _listed():
+        return f"{key}='{value}'"
     if not equals or (value.isascii() and not BARE.search(value)):
         return argument
     nullable = _is_text(key.lstrip("+"))
@@ -176,6 +188,13 @@ def _tokens(value: str) -> list[_Token]:
     lexer.addErrorListener(HydraErrorListener())
     lexer.mode(OverrideLexer.VALUE_MODE)
     return [token for token in lexer.getAllTokens() if token.type != OverrideLexer.WS]
+
+
+@cache
+def _listed() -> frozenset[str]:
+    """Keys whose values are lists."""
+    core = {axis.key for axis in core_axes().values() if axis.listed}
+    return frozenset(core | {key for key, axis in option_axes() if axis.listed})
 
 
 def _is_text(key: str) -> bool | None:

@@ -18,6 +18,7 @@ from dd.cli.loading import told
 from dd.errors import ConfigError
 from dd.runs.run import OriginOf, Run
 from dd.runs.settings import Settings, SettingsReader, text_paths
+from dd.samples.stamps import look_again
 
 MAX_DEPTH = 10
 """References to references that are followed; longer chains are loops."""
@@ -58,6 +59,7 @@ class Composer:
         """
         from dd.cli.resolve import resolve  # imports PyTorch, which no other Hydra command shall wait for
 
+        look_again(early=True)
         runs: list[Run] = []
         settings: Settings | None = None
         read = SettingsReader()

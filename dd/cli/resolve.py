@@ -7,14 +7,16 @@ import math
 from collections.abc import Mapping
 from functools import cache, lru_cache
 
+from dd.components.dataset import Dataset
 from dd.components.normalization import Normalization
 from dd.components.optimizer import Optimizer
 from dd.errors import ConfigError
+from dd.problems.pools import pool_of, room_of
 from dd.runs import registry
 from dd.runs.axis import Axis, Value, axes_of
 from dd.runs.component import Component
 from dd.runs.run import OriginOf, Run, core_axes
-from dd.runs.settings import EPOCHS, setting_axes, value_at
+from dd.runs.settings import EPOCHS, Settings, setting_axes, value_at
 from dd.trainers.table import settled_solver
 
 Config = Mapping[str, object]
@@ -36,13 +38,18 @@ def resolve(config: Config, origin: OriginOf = lambda key: "") -> Run:
         hint = f"did you mean {' or '.join(near)}?" if near else "python -m dd.run --help lists the keys"
         raise ConfigError(unknown, config[unknown], f"no such key; {hint}", origin(unknown))
     chosen: dict[str, Component | None] = {group: _chosen(config, group, origin) for group in registry.ROOMS}
-    optimizer, normalization, init = chosen["optimizer"], chosen["normalization"], chosen["init"]
+    optimizer, normalization, init, data = (chosen[group] for group in ("optimizer", "normalization", "init", "data"))
     assert isinstance(optimizer, Optimizer)
+    assert isinstance(data, Dataset)
     assert isinstance(normalization, Normalization)
     assert init is not None
     values = _plain(config, origin)
     if values["test_seed"] == values["data_seed"]:
         values["test_seed"] = None
+    if values["classes"] is not None:
+        values["classes"] = _subset(str(values["classes"]), data, origin)
+    if "all" in (values["n_train"], values["n_test"]):
+        values |= _settled_sizes(Run(**chosen, **values), config, origin)  # type: ignore[arg-type]
     if optimizer.closed_form:
         # a closed form has no trajectory: what only shapes the trajectory is null
         values |= dict.fromkeys(("lr", "lr_unit", "batch_size", "steps", "stop_loss", "init_scale"))
@@ -107,6 +114,61 @@ def _plain(config: Config, origin: OriginOf) -> dict[str, Value]:
             raw = axis.default
         values[name] = axis.check(raw, origin)
     return values
+
+
+def _subset(given: str, data: Dataset, origin: OriginOf) -> str | None:
+    """Chosen classes in the set's own order, each once; None where all are chosen.
+
+    Raises:
+        ConfigError: the set has no classes, or none of these.
+    """
+    names, asked = data.class_names, given.split(",")
+    if not names:
+        raise ConfigError("data.classes", given, f"data={data.name} has real targets", origin("data.classes"))
+    shown = ", ".join(names[:12]) + (f", ... ({len(names)} classes)" if len(names) > 12 else "")
+    for name in asked:
+        if name not in names:
+            raise ConfigError("data.classes", name, f"data={data.name} has {shown}", origin("data.classes"))
+    kept = [name for name in names if name in asked]
+    if len(kept) < 2:
+        raise ConfigError(
+            "data.classes", given, f"takes two classes or more, as 0,6; of {shown}", origin("data.classes")
+        )
+    return None if len(kept) == len(names) else ",".join(kept)
+
+
+def _settled_sizes(run: Run, config: Config, origin: OriginOf) -> dict[str, Value]:
+    """What ``all`` means: numbers of training and test samples.
+
+    Without a test part of its own, a fifth of the samples is for testing where nobody says a number.
+
+    Args:
+        run: with ``all`` in the place of sizes, not checked.
+        config: has the folder of the data set's files.
+        origin: says where a key's value was set.
+
+    Raises:
+        ConfigError: the set has no end, or nothing is left.
+    """
+    data, sizes = run.data, {"n_train": run.n_train, "n_test": run.n_test}
+    of_all = {name for name, size in sizes.items() if size == "all"}
+    if data.train_samples is None:
+        key = f"data.{min(of_all)}"
+        raise ConfigError(key, "all", f"data={data.name} is drawn without end; give a number", origin(key))
+    train, test = data.train_samples, data.test_samples
+    if run.chosen is not None:
+        train, test = room_of(run, pool_of(run, Settings.from_dict(config, origin)))
+    if test is not None:
+        return {name: held if name in of_all else sizes[name] for name, held in (("n_train", train), ("n_test", test))}
+    if "n_test" in of_all:
+        sizes["n_test"] = round(train / 5) if "n_train" in of_all else train - run.n_train
+    if "n_train" in of_all:
+        sizes["n_train"] = train - sizes["n_test"]
+    for name in sorted(of_all):
+        if sizes[name] < 1:
+            allowed = f"nothing is left of the {train} samples of data={data.name}"
+            raise ConfigError(f"data.{name}", "all", allowed, origin(f"data.{name}"))
+    return dict(sizes)
 
 
 def _settle_budget(values: dict[str, Value], config: Config, origin: OriginOf) -> None:

@@ -17,6 +17,7 @@ from dd.cli.loading import told
 from dd.errors import DDError, RunsFailed, Stop
 from dd.runs.run import OriginOf, Run
 from dd.runs.settings import Settings
+from dd.samples.stamps import look_again
 
 
 def command_of(arguments: Sequence[str]) -> str:
@@ -75,4 +76,5 @@ def validated(config: Mapping[str, object], origin: OriginOf) -> tuple[Run, Sett
     """Turn a composed configuration into what dd runs."""
     from dd.cli.resolve import resolve  # imports PyTorch, which no other Hydra command shall wait for
 
+    look_again(early=True)
     return resolve(config, origin), Settings.from_dict(config, origin)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Hashable
-from dataclasses import dataclass
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -36,6 +36,7 @@ class Pool:
         published: whether the content is the one that the set's name stands for, by a checksum that dd knows.
         scale: factor that takes ``x`` to its natural range.
         decimals: digits after the point that count in the digest, where machines differ in the last bits.
+        names: what the classes are called, where they are not called by their numbers.
     """
 
     x: Samples
@@ -46,10 +47,11 @@ class Pool:
     published: bool = False
     scale: float = 1.0
     decimals: int | None = None
+    names: tuple[str, ...] = ()
 
     @cached_property
     def sha256(self) -> str:
-        """Digest of all samples: inputs and labels of both parts, with types, shapes and scale.
+        """Digest of all samples: inputs and labels of both parts, with types, shapes, scale and names of classes.
 
         Raises:
             TypeError: an array of objects, whose bytes say nothing.
@@ -66,7 +68,32 @@ class Pool:
             plain = np.ascontiguousarray(part, part.dtype.newbyteorder("<"))
             digest.update(f"{plain.dtype.str}{plain.shape}".encode())
             digest.update(plain.reshape(-1).view(np.uint8).data)
+        if self.names:
+            digest.update(repr(self.names).encode())
         return digest.hexdigest()
+
+    @cached_property
+    def counts(self) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
+        """Samples of each class, of the training and the test part; meaningless for real targets."""
+        return np.bincount(self.y), None if self.test_y is None else np.bincount(self.test_y)
+
+    def of_classes(self, chosen: Sequence[int]) -> Pool:
+        """The samples of some classes, which become classes 0, 1, ... in the order given."""
+        (x, y), (test_x, test_y) = (
+            _of_classes(*part, chosen) for part in ((self.x, self.y), (self.test_x, self.test_y))
+        )
+        assert x is not None
+        assert y is not None
+        return replace(self, x=x, y=y, test_x=test_x, test_y=test_y)
+
+
+def _of_classes(x: Samples | None, y: Samples | None, chosen: Sequence[int]) -> tuple[Samples | None, Samples | None]:
+    if x is None or y is None:
+        return None, None
+    place = np.full(int(max(y.max(initial=0), *chosen)) + 1, -1)
+    place[list(chosen)] = np.arange(len(chosen))
+    kept = np.flatnonzero(place[y] >= 0)
+    return x[kept], place[y[kept]]
 
 
 class Dataset(Component):
@@ -75,26 +102,46 @@ class Dataset(Component):
     A run's identity holds the digest of its samples, unless the axes say all about them. A set says so by
     ``generated``, its pool by ``published``; one that says neither has its content in the identity.
 
+    ``classification``, ``outputs``, ``train_samples`` and ``test_samples`` are attributes of the class, or properties
+    where they follow from a file.
+
     Attributes:
-        classification: whether targets are one-hot classes (else real numbers).
-        outputs: number of classes or targets.
-        from_files: whether samples come from files that the user provides or downloads.
+        from_files: whether the name stands for published files, in whose place a user may put others.
         generated: whether axes and code of dd alone decide every sample.
         pool_axes: axes of a run, beside the options of the set, that :meth:`pool` may look at. Empty where all runs
             draw from one pool: then it is read once a process.
-        train_samples: samples to train on, or None for a generator without end.
-        test_samples: samples of the set's own test part, or None if train and test share ``train_samples``.
     """
 
-    classification: ClassVar[bool] = True
-    outputs: ClassVar[int] = 10
     from_files: ClassVar[bool] = False
     generated: ClassVar[bool] = False
     pool_axes: ClassVar[tuple[str, ...]] = (
         "n_train", "n_test", "label_noise", "label_noise_over", "data_seed", "test_seed", "targets", "standardize",
     )  # fmt: skip
-    train_samples: ClassVar[int | None] = None
-    test_samples: ClassVar[int | None] = None
+
+    @property
+    def classification(self) -> bool:
+        """Whether targets are one-hot classes (else real numbers)."""
+        return True
+
+    @property
+    def outputs(self) -> int:
+        """Number of classes or targets."""
+        return 10
+
+    @property
+    def train_samples(self) -> int | None:
+        """Samples to train on, or None for a generator without end."""
+        return None
+
+    @property
+    def test_samples(self) -> int | None:
+        """Samples of the set's own test part, or None if train and test share ``train_samples``."""
+        return None
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """What the classes are called, in their order; what ``data.classes`` chooses from."""
+        return tuple(map(str, range(self.outputs))) if self.classification else ()
 
     @property
     @abstractmethod

@@ -145,7 +145,7 @@ class ModuleModel(Model):
             return run.data.image
         sets = {name: registry.kind("data", name)() for name in registry.names("data")}
         names = ", ".join(name for name, data in sets.items() if isinstance(data, Dataset) and data.image)
-        allowed = f"model={self.name} needs images: use one of {names}"
+        allowed = f"model={self.name} needs images: use one of {names}, or images of your own (docs/own.md)"
         raise ConfigError("data", run.data.name, allowed, origin("data") or origin("model"))
 
     def feature_count(self, run: Run) -> int:

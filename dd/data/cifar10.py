@@ -132,6 +132,7 @@ class CIFAR10(Dataset):
 
     from_files = True
     pool_axes = ()
+    outputs = 10
     train_samples = 50_000
     test_samples = 10_000
     remote = Remote("cifar-10-python.tar.gz", "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce")

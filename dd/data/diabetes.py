@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dd.components.dataset import Dataset, Pool
-from dd.data._scikit_learn import bundled_table
+from dd.data._bundled import bundled_table
 from dd.runs.run import Run
 from dd.runs.settings import Settings
 

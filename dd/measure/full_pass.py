@@ -11,6 +11,7 @@ from torch import Tensor
 from dd import losses
 from dd.components.model import Tensors
 from dd.measure import two_layer
+from dd.measure.label_noise import CleanAndNoisy
 from dd.measure.outcome import Outcome, outcome
 from dd.measure.spectrum import Rows, Spectrum, guarded
 from dd.network import Network, Parameters, Samples, read_out
@@ -56,7 +57,13 @@ def pieces(network: Network, samples: Samples) -> Iterator[Samples]:
 
 
 def full_pass(
-    network: Network, theta: Parameters, buffers: Tensors, *, gradient: bool = True, spectrum: bool = True
+    network: Network,
+    theta: Parameters,
+    buffers: Tensors,
+    *,
+    gradient: bool = True,
+    spectrum: bool = True,
+    parts: CleanAndNoisy | None = None,
 ) -> FullPass:
     """Measure a stack of one run.
 
@@ -66,13 +73,14 @@ def full_pass(
         buffers: the normalisation's memory, float64; left as it is.
         gradient: whether the gradient's norm is wanted.
         spectrum: whether the spectrum of the matrix that the last layer sees is wanted.
+        parts: takes the outputs on the training samples.
     """
     if network.deep or network.batch_dependent:  # evaluation and training see other statistics: no pass is shared
-        got = outcome(network, theta, buffers, network.exact_train, network.exact_test)
+        got = outcome(network, theta, buffers, network.exact_train, network.exact_test, parts=parts)
         norm = gradient_norm(network, theta.flat, {k: v.clone() for k, v in buffers.items()}) if gradient else None
         return FullPass(got, norm, feature_spectrum(network, theta.flat, buffers) if spectrum else None)
     rows, slope = Rows(), torch.zeros_like(theta.flat) if gradient else None
-    train = _side(network, theta, buffers, network.exact_train, slope, rows if spectrum else None)
+    train = _side(network, theta, buffers, network.exact_train, slope, rows if spectrum else None, parts)
     test = _side(network, theta, buffers, network.exact_test)
     norm = None if slope is None else float(slope.norm())
     return FullPass(Outcome(train[0], test[0], train[1], test[1]), norm, guarded(rows.spectrum) if spectrum else None)
@@ -85,8 +93,9 @@ def _side(
     samples: Samples,
     slope: Tensor | None = None,
     rows: Rows | None = None,
+    parts: CleanAndNoisy | None = None,
 ) -> tuple[Tensor, Tensor | None]:
-    """Loss and error of one part of the data; adds to the gradient ``slope`` and to the ``rows`` of the features."""
+    """Loss and error of one side of the data; adds to the gradient ``slope``, the features' ``rows`` and ``parts``."""
     name, count = network.run.loss, len(samples.targets)
     loss = wrong = torch.zeros(1, dtype=torch.float64, device=theta.flat.device)
     by_hand = two_layer.knows(network)
@@ -100,6 +109,8 @@ def _side(
             )
             outputs = read_out(design, theta.named["readout"])
             loss = loss + share * losses.value(name, outputs, piece.targets)
+            if parts is not None:
+                parts.add(outputs, piece)
             if piece.classes is not None:
                 wrong = wrong + share * losses.error(outputs, piece.classes)
         if slope is not None and by_hand:
@@ -110,6 +121,13 @@ def _side(
         if rows is not None:
             rows.add(design[0])
     return loss, None if samples.classes is None else wrong
+
+
+@torch.no_grad()
+def measure_parts(network: Network, theta: Parameters, buffers: Tensors, parts: CleanAndNoisy) -> None:
+    """The training samples of :func:`full_pass` alone, where all else is known."""
+    for piece in pieces(network, network.exact_train):
+        parts.add(network.predict(theta, piece.inputs, buffers), piece)
 
 
 def feature_samples(run: Run) -> int:

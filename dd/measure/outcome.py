@@ -8,6 +8,7 @@ from torch import Tensor
 
 from dd import losses
 from dd.components.model import Tensors
+from dd.measure.label_noise import CleanAndNoisy
 from dd.measure.solution import CurvePoint
 from dd.network import Network, Parameters, Samples
 
@@ -29,7 +30,15 @@ class Outcome:
         return [CurvePoint(0, *values) for values in columns]
 
 
-def outcome(network: Network, theta: Parameters, buffers: Tensors, train: Samples, test: Samples) -> Outcome:
+def outcome(
+    network: Network,
+    theta: Parameters,
+    buffers: Tensors,
+    train: Samples,
+    test: Samples,
+    *,
+    parts: CleanAndNoisy | None = None,
+) -> Outcome:
     """Evaluate a stack on its training and test samples (running statistics, noisy training labels).
 
     Args:
@@ -38,10 +47,13 @@ def outcome(network: Network, theta: Parameters, buffers: Tensors, train: Sample
         buffers: the normalisation's memory.
         train: the network's training samples in theta's precision.
         test: its test samples in theta's precision.
+        parts: takes the outputs on the training samples.
     """
     values, wrongs = [], []
     for samples in (train, test):
         outputs = network.predict(theta, samples.inputs, buffers)
+        if samples is train and parts is not None:
+            parts.add(outputs, samples)
         values.append(losses.value(network.run.loss, outputs, samples.targets))
         wrongs.append(None if samples.classes is None else losses.error(outputs, samples.classes))
     return Outcome(values[0], values[1], wrongs[0], wrongs[1])

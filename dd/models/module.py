@@ -93,23 +93,15 @@ class Module(ModuleModel):
 
     def module(self, run: Run) -> nn.Module:
         """The network with its read-out taken out."""
-        network = self.network(run)
-        if self.readout == ITSELF:
-            return nn.Identity()
-        network.set_submodule(self.readout, ReadoutTakenOut())
-        return network
+        return taken_apart(self.network(run), self.readout)[0]
 
     def draw_own(self, run: Run, outputs: int) -> dict[str, NDArray[np.float64]]:
         """Parameters as the network starts them, its read-out's included, times ``init.scale``."""
         with seeded(self.start_seed(run)):
-            network = self.network(run)
-        readout = rows_of(_layer(network, self.readout))
-        if self.readout == ITSELF:
-            network = nn.Identity()
-        else:
-            network.set_submodule(self.readout, nn.Identity())
+            rest, layer = taken_apart(self.network(run), self.readout)
+        readout = rows_of(layer)
         weight = np.concatenate([readout["weight"], *([readout["bias"].T] if self.bias else [])], axis=1)
-        drawn = rows_of(network) | {"readout": weight}
+        drawn = rows_of(rest) | {"readout": weight}
         return {name: value * scale_of(run) for name, value in drawn.items()}
 
 
@@ -129,8 +121,13 @@ def _factory_of(path: str | None, source: str) -> Factory:
     return found
 
 
-def _layer(network: nn.Module, name: str) -> nn.Module:
-    return network if name == ITSELF else network.get_submodule(name)
+def taken_apart(network: nn.Module, name: str) -> tuple[nn.Module, nn.Module]:
+    """A network without its read-out, and the read-out."""
+    if name == ITSELF:
+        return nn.Identity(), network
+    readout = network.get_submodule(name)
+    network.set_submodule(name, ReadoutTakenOut())
+    return network, readout
 
 
 @lru_cache(maxsize=256)

@@ -6,13 +6,14 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 
 from dd.components.dataset import Dataset, Pool
 from dd.errors import ConfigError, StoreError
-from dd.problems.pools import content_of, former_digest, look_again, pool_of
+from dd.problems.pools import content_of, former_digest, pool_of
 from dd.problems.problem import check_sizes
 from dd.results import Store
 from dd.results.rebuilt import Columns, component_of, value_of
 from dd.runs import registry
 from dd.runs.run import Run
 from dd.runs.settings import Settings
+from dd.samples.stamps import look_again
 
 
 def identified(runs: Sequence[Run], settings: Settings) -> list[Run]:
@@ -38,11 +39,14 @@ def identified(runs: Sequence[Run], settings: Settings) -> list[Run]:
     for i, run in enumerate(runs):
         if not run.data.generated or run.data_content is not None:
             groups.setdefault((run.data.pool_key(run), run.data_content), []).append(i)
+        elif run.classes is not None:
+            check_sizes(run, pool_of(run, settings))
     for members in groups.values():
         pool = pool_of(runs[members[0]], settings)
         content = _settled(runs[members[0]], pool)
+        for size in {(runs[i].n_train, runs[i].n_test, runs[i].classes): runs[i] for i in members}.values():
+            check_sizes(size, pool)
         for i in members:
-            check_sizes(runs[i], pool)
             if content != runs[i].data_content:
                 out[i] = runs[i].replace(data_content=content)
     return out
@@ -89,7 +93,8 @@ def check_table(runs: Sequence[Run], settings: Settings, store: Store) -> None:
             theirs = row["data_content"] or f"{row['data_sha256']} (by an older dd, or the published one)"
             raise StoreError(
                 f"name={store.name}: {store.runs} holds rows of data={run.data.name} whose content is {theirs}, but "
-                f"that of {pool.source} is {pool.sha256}; use name=<another table>, or data.root=<folder of the former>"
+                f"that of {pool.source} is {pool.sha256}; use name=<another table>, or "
+                + ("data.root=<folder of the former>" if run.data.from_files else "the former samples")
             )
 
 

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from dd.components.model import Tensors
 from dd.measure.conditioning import Measure, Probe, final_columns, spectrum_columns
-from dd.measure.full_pass import full_pass
+from dd.measure.full_pass import full_pass, measure_parts
+from dd.measure.label_noise import CleanAndNoisy
 from dd.measure.solution import CurvePoint, Solution
 from dd.network import Network, Parameters
 from dd.packs.prepare import Job
@@ -26,17 +27,22 @@ def measured(job: Job, solution: Solution, measure: Measure) -> Row:
         job.spectrum = solution.factors.spectrum
         row |= {f"feature_{k}_init": v for k, v in spectrum_columns(job.spectrum).items()}
         row |= min_norm_columns(network, solution.factors, buffers)
-    final = job.spectrum
+    final, noisy = job.spectrum, network.problem.noisy
+    parts = None if noisy is None else CleanAndNoisy(run.loss, noisy)
     if solution.measured:
         point, known = solution.measured.point, solution.measured
         row |= {"weight_norm": known.weight_norm, "gradient_norm": known.gradient_norm if wanted else None}
+        if parts is not None:
+            measure_parts(network, theta, buffers, parts)
     else:
-        found = full_pass(network, theta, buffers, gradient=wanted, spectrum=wanted and final is None)
+        spectrum = wanted and final is None
+        found = full_pass(network, theta, buffers, gradient=wanted, spectrum=spectrum, parts=parts)
         final = final or found.features
         point = found.outcome.points()[0]
         row |= {"weight_norm": float(theta.flat.norm()), "gradient_norm": found.gradient_norm}
     complete(run, solution, point)
     row |= {k: getattr(point, k) for k in ("train_loss", "test_loss", "train_error", "test_error")}
+    row |= {} if parts is None else parts.columns()
     if solution.effective_parameters and wanted:
         row |= {f"effective_parameters_{k}": v for k, v in vars(solution.effective_parameters).items()}
     if wanted:

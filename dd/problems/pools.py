@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import threading
-import time
-from collections import OrderedDict
-from collections.abc import Hashable
-from dataclasses import dataclass
-from pathlib import Path
 
 from dd.components.dataset import Pool
 from dd.errors import ConfigError
 from dd.runs.run import Run
 from dd.runs.settings import Settings
+from dd.samples.stamps import Kept
 
 KEPT = 2
 """Pools in memory at most."""
-
-SETTLED = 2e9
-"""Nanoseconds after which a file's times tell one version from the next (some file systems count in seconds)."""
 
 
 FORMER = {
@@ -30,30 +22,7 @@ FORMER = {
 """``data_sha256`` of published sets in tables of dd 0.1, which took it over inputs alone."""
 
 
-@dataclass(frozen=True)
-class _Held:
-    """A pool and the state of its files when it was read.
-
-    Attributes:
-        stamps: of its files.
-        settled: whether another version of the files would have another stamp.
-        pool: the samples.
-    """
-
-    stamps: tuple[Hashable, ...]
-    settled: bool
-    pool: Pool
-
-
-_pools: OrderedDict[Hashable, _Held] = OrderedDict()
-_lock = threading.RLock()
-
-
-def look_again() -> None:
-    """Start a command: forget the pools of which their files cannot tell whether they have changed."""
-    with _lock:
-        for key in [key for key, held in _pools.items() if not held.settled]:
-            del _pools[key]
+_pools: Kept[Pool] = Kept(KEPT)
 
 
 def pool_of(run: Run, settings: Settings) -> Pool:
@@ -66,36 +35,16 @@ def pool_of(run: Run, settings: Settings) -> Pool:
     if dataset.pool_axes:
         return dataset.pool(run, settings)
     key = (dataset.pool_key(run), settings.data_root)
-    files = dataset.files(settings)
-    with _lock:
-        stamps = tuple(_stamp(path) for path in files)
-        held = _pools.get(key)
-        if held is None or held.stamps != stamps:
-            start = time.time_ns()
-            pool = dataset.pool(run, settings)
-            held = _Held(stamps, bool(files) and start - max(_changed(path) for path in files) > SETTLED, pool)
-        _pools[key] = held
-        _pools.move_to_end(key)
-        while len(_pools) > KEPT:
-            _pools.popitem(last=False)
-        return held.pool
+    return _pools.get(key, dataset.files(settings), lambda: dataset.pool(run, settings))
 
 
-def _stamp(path: Path) -> Hashable:
-    try:
-        found = path.stat()
-    except OSError:  # gone meanwhile: whoever reads it says so
-        return (str(path),)
-    return (str(path), found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-
-
-def _changed(path: Path) -> float:
-    """When a file was last touched; never settled where there is none."""
-    try:
-        found = path.stat()
-    except OSError:
-        return float("inf")
-    return max(found.st_mtime_ns, found.st_ctime_ns)
+def room_of(run: Run, pool: Pool) -> tuple[int, int | None]:
+    """Samples that a run may choose from: of the training part, and of the test part or None if there is none."""
+    if run.chosen is None:
+        return len(pool.y), None if pool.test_y is None else len(pool.test_y)
+    train, test = (None if held is None else sum(int(n) for n in held[list(run.chosen)]) for held in pool.counts)
+    assert train is not None
+    return train, test
 
 
 def content_of(run: Run, pool: Pool) -> str | None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from dd.components.dataset import Pool, Samples
 from dd.errors import ConfigError
-from dd.problems.pools import pool_of, verify
+from dd.problems.pools import pool_of, room_of, verify
 from dd.runs.run import Run
 from dd.runs.settings import Settings
 from dd.streams import stream
@@ -39,6 +39,7 @@ class Problem:
         classification: whether targets are one-hot.
         source: where the samples came from.
         sha256: digest of the pool that they were drawn from.
+        noisy: whether a training label is another than the given one, [n_train]; None without label noise.
     """
 
     train_x: torch.Tensor
@@ -48,6 +49,7 @@ class Problem:
     classification: bool
     source: str
     sha256: str
+    noisy: torch.Tensor | None = None
 
     @property
     def inputs(self) -> int:
@@ -228,14 +230,18 @@ def check_sizes(run: Run, pool: Pool) -> None:
     """
     for key, wanted, held in _wanted(run, pool):
         if wanted > held:
-            raise ConfigError(key, wanted, f"must be <= {held} (the files of data={run.data.name} in {pool.source})")
+            whose = f"the files of data={run.data.name} in {pool.source}"
+            if run.classes is not None:
+                whose += f", classes {run.classes}"
+            raise ConfigError(key, wanted, f"must be <= {held} ({whose})")
 
 
 def _wanted(run: Run, pool: Pool) -> list[tuple[str, int, int]]:
     """(key, samples wanted, samples held) of each part."""
-    if pool.test_x is None:
-        return [("data.n_train", run.n_train, len(pool.x) - run.n_test)]
-    return [("data.n_train", run.n_train, len(pool.x)), ("data.n_test", run.n_test, len(pool.test_x))]
+    train, test = room_of(run, pool)
+    if test is None:
+        return [("data.n_train", run.n_train, train - run.n_test)]
+    return [("data.n_train", run.n_train, train), ("data.n_test", run.n_test, test)]
 
 
 def _build(run: Run, settings: Settings) -> Problem:
@@ -243,27 +249,32 @@ def _build(run: Run, settings: Settings) -> Problem:
     pool = pool_of(run, settings)
     verify(run, pool)
     check_sizes(run, pool)
+    digest = pool.sha256
+    if run.chosen is not None:
+        pool = pool.of_classes(run.chosen)
     if pool.test_x is None or pool.test_y is None:
         train, test = split(pool.y, run.n_train, run.n_test, run.data_seed, run.test_seed)
         train_x, train_y, test_x, test_y = pool.x[train], pool.y[train], pool.x[test], pool.y[test]
-    elif dataset.classification:
+    elif dataset.classification or dataset.train_samples is not None:
         train, _ = split(pool.y, run.n_train, 0, run.data_seed)
         test, _ = split(pool.test_y, run.n_test, 0, run.test_set_seed)
         train_x, train_y, test_x, test_y = pool.x[train], pool.y[train], pool.test_x[test], pool.test_y[test]
     else:
         train_x, train_y, test_x, test_y = pool.x, pool.y, pool.test_x, pool.test_y
+    replaced = None
     if dataset.classification:
-        classes = np.eye(dataset.outputs)
+        classes = np.eye(run.outputs)
         noisy = noisy_labels(
-            train_y.astype(np.int64), dataset.outputs, run.label_noise, run.label_noise_over, run.data_seed
+            train_y.astype(np.int64), run.outputs, run.label_noise, run.label_noise_over, run.data_seed
         )
+        replaced = torch.from_numpy(noisy != train_y) if run.label_noise > 0 else None
         train_y, test_y = classes[noisy], classes[test_y.astype(np.int64)]
     train_x, test_x = standardize(_scaled(train_x, pool), _scaled(test_x, pool), run.standardize)
     if run.targets == "linear":
         fitted = linear_targets(np.concatenate([train_x, test_x]), np.concatenate([train_y, test_y]))
         train_y, test_y = fitted[: run.n_train], fitted[run.n_train :]
     (x, tx), (y, ty) = map(_inputs, (train_x, test_x)), map(_tensor, (train_y, test_y))
-    return Problem(x, y, tx, ty, run.classification, pool.source, pool.sha256)
+    return Problem(x, y, tx, ty, run.classification, pool.source, digest, replaced)
 
 
 def _tensor(a: NDArray[np.generic]) -> torch.Tensor:

@@ -21,6 +21,7 @@ OUTCOME = (
     "train_loss", "train_error", "test_loss", "test_error", "weight_norm", "gradient_norm",
     "min_norm_train_loss", "min_norm_test_loss", "min_norm_test_error",
     "effective_parameters_train", "effective_parameters_test",
+    "train_loss_clean", "train_error_clean", "train_loss_noisy", "train_error_noisy",
 )  # fmt: skip
 CONDITIONING = (
     "feature_condition", "feature_sigma_max", "feature_sigma_min",

@@ -55,7 +55,9 @@ class Axis:
         choices: the allowed words, if they are a closed list.
         words: words allowed beside numbers (``full`` for a batch size).
         nullable: whether ``null`` is allowed.
-        scope: what it changes; None for an option, whose component has one, unless it says where something is found.
+        listed: whether a value is a list: names with commas between them are one value, never a sweep.
+        scope: what it changes; None for an option, whose component has one. ``Scope.WHERE`` keeps an option out of the
+            run's identity.
         trained: its scope where the model trains its features, if that is another.
         prefix: whether a run with a smaller value is the beginning of one with a larger: of its features, or steps.
     """
@@ -71,6 +73,7 @@ class Axis:
     choices: tuple[str, ...] = ()
     words: tuple[str, ...] = ()
     nullable: bool = False
+    listed: bool = False
     scope: Scope | None = None
     trained: Scope | None = None
     prefix: bool = False
@@ -90,6 +93,8 @@ class Axis:
             text = "must be one of " + ", ".join(self.choices)
         elif self.kind is bool:
             text = "must be true or false"
+        elif self.listed:
+            text = "must be names with commas between them, or a list of names"
         elif self.kind is str:
             text = "must be a word, in one line"
         else:
@@ -125,7 +130,7 @@ class Axis:
         except (ValueError, OverflowError):
             key = key or self.key
             allowed = self.allowed()
-            if self.kind is str and not self.choices and isinstance(value, int | float):
+            if self.kind is str and not self.choices and not self.listed and isinstance(value, int | float):
                 allowed = f"{allowed}: write it in quotes"  # YAML has read 1.10 as 1.1 before dd could see it
             raise ConfigError(key, value, allowed, origin(key)) from None
 
@@ -136,6 +141,8 @@ class Axis:
             raise ValueError
         if isinstance(value, str) and value in self.words:
             return value
+        if self.listed:
+            value = _joined(value)
         if self.kind is str:
             if not isinstance(value, str) or (self.choices and value not in self.choices):
                 raise ValueError
@@ -165,6 +172,24 @@ class Axis:
         return value
 
 
+def _joined(value: object) -> str:
+    """A list as one word.
+
+    >>> _joined([0, "cat"]), _joined(" 0, 6"), _joined(3)
+    ('0,cat', '0,6', '3')
+
+    Raises:
+        ValueError: it holds something else than names.
+    """
+    parts = value if isinstance(value, list | tuple) else str(value).split(",") if isinstance(value, str | int) else []
+    if not all(isinstance(part, str | int) and not isinstance(part, bool) for part in parts):
+        raise ValueError
+    names = [str(part).strip() for part in parts]
+    if not names or not all(names):
+        raise ValueError
+    return ",".join(names)
+
+
 def axis(
     default: T,
     help: str,
@@ -176,6 +201,7 @@ def axis(
     low_open: bool = False,
     choices: tuple[str, ...] = (),
     words: tuple[str, ...] = (),
+    listed: bool = False,
     scope: Scope | None = None,
     trained: Scope | None = None,
     prefix: bool = False,
@@ -187,7 +213,7 @@ def axis(
     """
     rules = {
         "help": help, "key": key, "unit": unit, "low": low, "high": high, "low_open": low_open, "choices": choices,
-        "words": words, "scope": scope, "trained": trained, "prefix": prefix,
+        "words": words, "listed": listed, "scope": scope, "trained": trained, "prefix": prefix,
     }  # fmt: skip
     made: T = dataclasses.field(default=default, metadata={"axis": rules})
     return made

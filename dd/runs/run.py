@@ -54,8 +54,10 @@ class Run:
     width: int = axis(100, "random features, hidden units, or input features", unit="units", low=1,
         scope=Scope.FEATURES, trained=Scope.START, prefix=True)
     data: Dataset = _component("digits", "data set or teacher", Scope.DATA, key="data")
-    n_train: int = axis(500, "training samples", key="data.n_train", unit="samples", low=1, scope=Scope.DATA)
-    n_test: int = axis(1000, "test samples", key="data.n_test", unit="samples", low=1, scope=Scope.DATA)
+    n_train: int = axis(500, "training samples; all: what testing leaves", key="data.n_train", unit="samples", low=1,
+        words=("all",), scope=Scope.DATA)
+    n_test: int = axis(1000, "test samples; all: the set's test part, or what n_train leaves (a fifth if it is all)",
+        key="data.n_test", unit="samples", low=1, words=("all",), scope=Scope.DATA)
     label_noise: float = axis(0.0, "share of training labels replaced", key="data.label_noise", low=0, high=1,
         scope=Scope.DATA)
     label_noise_over: str = axis("other", "replace a noisy label by one of the other classes, or redraw it over all",
@@ -71,6 +73,8 @@ class Run:
     data_content: str | None = axis(None,
         "sha256 of samples that dd knows no checksum of, found by dd; if given, they must have it",
         key="data.content", scope=Scope.DATA)
+    classes: str | None = axis(None, "classes that take part, as 0,6 or cat,dog, counted from 0 anew; null: all",
+        key="data.classes", listed=True, scope=Scope.DATA)
     init: Initialization | None = _component("default", "scheme of the trained weights", Scope.START, key="init",
         nullable=True)
     init_scale: float | None = axis(1.0, "multiplies the initial standard deviation", key="init.scale", low=0,
@@ -106,7 +110,7 @@ class Run:
         defaults = {name: axis.default for name, axis in core_axes().items()} | self._option_defaults
         # plain iteration is neutral, and a closed form has no choice
         defaults["solver"] = "exact" if self.optimizer.closed_form else "iterative"
-        identity = {k: v for k, v in self.values.items() if v != defaults[k] and k not in self._places}
+        identity = {k: v for k, v in self.values.items() if v != defaults[k]}
         text = json.dumps([ID_VERSION, identity], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:20]
 
@@ -130,18 +134,11 @@ class Run:
 
     @property
     def _option_defaults(self) -> dict[str, Value]:
+        """Option -> the value that says nothing: the neutral one, and where something is only says where."""
         return {
-            f"{group}.{a.key}": a.default for group, part in self.components.items() for a in type(part).axes().values()
-        }
-
-    @property
-    def _places(self) -> set[str]:
-        """Options that say where something is found, and nothing else."""
-        return {
-            f"{group}.{a.key}"
+            f"{group}.{a.key}": getattr(part, field) if a.scope is Scope.WHERE else a.default
             for group, part in self.components.items()
-            for a in type(part).axes().values()
-            if a.scope is Scope.WHERE
+            for field, a in type(part).axes().items()
         }
 
     @property
@@ -213,8 +210,20 @@ class Run:
 
     @property
     def outputs(self) -> int:
-        """Number of classes or real targets."""
-        return self.data.outputs
+        """Number of classes that take part, or of real targets."""
+        return self.data.outputs if self.chosen is None else len(self.chosen)
+
+    @cached_property
+    def chosen(self) -> tuple[int, ...] | None:
+        """Numbers of the classes that take part, ascending; None: all.
+
+        Raises:
+            ValueError: the set has no such class.
+        """
+        if self.classes is None:
+            return None
+        names = self.data.class_names
+        return tuple(sorted(names.index(name) for name in self.classes.split(",")))
 
     @property
     def linear(self) -> bool:

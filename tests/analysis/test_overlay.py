@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,6 +14,8 @@ from analysis import overlay
 from analysis.figures import _figures as figures_of
 from analysis.figures import layout_of
 from analysis.panels import draw
+from dd.packs.content import identified
+from dd.runs.settings import Settings
 from dd.theory import units
 from dd.theory.activations import coefficients
 from dd.theory.edges import feature_condition
@@ -26,7 +30,7 @@ TEACHER = ("data=linear_teacher", "data.dim=40", "data.n_train=50", "data.n_test
 
 
 def table(*overrides: str, seeds: int = 2, widths: tuple[int, ...] = WIDTHS) -> pd.DataFrame:
-    runs = [run_of(*overrides, f"width={width}") for width in widths]
+    runs = identified([run_of(*overrides, f"width={width}") for width in widths], Settings())
     return pd.DataFrame(solve_rows(*(run.replace(seed=s, data_seed=s) for run in runs for s in range(seeds))))
 
 
@@ -260,3 +264,30 @@ def test_digits_have_the_theory_of_their_own_spectrum(small: None) -> None:
     assert overlay.predict(rows.assign(label_noise=0.1), "width") is None
     assert overlay.predict(rows.assign(data_sha256="of other digits"), "width") is None
     assert overlay.predict(rows.assign(n_train=600), "width") is None
+
+
+def test_some_classes_have_the_theory_of_their_own_spectrum(small: None) -> None:
+    line = ("data.n_train=100", "data.n_test=500", "optimizer=min_norm")
+    rows = table(*line, "data.classes=0,1,2,3,4", seeds=2, widths=(30, 400))
+    got = overlay.predict(rows, "width")
+    medians = rows.groupby("width").median(numeric_only=True)
+    for width in (30, 400):
+        assert at(got, "test_loss", width) == pytest.approx(medians.loc[width, "test_loss"], rel=0.25)
+    every = overlay.predict(rows.drop(columns="classes"), "width")
+    assert at(every, "test_loss", 400) != pytest.approx(medians.loc[400, "test_loss"], rel=0.25)
+    assert overlay.predict(rows.assign(n_train=600), "width") is None
+
+
+def test_a_file_has_the_theory_of_its_own_spectrum(small: None, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(700, 20))
+    np.savez(tmp_path / "a.npz", x=x, y=np.tanh(x[:, :1]))
+    path = f"data.path={tmp_path}/a.npz"
+    rows = table(
+        "data=file", path, "data.n_train=100", "data.n_test=500", "optimizer=min_norm", seeds=2, widths=(30, 400)
+    )
+    got = overlay.predict(rows, "width")
+    medians = rows.groupby("width").median(numeric_only=True)
+    assert at(got, "test_loss", 400) == pytest.approx(medians.loc[400, "test_loss"], rel=0.3)
+    (tmp_path / "a.npz").unlink()
+    assert overlay.predict(rows.assign(data_path="elsewhere.npz"), "width") is None

@@ -1,6 +1,6 @@
 """Files of data sets that are damaged, swapped, of other sizes or hostile: one line that names file, key and fix.
 
-Covers: dd/data/_files.py, dd/data/_idx.py, dd/data/_pickled.py, dd/data/_scikit_learn.py.
+Covers: dd/data/_files.py, dd/data/_idx.py, dd/data/_pickled.py, dd/data/_bundled.py.
 """
 
 from __future__ import annotations
@@ -370,7 +370,7 @@ def test_a_table_of_scikit_learn_that_is_damaged_is_one_line(tmp_path: Path, mon
     path = tmp_path / "datasets" / "data" / "digits.csv.gz"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"none")
-    from dd.problems.pools import look_again
+    from dd.samples.stamps import look_again
 
     look_again()
     monkeypatch.setattr(

@@ -1,6 +1,6 @@
 """Which samples a run is for is part of its identity: rows of other data are never taken for its own.
 
-Covers: dd/problems/pools.py.
+Covers: dd/problems/pools.py, dd/samples/stamps.py.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from dd.data._idx import IdxDataset
 from dd.data.mnist import MNIST as Mnist
 from dd.errors import ConfigError, StoreError
 from dd.packs.content import identified
-from dd.problems import pools as _pools
 from dd.problems.pools import former_digest, pool_of
 from dd.problems.problem import load
 from dd.results.rebuilt import run_of as run_of_row
 from dd.runs import registry
 from dd.runs.run import Run
 from dd.runs.settings import Settings
+from dd.samples import stamps
 from tests.data.files import archive, cifar_members, mnist_arrays, write_mnist
 from tests.helpers import dd_run, run_of
 
@@ -107,7 +107,7 @@ def test_files_replaced_between_two_sweeps_of_one_process_are_noticed(
     waited: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if waited:  # a pool whose files have long been at rest stays in memory
-        monkeypatch.setattr(_pools, "SETTLED", -1)
+        monkeypatch.setattr(stamps, "SETTLED", -1)
     root = write_mnist(tmp_path / "a", mnist_arrays(), zipped=False)
     first = dd.sweep(*MNIST, f"data.root={root}")
     path = root / "train-images-idx3-ubyte"

@@ -9,9 +9,9 @@ import pytest
 
 from dd.components.dataset import Pool
 from dd.data.cifar10 import CIFAR10
-from dd.problems.pools import look_again
 from dd.problems.problem import Problem, load
 from dd.runs.settings import Settings
+from dd.samples.stamps import look_again
 from tests.helpers import run_of
 
 RAW = ("data.standardize=none", "batch_size=full")

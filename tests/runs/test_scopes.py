@@ -23,6 +23,7 @@ from dd.runs.component import Component
 from dd.runs.run import Run, core_axes
 from dd.runs.settings import Settings, setting_axes
 from tests.helpers import run_of
+from tests.models import networks
 
 SMALL = ("data.n_train=30", "data.n_test=12", "batch_size=10", "steps=9", "dtype=float64")
 BASES = {
@@ -40,6 +41,7 @@ MADE = {
 """Key of a run -> the last scope that it holds."""
 
 OTHER = {
+    "data.classes": "0,6",
     "data.content": "0" * 64,
     "data.label_noise": 0.5,
     "model.depths": "2-2",
@@ -49,7 +51,10 @@ OTHER = {
 }
 """Values of axes where one more or one less is no other value."""
 
+NETWORK = f"model.path={networks.__file__}:mlp"
 NEEDS = {
+    "model.readout": (NETWORK,),
+    "model.source": (NETWORK,),
     "data.label_noise_over": ("data.label_noise=0.5",),
     "data.image": ("data.dim=64",),
     "model.bandwidth": ("model.activation=fourier",),
@@ -100,6 +105,8 @@ def of_the_components() -> Iterator[tuple[str, Run, Run, Scope, bool]]:
     for group in registry.ROOMS:
         for name in registry.names(group):
             for field, axis in registry.kind(group, name).axes().items():
+                if axis.scope is Scope.WHERE:
+                    continue
                 run = with_component(group, name, f"{group}.{axis.key}")
                 part = getattr(run, group)
                 value = another(f"{group}.{axis.key}", axis, getattr(part, field))
@@ -126,6 +133,8 @@ def with_component(group: str, name: str, key: str) -> Run:
         (f"{group}={name}", "data=digits", "width=2"),
     ]
     order = ("trained", "frozen", "deep") if group == "optimizer" else tuple(BASES)
+    if name == "module":
+        tries.append((f"{group}={name}", NETWORK))
     for base in (BASES[name] for name in order):
         for own in tries:
             try:
@@ -154,6 +163,25 @@ def test_an_axis_changes_the_keys_of_its_scope_and_no_other(pair: tuple[str, Run
         beginning = prefix and last == scope and name in ("inputs_key", "trajectory_key")
         differs = scope <= last and not beginning
         assert (getattr(run, name) != getattr(changed, name)) is differs, name
+
+
+def test_options_that_say_where_are_no_part_of_the_identity_and_mix_nothing_up() -> None:
+    found = 0
+    for group in registry.ROOMS:
+        for name in registry.names(group):
+            for field, axis in registry.kind(group, name).axes().items():
+                if axis.scope is not Scope.WHERE:
+                    assert axis.scope is None
+                    continue
+                found += 1
+                run = run_of(*SMALL, *BASES["frozen"]).replace(**{group: registry.kind(group, name)()})
+                value = another(f"{group}.{axis.key}", axis, getattr(getattr(run, group), field))
+                changed = run.replace(**{group: dataclasses.replace(getattr(run, group), **{field: value})})
+                assert run.run_id == changed.run_id
+                assert run != changed
+                first = scope_of(run, core_axes()[group])
+                assert all((getattr(run, key) != getattr(changed, key)) is (first <= MADE[key]) for key in MADE)
+    assert found == 5
 
 
 def test_every_axis_has_a_scope() -> None:

@@ -348,7 +348,7 @@ def test_a_batch_of_one_image_has_a_variance() -> None:
 def test_images_of_another_shape_are_refused() -> None:
     images, classes = torch.randn(10, 3, 8, 16), torch.arange(10) % 2
     line = ("model=rmt", "width=2", "optimizer=adam", "epochs=1", "batch_size=5")
-    with pytest.raises(ConfigError, match=r"test=3x16x8.*must be images of 3x8x16"):
+    with pytest.raises(ConfigError, match=r"test=3x16x8.*must have inputs as x, 3x8x16"):
         dd.train(images, classes, *line, test=(images.mT, classes))
     net = dd.train(images, classes, *line)[0]
     with pytest.raises(ConfigError, match=r"x=3x16x8.*trained on images of 3x8x16"):

@@ -1,0 +1,61 @@
+"""examples/*.md: the blocks of each page run as they stand, one after the other, and end where the page says."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from analysis.peaks import table
+from analysis.tables import load_runs
+
+FOLDER = Path(__file__).parent.parent / "examples"
+
+DRIVER = """
+import importlib, re, shlex, sys
+text = open(sys.argv[1], encoding="utf-8").read()
+for kind, body in re.findall(r"^```(python|sh)\\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+    if kind == "python":
+        exec(body, {"__name__": "__main__"})
+        continue
+    for line in body.splitlines():
+        start, module, *arguments = shlex.split(line)[1:]
+        assert line.startswith("python -m "), line
+        more = ["n_jobs=1"] if module == "dd.run" else []
+        if code := importlib.import_module(module).main([*arguments, *more]):
+            sys.exit(code)
+"""
+"""Runs all blocks in one process: imports cost more than they do."""
+
+
+def run(page: str, folder: Path) -> str:
+    """Run a page's blocks in a folder; what they print."""
+    done = subprocess.run(
+        [sys.executable, "-c", DRIVER, str(FOLDER / page)], cwd=folder, capture_output=True, text=True, timeout=300,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("page", sorted(path.name for path in FOLDER.glob("*.md")))
+def test_a_page_is_short_and_its_links_lead_somewhere(page: str) -> None:
+    text = (FOLDER / page).read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 40
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
+        assert target.startswith("http") or (FOLDER / target).exists(), target
+
+
+def test_a_table_of_ones_own_has_its_peak_at_the_number_of_samples(tmp_path: Path) -> None:
+    told = run("own_csv.md", tmp_path)
+    (peak,) = table(load_runs(tmp_path / "results", "wine")).to_dict("records")
+    assert peak["threshold_counted"] == 142
+    assert peak["decision"] == "peak"
+    assert abs(peak["location"] - 142) <= 20
+    assert str(peak["location"]) in told
+    assert (tmp_path / "figures" / "wine.png").is_file()
+    assert set(pd.read_csv(tmp_path / "wine.csv")["cultivar"]) == {"class_0", "class_1", "class_2"}
