@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,12 +12,11 @@ from dd.cli.compose import compose_runs as compose_runs
 if TYPE_CHECKING:
     import pandas as pd
 
+    from dd.inspection import Inspected
     from dd.training import Trained
 
 
-def sweep(
-    *overrides: str, data: object = None, model: object = None, n_jobs: int | str | None = None
-) -> pd.DataFrame:
+def sweep(*overrides: str, data: object = None, model: object = None, n_jobs: int | str | None = None) -> pd.DataFrame:
     """Run a sweep and return its rows.
 
     Args:
@@ -61,6 +60,18 @@ def train(x: object, y: object = None, *overrides: str, test: object = None) -> 
     from dd import training
 
     return training.train(x, y, *overrides, test=test)
+
+
+def inspect(
+    run: str | Mapping[str, object],
+    name: str = "default",
+    results_dir: str | Path = "results",
+    data_root: str | Path | None = None,
+) -> Inspected:
+    """Lay a run of a table open; see :func:`dd.inspection.inspect`."""
+    from dd import inspection
+
+    return inspection.inspect(run, name, results_dir, data_root)
 
 
 def load(name: str = "default", results_dir: str | Path = "results") -> pd.DataFrame:

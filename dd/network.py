@@ -221,6 +221,25 @@ class Network:
             start += size
         return Parameters(flat, out)
 
+    def as_layers(self, flat: Tensor) -> dict[str, Tensor]:
+        """Trained tensors as torch's layers hold them, copies: a module's by its own names and shapes.
+
+        Args:
+            flat: of one run, [parameters].
+
+        Returns:
+            ``readout`` and, of two-layer nets, ``hidden``, each [out, in]; their ``..._bias``, [out]; others by name.
+        """
+        found: dict[str, Tensor] = {}
+        own = self.deep.parameter_shapes(self.run) if self.deep else {}
+        for name, view in self.named(flat[None]).named.items():
+            value = view[0].clone()
+            if name in self.model.biased and self.bias:
+                found |= {name: value[:, :-1], f"{name}_bias": value[:, -1]}
+            else:
+                found[name] = value.view(own[name]) if name in own else value
+        return found
+
     def split(self, flat: Tensor) -> list[Tensor]:
         """Weight matrices [runs, rows, columns] and vectors [runs, size] (biases, gain, shift) as views of ``flat``."""
         return self.model.split(self.run, self.named(flat).named)

@@ -66,14 +66,7 @@ class Trained:
     @property
     def weights(self) -> dict[str, Tensor]:
         """Trained tensors as torch's linear layers hold them: ``hidden``, ``readout`` [out, in], ``*_bias`` [out]."""
-        out = {}
-        for name, view in self._network.named(self._solution.theta[None]).named.items():
-            value = view[0].clone()
-            if name in ("hidden", "readout") and self.run.model.has_bias:
-                out[name], out[f"{name}_bias"] = value[:, :-1], value[:, -1]
-            else:
-                out[name] = value
-        return out
+        return self._network.as_layers(self._solution.theta)
 
     def __call__(self, x: object) -> Tensor:
         """Outputs for inputs [samples, inputs], or images [samples, channels, height, width]: [samples, outputs].

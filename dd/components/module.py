@@ -157,6 +157,10 @@ class ModuleModel(Model):
         own = sum(parameter.numel() for parameter in empty(self.blueprint(run)).parameters())
         return own + run.outputs * (self.feature_count(run) + int(self.has_bias))
 
+    def parameter_shapes(self, run: Run) -> dict[str, torch.Size]:
+        """Shapes of the module's parameters by name."""
+        return shapes(self.blueprint(run))
+
     def multiply_adds(self, run: Run) -> float:
         """Of linear layers and convolutions, but at least one a parameter."""
         return max(sizes(self.blueprint(run), 2).multiply_adds, float(self.parameter_count(run)))
