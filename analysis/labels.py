@@ -34,6 +34,9 @@ FAMILIES = {
 }
 """Models in the plural."""
 
+BY_NAME = {*GROUPS, "model_activation"} - {"schedule"}
+"""Axes whose values say by themselves what they are; a schedule's name alone does not."""
+
 NAMES = {"rmt": "RMT"}
 """Values that are proper names."""
 
@@ -141,7 +144,7 @@ def legend_of(values: Mapping[str, object]) -> str:
         if text in ("none", "default"):
             parts.append(f"{'no' if text == 'none' else 'default'} {axis_text(key)}")
         else:
-            parts.append(text if key in GROUPS or key == "model_activation" else f"{axis_text(key)} {text}")
+            parts.append(text if key in BY_NAME else f"{axis_text(key)} {text}")
     return ", ".join(parts) or "all runs"
 
 

@@ -15,6 +15,7 @@ from dd.runs.axis import Axis, Value, axes_of
 from dd.runs.component import Component
 from dd.runs.run import OriginOf, Run, core_axes
 from dd.runs.settings import EPOCHS, setting_axes, value_at
+from dd.schedules.constant import Constant
 from dd.trainers.table import settled_solver
 
 Config = Mapping[str, object]
@@ -43,6 +44,8 @@ def resolve(config: Config, origin: OriginOf = lambda key: "") -> Run:
     values = _plain(config, origin)
     if values["test_seed"] == values["data_seed"]:
         values["test_seed"] = None
+    if optimizer.closed_form or not optimizer.step_size:
+        chosen["schedule"] = Constant()  # of nothing
     if optimizer.closed_form:
         # a closed form has no trajectory: what only shapes the trajectory is null
         values |= dict.fromkeys(("lr", "lr_unit", "batch_size", "steps", "stop_loss", "init_scale"))

@@ -103,7 +103,10 @@ def find_peak(rows: Sequence[Columns], test: str = "test_loss", train: str = "tr
     return best
 
 
-TRAJECTORY = ("optimizer", "lr", "lr_unit", "batch_size", "steps", "stop_loss", "init", "init_scale", "solver", "dtype")
+TRAJECTORY = (
+    "optimizer", "lr", "lr_unit", "schedule", "batch_size", "steps", "stop_loss", "init", "init_scale", "solver",
+    "dtype",
+)  # fmt: skip
 """Axes that do not change the min-norm limit."""
 
 CHOSEN = ("data_content", "solver", "dtype")
@@ -174,7 +177,9 @@ def summary(rows: Sequence[Columns]) -> str:
     limits: dict[tuple[Value, ...], list[Columns]] = {}
     for row in rows:
         # one limit for each problem: it does not depend on how the read-out is trained
-        key = tuple("" if a in TRAJECTORY or a.startswith(("optimizer_", "init_")) else row[a] for a in axes)
+        key = tuple(
+            "" if a in TRAJECTORY or a.startswith(("optimizer_", "schedule_", "init_")) else row[a] for a in axes
+        )
         if row["optimizer"] != "min_norm" and row["min_norm_test_loss"] is not None:
             limits.setdefault(key, []).append(row)
     for key, members in list(limits.items())[:GROUP_LIMIT]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from dd.components.optimizer import Hyper, Number, State, UpdateRule, decay, weight_decay_axis
-from dd.components.polynomials import Modes, Response, gradient_descent
+from dd.components.polynomials import Modes, Response, descent_step, gradient_descent
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,7 @@ class SGD(UpdateRule):
 
     elementwise = True
     exact = True
+    memoryless = True
     monotone = True
     stationary = True
     dual = True
@@ -31,3 +32,7 @@ class SGD(UpdateRule):
         """See :meth:`Optimizer.response`."""
         assert lr is not None
         return gradient_descent(lr * modes.curvature, steps)
+
+    def one_step(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        """See :meth:`Optimizer.one_step`."""
+        return descent_step(h)
