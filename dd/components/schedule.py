@@ -23,11 +23,14 @@ Factors = NDArray[np.float64]
 class Schedule(Component):
     """Step sizes along the way as shares of ``lr``; a frozen dataclass whose fields are its options.
 
-    A schedule counts units, which are steps or epochs: all steps of a unit have one size. First come ``warmup`` units,
-    of 1/warmup, 2/warmup, ..., 1 of ``lr``; then the schedule's own shape, from its beginning. A factor follows from
-    the number of a step alone, so that trainers may ask for any steps in any order.
+    A schedule counts units, which are steps or epochs: all steps of a unit have one size. First come W = ``warmup``
+    units, of 1/(W + 1), 2/(W + 1), ..., W/(W + 1) of ``lr``; then the schedule's own shape, from its beginning. A share
+    follows from the number of a step alone, so that trainers may ask for any steps in any order.
+
+    Claims of a class hold for its own :meth:`shape`; a subclass with another one makes them again.
 
     Attributes:
+        level: whether the shape is 1 throughout. False unless the class says so.
         prefix: whether a shorter budget leaves the steps that it has as they are, so that a run with it is the
             beginning of a longer one. False unless the class says so.
     """
@@ -35,16 +38,17 @@ class Schedule(Component):
     per: str = axis("step", "what it counts: step sizes change after each step, or epoch", choices=("step", "epoch"))
     warmup: int = axis(0, "the step size first rises linearly for so long", unit="steps or epochs", low=0)
 
+    level: ClassVar[bool] = False
     prefix: ClassVar[bool] = False
 
     def __init_subclass__(cls, name: str | None = None) -> None:
         super().__init_subclass__(name)
-        cls.withdraw({"prefix": False}, ("shape", "factors"))
+        cls.withdraw({"level": False, "prefix": False}, ("shape", "factors"))
 
     @property
     def flat(self) -> bool:
         """Whether every step has the full step size."""
-        return False
+        return self.level and not self.warmup
 
     @abstractmethod
     def shape(self, unit: Factors, units: int) -> Factors:
@@ -67,7 +71,7 @@ class Schedule(Component):
         """Shares of ``lr`` that steps ``first`` + 1 ... ``last`` of a run take, [steps]."""
         unit = np.arange(first, last) // self._each(run)
         own = self.shape(np.maximum(unit - self.warmup, 0).astype(np.float64), self.units(run) - self.warmup)
-        return np.where(unit < self.warmup, (unit + 1) / max(self.warmup, 1), own)
+        return np.where(unit < self.warmup, (unit + 1) / (self.warmup + 1), own)
 
     def _each(self, run: Run) -> int:
         """Steps of a unit."""

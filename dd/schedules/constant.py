@@ -14,12 +14,8 @@ from dd.components.schedule import Factors, Schedule
 class Constant(Schedule):
     """lr."""
 
+    level = True
     prefix = True
-
-    @property
-    def flat(self) -> bool:
-        """Without warm-up."""
-        return not self.warmup
 
     def canonical(self) -> Self:
         """Without warm-up there is nothing to count."""
