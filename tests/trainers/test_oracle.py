@@ -21,7 +21,7 @@ from dd.runs import registry
 from dd.runs.run import Run, core_axes
 from dd.trainers.base import Task, Trainer
 from dd.trainers.stack import Stack
-from dd.trainers.table import TRAINERS
+from dd.trainers.table import TRAINERS, refusal
 from tests.helpers import run_of
 from tests.training import task_of
 
@@ -96,6 +96,21 @@ def test_every_trainer_agrees_with_the_stack(model: tuple[str, ...], optimizer: 
         for run in accepted(*model, *optimizer, *normalization, f"loss={loss}"):
             # long steps of deep networks make much of little
             agree(run.replace(lr=run.lr / 10) if run.model.deep and run.lr else run)
+
+
+def test_every_trainer_follows_schedules() -> None:
+    """A step's size is one number to a trainer: the schedules take turns over models and rules, with all else plain."""
+    taken = set()
+    names = itertools.cycle(name for name in registry.names("schedule") if name != "constant")
+    counts = itertools.cycle(("step", "epoch", "step"))
+    for model in ("model=random_features width=9", "model=two_layer width=9", "model=rmt width=2"):
+        for optimizer in optimizers():
+            line = (*model.split(), *optimizer, f"schedule={next(names)}", f"schedule.per={next(counts)}")
+            slow = "rmt" in model and optimizer[0] not in ("optimizer=adamw", "optimizer=muon")
+            for run in () if slow else accepted(*line, "schedule.warmup=1"):
+                agree(run)
+                taken |= {trainer.name for trainer in TRAINERS for d in (CPU, GPU) if refusal(trainer, run, d) is None}
+    assert taken == {trainer.name for trainer in TRAINERS if trainer.follows_schedules}
 
 
 def frozen_activations() -> Iterator[tuple[str, ...]]:
