@@ -114,6 +114,22 @@ def test_a_run_is_read_back_from_its_row() -> None:
         assert run_of(axes_row(run)) == run
 
 
+@pytest.mark.parametrize("older", ["without the column", "null"])
+def test_a_row_from_before_there_were_schedules_has_the_constant_one(older: str) -> None:
+    from dd.packs.rows import run_axes
+    from dd.results.rebuilt import run_of
+
+    (run,) = compose_runs("model=two_layer", "optimizer=adam")
+    row = dict(run_axes(run))
+    for name in [name for name in row if name.startswith("schedule")]:
+        if older == "null":
+            row[name] = None
+        else:
+            del row[name]
+    assert run_of(row) == run
+    assert run_of(row).run_id == run.run_id
+
+
 def test_runs_of_a_table_are_computed_again(few: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import dd
 

@@ -15,10 +15,12 @@ Columns = Mapping[str, object]
 def component_of(group: str, row: Columns) -> Component | None:
     """The component of a group, its options from the columns ``<group>_<option>``; None where the row has none.
 
+    A group that an older table lacks has its default.
+
     Raises:
         ConfigError: there is no such component any more.
     """
-    name = row[group]
+    name = value_of(group, row)
     if name is None:
         return None
     kind = registry.kind(group, str(name))
