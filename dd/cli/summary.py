@@ -10,6 +10,7 @@ from itertools import accumulate
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dd.results.rebuilt import completed
 from dd.runs.axis import Value
 from dd.runs.registry import ROOMS
 from dd.runs.run import core_axes
@@ -71,6 +72,7 @@ def shown(table: pa.Table) -> list[dict[str, Value]]:
     Args:
         table: rows of ``runs``.
     """
+    table = completed(table)
     kept = [name for name in table.column_names if name in TOLD or pc.count_distinct(table[name], "all").as_py() > 1]
     rows: list[dict[str, Value]] = table.select(kept).to_pylist()
     return rows
