@@ -94,7 +94,7 @@ class Trajectory:
     Args:
         basis: of the design matrix.
         start: initial read-out.
-        run: axes of any run on this trajectory, whatever its budget; under a schedule of all that there is.
+        run: axes of any run on this trajectory, whatever its budget; under a schedule the one run.
         lr: absolute step size; None without one.
     """
 
@@ -241,7 +241,9 @@ class Group:
         start = self._starts.get(run.start_key)
         if start is None:
             start = self._starts[run.start_key] = _Start(self.basis, readout)
-        key = run.but("steps", "stop_loss") if run.schedule.flat else run
+        if not run.schedule.flat:  # its products serve nobody else
+            return _follow(Trajectory(self.basis, start, run, lr), run)
+        key = run.but("steps", "stop_loss")
         trajectory = self._trajectories.get(key)
         if trajectory is None:
             trajectory = self._trajectories[key] = Trajectory(self.basis, start, run, lr)

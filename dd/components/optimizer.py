@@ -130,11 +130,11 @@ class Optimizer(Component):
         """
         raise NotImplementedError(f"{self.name} has no exact dynamics")
 
-    def one_step(self, h: Tensor) -> tuple[Tensor, Tensor]:
-        """What one full-batch step does to an eigendirection of a quadratic: logarithm of |P_1|, and whether P_1 < 0.
+    def one_step(self, h: Tensor) -> Response:
+        """What one full-batch step does to an eigendirection of a quadratic: P_1 and 1 - P_1, in the shape of h.
 
         Args:
-            h: step size times curvature, weight decay included, of any shape.
+            h: step size times curvature, weight decay included.
         """
         raise NotImplementedError(f"{self.name} has no single steps")
 

@@ -61,20 +61,10 @@ def _odd(steps: Sequence[int], like: Tensor) -> Tensor:
 def _power(q: Tensor, steps: Sequence[int]) -> tuple[Tensor, Tensor]:
     """(1 - q)^T and 1 - (1 - q)^T for q >= 0, each [steps, modes]."""
     t = _column(steps, q)
-    log, negative = descent_step(q)
+    log = torch.where(q <= 1, torch.log1p(-q.clamp(max=1)), torch.log((q - 1).clamp(min=0)))
     exponent = torch.where(t == 0, 0.0, t * log)
-    value = torch.where(negative & _odd(steps, q), -1.0, 1.0) * exponent.exp()
+    value = torch.where((q > 1) & _odd(steps, q), -1.0, 1.0) * exponent.exp()
     return value, torch.where(q <= 1, -torch.expm1(exponent), 1 - value)
-
-
-def descent_step(h: Tensor) -> tuple[Tensor, Tensor]:
-    """One step of gradient descent, P_1 = 1 - h: logarithm of |P_1|, and whether P_1 < 0.
-
-    Args:
-        h: step size times curvature, >= 0, of any shape.
-    """
-    log = torch.where(h <= 1, torch.log1p(-h.clamp(max=1)), torch.log((h - 1).clamp(min=0)))
-    return log, h > 1
 
 
 def gradient_descent(h: Tensor, steps: Sequence[int]) -> Response:

@@ -33,6 +33,6 @@ class GradientFlow(Optimizer):
         assert lr is not None
         return gradient_flow(lr * modes.curvature, steps)
 
-    def one_step(self, h: Tensor) -> tuple[Tensor, Tensor]:
+    def one_step(self, h: Tensor) -> Response:
         """See :meth:`Optimizer.one_step`."""
-        return -h, torch.zeros_like(h, dtype=torch.bool)
+        return Response(torch.exp(-h), -torch.expm1(-h))

@@ -108,7 +108,7 @@ def _refusal(method: str, text: str) -> str | None:
         if name not in allowed:
             return f"{method} has no argument {name!r} to set here; it has {', '.join(allowed)}"
     try:
-        _tried(kind, arguments, [1e-3, 1e-3])
+        _tried(method, arguments, [1e-3, 1e-3])
     except Exception as error:
         return f"{method} cannot be used: {' '.join(str(error).split()) or type(error).__name__}"
     return None
@@ -117,14 +117,11 @@ def _refusal(method: str, text: str) -> str | None:
 @cache
 def _sets_its_own_steps(method: str, text: str) -> bool:
     """Whether other step sizes, set as torch's schedulers set them, change nothing."""
-    kind = importlib.import_module(PACKAGE).load_optimizer(method)
-    ends = [_tried(kind, _arguments(text), [1e-3] + 11 * [lr], start=SMALL) for lr in (1e-3, 5e-4)]
+    ends = [_tried(method, _arguments(text), [1e-3] + 11 * [lr], start=SMALL) for lr in (1e-3, 5e-4)]
     return torch.equal(*ends)
 
 
-def _tried(
-    kind: Callable[..., torch.optim.Optimizer], arguments: dict[str, object], lrs: list[float], start: float = 1.0
-) -> Tensor:
+def _tried(method: str, arguments: dict[str, object], lrs: list[float], start: float = 1.0) -> Tensor:
     """Where steps of these sizes take a small matrix and a vector along a fixed gradient, [parameters]."""
     parameters = [torch.full(shape, start, requires_grad=True) for shape in ((3, 4), (3,))]
 
@@ -135,7 +132,7 @@ def _tried(
 
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
-        optimizer = kind(parameters, lr=lrs[0], **arguments)
+        optimizer = importlib.import_module(PACKAGE).load_optimizer(method)(parameters, lr=lrs[0], **arguments)
         for number, lr in enumerate(lrs):
             for group in optimizer.param_groups if number else ():
                 group["lr"] = lr

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from dd.components.optimizer import Hyper, Number, State, UpdateRule, decay, weight_decay_axis
-from dd.components.polynomials import Modes, Response, descent_step, gradient_descent
+from dd.components.polynomials import Modes, Response, gradient_descent
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,6 @@ class SGD(UpdateRule):
         assert lr is not None
         return gradient_descent(lr * modes.curvature, steps)
 
-    def one_step(self, h: Tensor) -> tuple[Tensor, Tensor]:
+    def one_step(self, h: Tensor) -> Response:
         """See :meth:`Optimizer.one_step`."""
-        return descent_step(h)
+        return Response(1 - h, h)
