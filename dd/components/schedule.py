@@ -79,7 +79,7 @@ class Schedule(Component):
         return 1 if self.per == "step" else run.batches_per_epoch
 
     def check(self, run: Run, origin: OriginOf) -> None:
-        """Refuse a warm-up that never ends, and a shape that is to end with a budget of nothing."""
+        """Refuse a warm-up that never ends, a shape that is to end with a budget of nothing, and steps of no size."""
         if self.flat:
             return
         units = self.units(run)
@@ -88,6 +88,11 @@ class Schedule(Component):
             raise ConfigError("schedule.warmup", self.warmup, allowed, origin("schedule.warmup"))
         if not self.prefix and not units:
             allowed = "spans the budget, and steps=0 has nothing to span; use schedule=constant"
+            raise ConfigError("schedule", self.name, allowed, origin("schedule"))
+        if run.steps and not (last := float(self.factors(run, run.steps - 1, run.steps)[0])) > 0:
+            allowed = (
+                f"must leave the last step a size > 0, but leaves {last:g} of lr; shorten the budget, or fall slower"
+            )
             raise ConfigError("schedule", self.name, allowed, origin("schedule"))
 
 

@@ -21,4 +21,4 @@ class InverseSqrt(Schedule):
 
     def shape(self, unit: Factors, units: int) -> Factors:
         """1/sqrt(1 + t/scale)."""
-        return 1 / np.sqrt(1 + unit / self.scale)
+        return np.sqrt(self.scale / (self.scale + unit))

@@ -80,6 +80,8 @@ def test_the_published_step_size_of_the_information_bottleneck_is_the_inverse_ro
         (("schedule=cosine", "steps=0"),
          "schedule=cosine .*: spans the budget, and steps=0 has nothing to span; use schedule=constant"),
         (("schedule=linear", "steps=0"), "schedule=linear .*: spans the budget"),
+        (("schedule=step", "schedule.every=1", "steps=400"),
+         "schedule=step .*: must leave the last step a size > 0, but leaves 0 of lr"),
         (("schedule.warmup=-1",), r"schedule.warmup=-1 .*: must be an integer >= 0 \[steps or epochs\]"),
         (("schedule=step", "schedule.every=0"), r"schedule.every=0 .*: must be an integer >= 1 \[steps or epochs\]"),
         (("schedule=step", "schedule.gamma=0"), "schedule.gamma=0 .*: must be a number > 0 and <= 1"),
