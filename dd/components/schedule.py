@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
@@ -65,7 +64,7 @@ class Schedule(Component):
     def units(self, run: Run) -> int:
         """Steps, or epochs, of a run's budget; the last epoch may be cut short."""
         assert run.steps is not None
-        return math.ceil(run.steps / self._each(run))
+        return -(-run.steps // self._each(run))
 
     def factors(self, run: Run, first: int, last: int) -> Factors:
         """Shares of ``lr`` that steps ``first`` + 1 ... ``last`` of a run take, [steps]."""
