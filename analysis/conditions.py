@@ -26,6 +26,7 @@ FACTORS = (
     "optimizer",
     "steps",
     "step_size",
+    "schedule",
     "batch_size",
     "init",
     "init_scale",

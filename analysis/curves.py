@@ -20,6 +20,7 @@ LINE_AXES = (
     "optimizer",
     "lr",
     "lr_unit",
+    "schedule",
     "batch_size",
     "steps",
     "init",
@@ -28,16 +29,16 @@ LINE_AXES = (
     "stop_loss",
     "solver",
 )
-"""Axes (with the options of optimizer and normalization) whose values are lines of one figure."""
+"""Axes (with the options of their components) whose values are lines of one figure."""
 
-FOLLOWERS = ("lr", "lr_unit", "batch_size", "steps", "epochs", "init", "init_scale", "stop_loss")
+FOLLOWERS = ("lr", "lr_unit", "schedule", "batch_size", "steps", "epochs", "init", "init_scale", "stop_loss")
 """Axes that an optimizer brings with it: they vary only if they do so within one optimizer."""
 
 CHOSEN = ("data_content", "model_source", "model_readout", "model_bias", "solver", "dtype")
 """Axes that dd may settle by itself for each run, each after those before it: they vary only if they do so where all
 other axes agree."""
 
-GROUPS = ("model", "data", "init", "normalization", "optimizer")
+GROUPS = ("model", "data", "init", "normalization", "optimizer", "schedule")
 """Axes whose options, ``<group>_<option>``, vary only if they do so within one value of the group."""
 
 SEEDS = ("seed", "data_seed")

@@ -22,7 +22,7 @@ from analysis.style import OKABE_ITO, SHEET, Drawing, save
 from analysis.tables import UnreadableTable, load_predictions, load_runs, load_targets, table_names
 
 PARTS = ("bias_squared", "variance_data", "variance_init", "variance_interaction")
-OPTIONS = ("model_", "data_", "init_", "normalization_", "optimizer_")
+OPTIONS = ("model_", "data_", "init_", "normalization_", "optimizer_", "schedule_")
 
 LEVEL = 0.9
 """Share of the resamples that an interval holds."""

@@ -126,7 +126,7 @@ def _line_axes(rows: pd.DataFrame, x: str) -> list[str]:
     within = rows.groupby("optimizer", dropna=False)
     steps, epochs = (within[c].nunique(dropna=False).max() for c in ("steps", "epochs"))
     core = tuple("epochs" if a == "steps" and epochs < steps else a for a in LINE_AXES)
-    found = [a for a in varying_axes(rows, core, ("optimizer_", "normalization_", "init_")) if a != x]
+    found = [a for a in varying_axes(rows, core, ("optimizer_", "schedule_", "normalization_", "init_")) if a != x]
     if x == "n_train":
         # a full batch grows along the curve
         sizes = rows.groupby(["optimizer", "n_train"], dropna=False)["batch_size"].nunique(dropna=False)

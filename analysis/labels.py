@@ -37,6 +37,9 @@ FAMILIES = {
 }
 """Models in the plural."""
 
+BY_NAME = {*GROUPS, "model_activation", "model_path"} - {"schedule"}
+"""Axes whose values say by themselves what they are; a schedule's name alone does not."""
+
 DIGEST = re.compile("[0-9a-f]{64}")
 """Of a file: eight digits tell one from another."""
 
@@ -153,8 +156,7 @@ def legend_of(values: Mapping[str, object]) -> str:
         if text in ("none", "default"):
             parts.append(f"{'no' if text == 'none' else 'default'} {axis_text(key)}")
         else:
-            named = key in GROUPS or key in ("model_activation", "model_path")
-            parts.append(text if named else f"{axis_text(key)} {text}")
+            parts.append(text if key in BY_NAME else f"{axis_text(key)} {text}")
     return ", ".join(parts) or "all runs"
 
 

@@ -72,6 +72,8 @@ def map_of(rows: pd.DataFrame, column: str, y: str, title: str = "", x: str = "w
 def longest(long: pd.DataFrame, curve_axes: list[str], x: str = "width") -> pd.DataFrame:
     """Logged steps of the longest budget of each curve point: shorter runs of the same set-up are its beginnings.
 
+    Under a schedule that ends with the budget they are not; logged steps are those of the longest budget's schedule.
+
     Args:
         long: logged steps with their runs' axes.
         curve_axes: axes whose combinations are curves, the budget not among them.

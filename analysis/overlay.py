@@ -105,8 +105,8 @@ def predict(rows: pd.DataFrame, x: str) -> Prediction | None:
 
     Returns:
         None where there is none: anything but random features in squared error without bias or normalisation; other
-        optimizers, unknown starts, few steps, unstable ones, weight decay; on data sets all but closed forms; tables
-        without a column that it needs.
+        optimizers, unknown starts, few steps, unstable ones, step sizes that change, weight decay; on data sets all but
+        closed forms; tables without a column that it needs.
     """
     formula = _formula(rows)
     return None if formula is None else _along(rows, x, formula)
@@ -215,9 +215,12 @@ def _is_flow(rows: pd.DataFrame) -> bool:
     if rows["optimizer"].iloc[0] not in FLOWS or not _has(rows, *needed) or "stop_loss" not in rows:
         return False
     momentum = rows["optimizer_momentum"].max() if _is(rows, "optimizer", "momentum") else 0.0
+    # older tables have no schedules
+    steady = all(c not in rows or _is(rows, c, v) for c, v in (("schedule", "constant"), ("schedule_warmup", 0)))
     decay = rows["optimizer_weight_decay"].fillna(0.0).max() if "optimizer_weight_decay" in rows else 0.0
     return bool(
         decay == 0
+        and steady
         and (rows["batch_size"] == rows["n_train"]).all()
         and rows["stop_loss"].isna().all()
         and set(rows["init"]) <= set(units.START_VARIANCES)

@@ -19,9 +19,12 @@ import pyarrow.parquet as pq
 
 from analysis.curves import SEEDS, axis_columns
 
-NEUTRAL: dict[str, tuple[str, Callable[[pd.DataFrame], pd.Series]]] = {
+NEUTRAL: dict[str, tuple[str | int, Callable[[pd.DataFrame], pd.Series]]] = {
     "targets": ("given", lambda rows: rows["run_id"].notna()),
     "model_weights": ("gaussian", lambda rows: rows["model"] == "random_features"),
+    "schedule": ("constant", lambda rows: rows["run_id"].notna()),
+    "schedule_per": ("step", lambda rows: rows["schedule"] == "constant"),
+    "schedule_warmup": (0, lambda rows: rows["schedule"] == "constant"),
 }
 """Axes that older parts do not have: what they stand for there, and for which rows."""
 

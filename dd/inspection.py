@@ -41,7 +41,7 @@ class Inspected:
         frozen: frozen weights by name, [inputs, features]; phases are [1, features].
         initial: trained tensors before the first step, as torch's layers hold them: ``readout`` [outputs, features],
             ``hidden``, their ``..._bias``; of a module by its own names and shapes. In the precision of training.
-        lr: absolute step size; None where there is none.
+        lr: absolute step size, which the run's schedule multiplies; None where there is none.
     """
 
     run: Run
@@ -82,6 +82,10 @@ class Inspected:
         epoch, place = divmod(step - 1, orders.per_epoch)
         order = torch.from_numpy(orders.epoch(epoch))
         return order[place * run.batch_size :][: run.batch_size].clone()
+
+    def step_size(self, step: int) -> float | None:
+        """Absolute step size of a step, from 1, by the run's schedule; None where there is none."""
+        return None if self.lr is None else self.lr * float(self.run.schedule.factors(self.run, step - 1, step)[0])
 
     @property
     def final(self) -> dict[str, Tensor]:

@@ -125,6 +125,14 @@ def test_a_grid_trains_as_the_cpu_does(
     assert_same(runs, "grid")
 
 
+def test_a_grid_follows_schedules(cuda: Emulation | None) -> None:
+    """Runs of one grid share a schedule; step sizes are found on the device by the number of a recorded step."""
+    line = (*BASE, "model=two_layer", "batch_size=20", "width=8,9", "optimizer=sgd,adamw", "schedule.warmup=2")
+    runs = compose_runs(*line, "schedule=constant,cosine,step")
+    runs += compose_runs(*line, "schedule=linear", "schedule.per=epoch", "steps=10")
+    assert_same(runs + [run.replace(lr=0.02) for run in runs[:2]], "grid")
+
+
 @pytest.mark.parametrize("model", ["two_layer", "random_features"])
 def test_runs_leave_a_grid_as_they_leave_the_cpu(model: str, cuda: Emulation | None) -> None:
     """At ``stop_loss``, and where they diverge; some for every seed, some for one."""
@@ -144,6 +152,7 @@ def test_runs_leave_a_grid_as_they_leave_the_cpu(model: str, cuda: Emulation | N
         ("model=two_layer normalization=layer_norm optimizer=momentum", "stack"),
         ("model=two_layer normalization=standardize optimizer=momentum", "analytic"),
         ("model=two_layer normalization=none optimizer=muon", "analytic"),
+        ("model=two_layer normalization=none optimizer=muon schedule=cosine schedule.warmup=2", "analytic"),
         ("model=random_features normalization=batch_norm optimizer=adam loss=cross_entropy", "stack"),
         ("model=two_layer optimizer=lbfgs lr=1 batch_size=full", "stack"),
         ("model=two_layer optimizer=pytorch_optimizer optimizer.method=adan", "stack"),
@@ -288,6 +297,8 @@ LOOPS: dict[str, tuple[str, ...]] = {
     "stack": (*BASE, "model=two_layer", "width=8", "normalization=batch_norm", "optimizer=adam", "lr=0.01,0.02"),
     "stack of seeds": (*BASE, "model=two_layer", "width=8", "normalization=layer_norm", "optimizer=lion", "seed=0,1"),
     "analytic": (*BASE, "model=two_layer", "width=8", "optimizer=muon", "lr=0.01,0.02"),
+    "analytic, schedule": (*BASE, "model=two_layer", "width=8", "optimizer=muon", "lr=0.01,0.02", "schedule=cosine"),
+    "grid, schedule": (*BASE, "model=two_layer", "width=8", "optimizer=sgd,adamw", "seed=0,1", "schedule=cosine"),
     "stack of deep networks": (*DEEP, "optimizer=adam", "lr=0.003,0.002", "model.depths=1"),
 }
 
@@ -327,7 +338,7 @@ def stretches(name: str, batch: str, emulated: Emulation, *looks: int) -> list[t
     out = []
     with reproducible(torch.device("cuda")), torch.no_grad():
         trainer = begun([run.replace(steps=100) for run in runs])
-        assert trainer.name == name.split()[0]
+        assert trainer.name == name.split()[0].rstrip(",")
         trainer.advance(0, looks[0])
         for first, last in itertools.pairwise(looks):
             emulated.reset()

@@ -148,6 +148,14 @@ def test_a_normalization_keeps_the_fast_ways_of_frozen_features(project: Project
     assert set(rows.loc["two_layer", "trainer"]) == {"analytic"}
 
 
+def test_a_schedule_is_followed(project: Project) -> None:
+    rows = project.rows("trapezoid")
+    assert sorted(rows["schedule_warmup"]) == [0, 5]
+    assert set(rows["schedule_cooldown"]) == {0.2}
+    assert rows["train_loss"].nunique() == 2
+    assert set(rows["trainer"]) <= {"span", "engine", "analytic"}
+
+
 def test_an_initialization_has_its_law(project: Project) -> None:
     rows = project.rows("mean_field").set_index("init")
     ratio = rows.loc["mean_field", "weight_norm"] / rows.loc["fan_in", "weight_norm"]

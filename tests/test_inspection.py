@@ -29,7 +29,7 @@ SWEEPS = {
     ),
     "module": (
         "model=module", f"model.path={Path(networks.__file__)}:cnn", "width=4", "optimizer=momentum", "lr=0.05",
-        "lr_unit=absolute", "batch_size=25", "steps=20",
+        "lr_unit=absolute", "batch_size=25", "steps=20", "schedule=cosine", "schedule.warmup=5",
     ),
     "limit": ("width=100", "optimizer=min_norm", "normalization=scale", "model.bias=true"),
     "exact": ("width=20", "optimizer=gd", "batch_size=full", "steps=500"),
@@ -62,6 +62,7 @@ def trained(found: Inspected, net: Net, step: type[torch.optim.Optimizer], **opt
     optimizer = step(leaves.values(), lr=found.lr, **options)  # type: ignore[call-arg]
     for number in range(1, found.run.steps + 1):
         batch = found.batch(number)
+        optimizer.param_groups[0]["lr"] = found.step_size(number)
         optimizer.zero_grad()
         loss(found, net(leaves, x[batch]), found.y[batch]).backward()
         optimizer.step()

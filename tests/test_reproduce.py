@@ -14,6 +14,7 @@ import pytest
 
 from dd import reproduce
 from dd.cli.compose import compose_runs
+from dd.results.rebuilt import completed
 
 FEW = (("width=5,20", "optimizer=sgd,min_norm", "epochs=2"), ("width=4", "model=two_layer", "epochs=2"))
 
@@ -112,6 +113,35 @@ def test_a_run_is_read_back_from_its_row() -> None:
     for line in lines:
         run = compose_runs(*line)[0]
         assert run_of(axes_row(run)) == run
+
+
+@pytest.mark.parametrize("older", ["without the column", "null"])
+def test_a_row_from_before_there_were_schedules_has_the_constant_one(older: str) -> None:
+    from dd.packs.rows import run_axes
+    from dd.results.rebuilt import run_of
+
+    (run,) = compose_runs("model=two_layer", "optimizer=adam")
+    row = dict(run_axes(run))
+    for name in [name for name in row if name.startswith("schedule")]:
+        if older == "null":
+            row[name] = None
+        else:
+            del row[name]
+    assert run_of(row) == run
+    assert run_of(row).run_id == run.run_id
+
+
+def test_older_rows_of_a_table_are_completed() -> None:
+    rows = pa.table({
+        "optimizer": ["sgd", "sgd", "adam"], "schedule": ["constant", None, "cosine"], "lr": [None, 0.5, None],
+        "schedule_per": ["epoch", None, "step"], "schedule_final": pa.array([None, None, 0.5]),
+        "optimizer_beta1": pa.array([None, None, None], pa.float64()),
+    })  # fmt: skip
+    assert completed(rows).to_pydict() == {
+        "optimizer": ["sgd", "sgd", "adam"], "schedule": ["constant", "constant", "cosine"], "lr": [None, 0.5, None],
+        "schedule_per": ["epoch", "step", "step"], "schedule_final": [None, None, 0.5],
+        "optimizer_beta1": [None, None, 0.9],
+    }  # fmt: skip
 
 
 def test_runs_of_a_table_are_computed_again(few: Path, capsys: pytest.CaptureFixture[str]) -> None:

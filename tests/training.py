@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -96,3 +97,20 @@ def assert_close(a: Solution, b: Solution, *, rel: float = 1e-9, scale: float = 
     assert (a.preconditioner is None) == (b.preconditioner is None)
     if a.preconditioner is not None and b.preconditioner is not None:
         torch.testing.assert_close(a.preconditioner.cpu(), b.preconditioner.cpu(), rtol=10 * rel, atol=scale)
+
+
+def torch_scheduler(run: Run, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
+    """What torch has for a run's schedule; it is stepped after each step, or each epoch."""
+    lr_scheduler, schedule, axes = torch.optim.lr_scheduler, run.schedule, run.schedule.values()
+    units = schedule.units(run) - schedule.warmup
+    make: dict[str, Callable[[], torch.optim.lr_scheduler.LRScheduler]] = {
+        "constant": lambda: lr_scheduler.LambdaLR(optimizer, lambda t: 1.0),
+        "inverse_sqrt": lambda: lr_scheduler.LambdaLR(optimizer, lambda t: 1 / math.sqrt(1 + t / axes["scale"])),  # type: ignore[operator]
+        "cosine": lambda: lr_scheduler.CosineAnnealingLR(optimizer, units, run.lr * axes["final"]),  # type: ignore[operator]
+        "linear": lambda: lr_scheduler.LinearLR(optimizer, 1.0, axes["final"], units),  # type: ignore[arg-type]
+        "step": lambda: lr_scheduler.StepLR(optimizer, axes["every"], axes["gamma"]),  # type: ignore[arg-type]
+    }
+    if not schedule.warmup:
+        return make[schedule.name]()
+    rising = lr_scheduler.LinearLR(optimizer, 1 / (schedule.warmup + 1), 1.0, schedule.warmup)
+    return lr_scheduler.SequentialLR(optimizer, [rising, make[schedule.name]()], [schedule.warmup])

@@ -17,6 +17,7 @@ from dd.runs.axis import Axis, Value, axes_of
 from dd.runs.component import Component
 from dd.runs.run import OriginOf, Run, core_axes
 from dd.runs.settings import EPOCHS, Settings, setting_axes, value_at
+from dd.schedules.constant import Constant
 from dd.trainers.table import settled_solver
 
 Config = Mapping[str, object]
@@ -50,6 +51,8 @@ def resolve(config: Config, origin: OriginOf = lambda key: "") -> Run:
         values["classes"] = _subset(str(values["classes"]), data, origin)
     if "all" in (values["n_train"], values["n_test"]):
         values |= _settled_sizes(Run(**chosen, **values), config, origin)  # type: ignore[arg-type]
+    if optimizer.closed_form or not optimizer.step_size:
+        chosen["schedule"] = Constant()  # of nothing
     if optimizer.closed_form:
         # a closed form has no trajectory: what only shapes the trajectory is null
         values |= dict.fromkeys(("lr", "lr_unit", "batch_size", "steps", "stop_loss", "init_scale"))

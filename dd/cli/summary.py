@@ -11,6 +11,7 @@ from itertools import accumulate
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dd.results.rebuilt import completed
 from dd.runs.axis import Value
 from dd.runs.registry import ROOMS
 from dd.runs.run import core_axes
@@ -74,6 +75,7 @@ def shown(table: pa.Table) -> list[dict[str, Value]]:
     Args:
         table: rows of ``runs``.
     """
+    table = completed(table)
     kept = [name for name in table.column_names if name in TOLD or pc.count_distinct(table[name], "all").as_py() > 1]
     rows: list[dict[str, Value]] = table.select(kept).to_pylist()
     return rows
@@ -106,7 +108,10 @@ def find_peak(rows: Sequence[Columns], test: str = "test_loss", train: str = "tr
     return best
 
 
-TRAJECTORY = ("optimizer", "lr", "lr_unit", "batch_size", "steps", "stop_loss", "init", "init_scale", "solver", "dtype")
+TRAJECTORY = (
+    "optimizer", "lr", "lr_unit", "schedule", "batch_size", "steps", "stop_loss", "init", "init_scale", "solver",
+    "dtype",
+)  # fmt: skip
 """Axes that do not change the min-norm limit."""
 
 CHOSEN = ("data_content", "model_source", "model_readout", "model_bias", "solver", "dtype")
@@ -183,7 +188,9 @@ def summary(rows: Sequence[Columns]) -> str:
     limits: dict[tuple[Value, ...], list[Columns]] = {}
     for row in rows:
         # one limit for each problem: it does not depend on how the read-out is trained
-        key = tuple("" if a in TRAJECTORY or a.startswith(("optimizer_", "init_")) else row[a] for a in axes)
+        key = tuple(
+            "" if a in TRAJECTORY or a.startswith(("optimizer_", "schedule_", "init_")) else row[a] for a in axes
+        )
         if row["optimizer"] != "min_norm" and row["min_norm_test_loss"] is not None:
             limits.setdefault(key, []).append(row)
     for key, members in list(limits.items())[:GROUP_LIMIT]:

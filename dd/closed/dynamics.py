@@ -23,6 +23,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from dd.closed.scheduled import Product
 from dd.components.polynomials import Modes, Response
 from dd.measure.factors import Factors
 from dd.measure.smoother import effective_parameters, mode_power
@@ -93,7 +94,7 @@ class Trajectory:
     Args:
         basis: of the design matrix.
         start: initial read-out.
-        run: axes of any run on this trajectory, whatever its budget.
+        run: axes of any run on this trajectory, whatever its budget; under a schedule the one run.
         lr: absolute step size; None without one.
     """
 
@@ -112,12 +113,15 @@ class Trajectory:
             min(seen, default=0.0),
             max(seen, default=0.0),
         )
+        self._product = None if run.schedule.flat or lr is None else Product(run, lr * self.modes.curvature)
         self._known: dict[int, tuple[Tensor, Tensor]] = {}
         self._tiles: dict[int, list[Measured]] = {}
         self._single: dict[int, Measured] = {}
 
     def response(self, steps: Sequence[int]) -> Response:
         """P_T and 1 - P_T of all directions, the unseen ones last."""
+        if self._product is not None:
+            return self._product.response(steps)
         if not self.optimizer.sequential:
             return self.optimizer.response(self.lr, self.modes, steps)
         # after as many steps as directions nothing moves any more
@@ -237,6 +241,8 @@ class Group:
         start = self._starts.get(run.start_key)
         if start is None:
             start = self._starts[run.start_key] = _Start(self.basis, readout)
+        if not run.schedule.flat:  # its products serve nobody else
+            return _follow(Trajectory(self.basis, start, run, lr), run)
         key = run.but("steps", "stop_loss")
         trajectory = self._trajectories.get(key)
         if trajectory is None:

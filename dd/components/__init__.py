@@ -1,1 +1,1 @@
-"""What models, data sets, optimizers, initializations and normalizations must offer."""
+"""What models, data sets, optimizers, schedules, initializations and normalizations must offer."""

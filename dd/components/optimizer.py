@@ -47,7 +47,7 @@ def eps_axis(default: float = 1e-8) -> float:
     return axis(default, "added to the denominator", low=0)
 
 
-CLAIMS = dict.fromkeys(("exact", "sequential", "monotone", "stationary", "dual", "elementwise"), False)
+CLAIMS = dict.fromkeys(("exact", "memoryless", "sequential", "monotone", "stationary", "dual", "elementwise"), False)
 """What a class says about its own :data:`STEPS`; a subclass with others says it again, or it does not hold."""
 
 STEPS = ("init_state", "start", "update")
@@ -64,8 +64,10 @@ class Optimizer(Component):
         closed_form: the solution is computed, not iterated.
         full_batch: takes whole training sets only.
         adaptive: has a preconditioner of its own.
-        step_size: whether it takes ``lr``.
+        step_size: whether it takes ``lr``, and with it a schedule.
         exact: whether full-batch steps on a quadratic have a closed form, :meth:`response`.
+        memoryless: whether such a step depends on the present point and its own size alone, so that its effect,
+            :meth:`one_step`, may be multiplied over steps of any sizes: exact dynamics under a schedule.
         sequential: whether :meth:`response` costs as many steps as the longest asked for.
         iterable: whether it can be iterated.
         monotone: whether its loss on a quadratic never rises, as long as it converges.
@@ -84,6 +86,7 @@ class Optimizer(Component):
     adaptive: ClassVar[bool] = False
     step_size: ClassVar[bool] = True
     exact: ClassVar[bool] = False
+    memoryless: ClassVar[bool] = False
     sequential: ClassVar[bool] = False
     iterable: ClassVar[bool] = True
     monotone: ClassVar[bool] = False
@@ -126,6 +129,14 @@ class Optimizer(Component):
             steps: numbers of steps.
         """
         raise NotImplementedError(f"{self.name} has no exact dynamics")
+
+    def one_step(self, h: Tensor) -> Response:
+        """What one full-batch step does to an eigendirection of a quadratic: P_1 and 1 - P_1, in the shape of h.
+
+        Args:
+            h: step size times curvature, weight decay included.
+        """
+        raise NotImplementedError(f"{self.name} has no single steps")
 
     def check(self, run: Run, origin: OriginOf) -> None:
         """Refuse mini-batches where only full batches make sense."""

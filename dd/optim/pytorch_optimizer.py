@@ -20,6 +20,9 @@ from dd.runs.run import OriginOf, Run
 
 PACKAGE = "pytorch_optimizer"
 
+SMALL = 1e-4
+"""Parameters beside which the first steps of optimizers that look for their step size are not lost in rounding."""
+
 READERS: tuple[Callable[[str], object], ...] = (int, float, yaml.safe_load)
 """How the value of an argument is read; YAML takes 1e-3 for a word."""
 
@@ -54,6 +57,9 @@ class PytorchOptimizer(UnpackedRule):
         if reason := _refusal(self.method, self.arguments):
             key = "arguments" if self.arguments else "method"
             raise ConfigError(f"optimizer.{key}", self.arguments or self.method, reason, origin(f"optimizer.{key}"))
+        if not run.schedule.flat and _sets_its_own_steps(self.method, self.arguments):
+            allowed = f"{self.method} sets its step sizes by itself; use schedule=constant"
+            raise ConfigError("schedule", run.schedule.name, allowed, origin("schedule"))
 
     def canonical(self) -> Self:
         """Names are lower case."""
@@ -101,19 +107,35 @@ def _refusal(method: str, text: str) -> str | None:
     for name in arguments:
         if name not in allowed:
             return f"{method} has no argument {name!r} to set here; it has {', '.join(allowed)}"
-    parameters = [torch.ones(3, 4, requires_grad=True), torch.ones(3, requires_grad=True)]
+    try:
+        _tried(method, arguments, [1e-3, 1e-3])
+    except Exception as error:
+        return f"{method} cannot be used: {' '.join(str(error).split()) or type(error).__name__}"
+    return None
+
+
+@cache
+def _sets_its_own_steps(method: str, text: str) -> bool:
+    """Whether other step sizes, set as torch's schedulers set them, change nothing."""
+    ends = [_tried(method, _arguments(text), [1e-3] + 11 * [lr], start=SMALL) for lr in (1e-3, 5e-4)]
+    return torch.equal(*ends)
+
+
+def _tried(method: str, arguments: dict[str, object], lrs: list[float], start: float = 1.0) -> Tensor:
+    """Where steps of these sizes take a small matrix and a vector along a fixed gradient, [parameters]."""
+    parameters = [torch.full(shape, start, requires_grad=True) for shape in ((3, 4), (3,))]
 
     def closure() -> Tensor:
         for parameter in parameters:
             parameter.grad = torch.full_like(parameter, 0.1)
         return torch.tensor(1.0)
 
-    try:
-        with torch.random.fork_rng(devices=[]):
-            optimizer = kind(parameters, lr=1e-3, **arguments)
-            for _ in range(2):
-                closure()
-                optimizer.step(closure)
-    except Exception as error:
-        return f"{method} cannot be used: {' '.join(str(error).split()) or type(error).__name__}"
-    return None
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        optimizer = importlib.import_module(PACKAGE).load_optimizer(method)(parameters, lr=lrs[0], **arguments)
+        for number, lr in enumerate(lrs):
+            for group in optimizer.param_groups if number else ():
+                group["lr"] = lr
+            closure()
+            optimizer.step(closure)
+    return torch.cat([parameter.detach().flatten() for parameter in parameters])

@@ -19,6 +19,7 @@ class SGD(UpdateRule):
 
     elementwise = True
     exact = True
+    memoryless = True
     monotone = True
     stationary = True
     dual = True
@@ -31,3 +32,7 @@ class SGD(UpdateRule):
         """See :meth:`Optimizer.response`."""
         assert lr is not None
         return gradient_descent(lr * modes.curvature, steps)
+
+    def one_step(self, h: Tensor) -> Response:
+        """See :meth:`Optimizer.one_step`."""
+        return Response(1 - h, h)

@@ -26,6 +26,7 @@ ROOMS = {
     "init": "dd.initializations",
     "normalization": "dd.normalizations",
     "optimizer": "dd.optim",
+    "schedule": "dd.schedules",
 }
 """Command-line group -> package that holds its components."""
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dd.components.model import Model
     from dd.components.normalization import Normalization
     from dd.components.optimizer import Optimizer
+    from dd.components.schedule import Schedule
 
 ID_VERSION = 1
 """Part of every run_id; raised when a change of dd makes old rows mean something else."""
@@ -85,6 +86,8 @@ class Run:
     lr: float | None = axis(None, "step size in units of lr_unit", low=0, low_open=True, scope=Scope.STEPS)
     lr_unit: str | None = axis(None, "absolute, or sharpness: units of 1/lambda_max of the run's initial Hessian",
         choices=("absolute", "sharpness"), scope=Scope.STEPS)
+    schedule: Schedule = _component("constant", "step sizes along the way, as shares of lr", Scope.STEPS,
+        key="schedule")
     batch_size: int | None = axis(50, "samples per step", unit="samples", low=1, words=("full",), scope=Scope.STEPS)
     steps: int | None = axis(None, "budget in updates (or name epochs)", unit="updates", low=0, scope=Scope.STEPS,
         prefix=True)
@@ -183,8 +186,11 @@ class Run:
 
     @cached_property
     def trajectory_key(self) -> Key:
-        """The run but for its budget: iterated runs that agree in it go the same way, some farther than others."""
-        return self._beginning(Scope.STEPS)
+        """Iterated runs that agree in it go the same way, some farther than others.
+
+        The run but for its budget, unless the budget decides about step sizes.
+        """
+        return self._beginning(Scope.STEPS) if self.schedule.prefix else self.key(Scope.STEPS)
 
     @property
     def batches_per_epoch(self) -> int | None:

@@ -42,10 +42,12 @@ class Trainer(ABC):
     Attributes:
         name: what ``trainer=...`` and the column ``trainer`` call it.
         decomposes: whether it starts from the decomposition of the design matrix.
+        follows_schedules: whether step sizes are those of ``run.schedule``; without it runs have one step size.
     """
 
     name: ClassVar[str]
     decomposes: ClassVar[bool] = False
+    follows_schedules: ClassVar[bool] = False
 
     @classmethod
     @abstractmethod

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dd.components.schedule import Factors, Schedule
 from dd.kernels.library import library
 from dd.measure.solution import CurvePoint, Snapshot
 from dd.models.two_layer import TwoLayer
@@ -52,6 +53,8 @@ class EngineRun(ctypes.Structure):
         *((name, ctypes.c_int64) for name in ("width", "bias", "two_layer", "tanh", "cross_entropy", "rule")),
         *((name, ctypes.c_void_p) for name in ("theta", "first", "second", "start")),
         ("hyper", ctypes.c_double * 8),
+        ("factors", ctypes.c_void_p),
+        ("taken", ctypes.c_int64),
     )
 
 
@@ -141,6 +144,7 @@ class Engine(Stepper):
     """Runs on the same data and batches, of any widths, rules and step sizes, that are still training."""
 
     name = "engine"
+    follows_schedules = True
 
     _states = 2
     """State tensors that there is room for."""
@@ -157,7 +161,7 @@ class Engine(Stepper):
         """See :meth:`Trainer.group_key`: runs that see the same batches at the same steps, and inputs of one kind."""
         # inputs of a narrow run are the first columns of a wide one's, but where each width is scaled by itself
         prefix = not run.model.frozen_features or (run.model.nested and not run.normalization.fitted)
-        return (*run.but(*MIXED, *(("width",) if prefix else ())), run.stop_loss is None)
+        return (*run.but(*MIXED, "schedule", *(("width",) if prefix else ())), run.stop_loss is None)
 
     @classmethod
     def seconds(cls, run: Run) -> float:
@@ -228,7 +232,7 @@ class Engine(Stepper):
         values = (ctypes.c_double * 8)(*hyper_of(self._rules[i], lr))
         return EngineRun(
             layout.width, layout.bias, not network.linear, tanh, run.loss == "cross_entropy", rule.number, *pointers,
-            layout.start(side), values,
+            layout.start(side), values, None, 0,
         )  # fmt: skip
 
     def _refresh(self) -> None:
@@ -247,12 +251,25 @@ class Engine(Stepper):
         for start in range(first, last, at_once):
             stop = min(start + at_once, last)
             orders = self._orders.between(start, stop)
+            kept = self._scheduled(runs, start, stop)
             failed = self._advance(
                 ctypes.byref(data), runs, ctypes.c_int64(len(runs)),
                 orders.ctypes.data_as(ctypes.c_void_p), ctypes.c_int64(start), ctypes.c_int64(stop),
             )  # fmt: skip
             if failed:
                 raise MemoryError("no memory for the batches of a pack")
+            del kept
+
+    def _scheduled(self, runs: ctypes.Array[EngineRun], first: int, last: int) -> list[Factors]:
+        """Point runs with a schedule to their factors of steps ``first`` + 1 ... ``last``, which the caller keeps."""
+        made: dict[Schedule, Factors] = {}
+        for struct, i in zip(runs, self._index, strict=True):
+            schedule = self.runs[i].schedule
+            if not schedule.flat:
+                if schedule not in made:
+                    made[schedule] = schedule.factors(self.runs[i], first, last)
+                struct.factors, struct.taken = made[schedule].ctypes.data, first
+        return list(made.values())
 
     def norms(self) -> list[float]:
         """Squared norm of every run's parameters."""

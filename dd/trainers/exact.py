@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
+from dd.closed.scheduled import LONGEST
 from dd.measure.solution import Solution
 from dd.optim.conjugate_gradient import ConjugateGradient
 from dd.runs.run import Run
@@ -13,8 +14,8 @@ from dd.trainers.base import Task, Trainer
 from dd.trainers.course import logged_passes
 from dd.trainers.quadratic import lacking, not_quadratic
 
-PRODUCTS = 5e10
-"""Floating-point operations a second."""
+PRODUCTS, STEP = 5e10, 5e-9
+"""Floating-point operations a second; seconds of a step of a schedule along one direction."""
 
 
 def not_exact(run: Run) -> str | None:
@@ -24,6 +25,13 @@ def not_exact(run: Run) -> str | None:
         return reason
     if isinstance(optimizer, ConjugateGradient) and not optimizer.reorthogonalize:
         return "optimizer.reorthogonalize=false asks for rounding's effects, which only iteration has"
+    if not run.schedule.flat:
+        if reason := lacking(run, "memoryless", f"exact dynamics with schedule={run.schedule.name}"):
+            return reason
+        if (run.steps or 0) > LONGEST:
+            return f"with schedule={run.schedule.name} steps are multiplied one by one, up to steps={LONGEST}"
+        if run.stop_loss is not None:
+            return f"with schedule={run.schedule.name} the first step at stop_loss is known by iteration only"
     if run.batch_size != run.n_train:
         return f"batch_size={run.batch_size} draws batches at random; exact dynamics need batch_size=full"
     if run.stop_loss is not None:
@@ -38,6 +46,7 @@ class Exact(Trainer):
     """One run at a time; those on the same design matrix share its eigenbasis, and what they know of trajectories."""
 
     name = "exact"
+    follows_schedules = True
     decomposes = True
 
     @classmethod
@@ -48,7 +57,9 @@ class Exact(Trainer):
     @classmethod
     def seconds(cls, run: Run) -> float:
         """See :meth:`Trainer.seconds`."""
-        return 2.0 * logged_passes(run) * run.outputs * min(run.n_train, run.columns) / PRODUCTS
+        rank = min(run.n_train, run.columns)
+        multiplied = 0.0 if run.schedule.flat else STEP * (run.steps or 0) * rank
+        return 2.0 * logged_passes(run) * run.outputs * rank / PRODUCTS + multiplied
 
     @classmethod
     def train(cls, tasks: Sequence[Task]) -> list[list[Solution]]:

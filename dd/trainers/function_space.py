@@ -98,7 +98,7 @@ class FunctionSpace(Engine):
     @classmethod
     def group_key(cls, run: Run, device: torch.device) -> Hashable:
         """See :meth:`Trainer.group_key`."""
-        return (*run.but(*MIXED), run.stop_loss is None)
+        return (*run.but(*MIXED, "schedule"), run.stop_loss is None)
 
     @classmethod
     def seconds(cls, run: Run) -> float:

@@ -27,7 +27,7 @@ from dd.trainers.batches import Orders, index_batches
 from dd.trainers.course import Stepper, logged_passes
 from dd.trainers.padding import MIXED, not_padded
 from dd.trainers.replay import Replay
-from dd.trainers.updates import hyper, kind, rule_of
+from dd.trainers.updates import StepSizes, hyper, kind, rule_of
 
 PIECE = 1 << 27
 """Hidden activations held at once when losses are evaluated."""
@@ -44,8 +44,8 @@ class _Optimizer:
 
     def __init__(self, runs: Sequence[Run], lrs: Tensor, part: slice, theta: Tensor) -> None:
         self.part, rules = part, [rule_of(run) for run in runs]
-        self.rule = rules[0]
-        flat = hyper(rules, lrs.flatten())
+        self.rule, self.sizes = rules[0], StepSizes(runs[0], lrs[..., None])
+        flat = hyper(rules, lrs.to(theta.dtype).flatten())
         # [runs, 1] -> [seeds, runs, 1]
         self.hyper = {k: v.view(*lrs.shape, 1) for k, v in flat.items()}
         self.state: State = self.rule.init_state(theta[:, part], self.hyper)
@@ -54,6 +54,7 @@ class _Optimizer:
         """Compact to some of its columns, the first of which is now ``start``."""
         self.part = slice(start, start + len(inside))
         self.hyper = {k: v[:, inside] if v.ndim else v for k, v in self.hyper.items()}
+        self.sizes.keep(inside)
         self.state = {k: v[:, inside].contiguous() for k, v in self.state.items()}
 
 
@@ -61,6 +62,7 @@ class Grid(Stepper):
     """A grid of runs that are still training; tasks are in the order of :meth:`parts`."""
 
     name = "grid"
+    follows_schedules = True
 
     @classmethod
     def objection(cls, run: Run, device: torch.device) -> str | None:
@@ -139,7 +141,7 @@ class Grid(Stepper):
         self.grad = torch.zeros_like(self.theta)
         for i, network in enumerate(networks):
             self._copy(network, network.theta, self.theta[divmod(i, columns)], out=False)
-        lr = torch.tensor(lrs, dtype=self.dtype, device=self.device).view(rows, columns)
+        lr = torch.tensor(lrs, dtype=torch.float64, device=self.device).view(rows, columns)
         self._optimizers: list[_Optimizer] = []
         names = [kind(run) for run in self.runs[:columns]]
         for name in dict.fromkeys(names):
@@ -225,6 +227,7 @@ class Grid(Stepper):
             grad_hidden.copy_((upstream.flatten(1, 2) @ x).view_as(grad_hidden))
         for optimizer in self._optimizers:
             part = optimizer.part
+            optimizer.sizes.put(number, optimizer.hyper["lr"])
             optimizer.rule.update(self.theta[:, part], self.grad[:, part], optimizer.state, optimizer.hyper, number)
 
     def _loss_gradient(self, out: Tensor, targets: Tensor) -> Tensor:

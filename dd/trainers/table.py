@@ -42,11 +42,21 @@ def trainer_for(run: Run, device: torch.device, asked: str = "auto") -> type[Tra
     if asked not in NAMES:
         raise ConfigError("trainer", asked, "must be one of " + ", ".join(NAMES))
     if asked == "auto":
-        return next(trainer for trainer in TRAINERS if trainer.objection(run, device) is None)
+        return next(trainer for trainer in TRAINERS if refusal(trainer, run, device) is None)
     trainer = next(trainer for trainer in TRAINERS if trainer.name == asked)
-    if reason := trainer.objection(run, device):
+    if reason := refusal(trainer, run, device):
         raise ConfigError("trainer", asked, f"cannot train this run: {reason}; trainer=auto takes what can")
     return trainer
+
+
+def refusal(trainer: type[Trainer], run: Run, device: torch.device) -> str | None:
+    """Why a trainer cannot train a run there; None if it can.
+
+    A schedule is only for those that say that they follow it: ignored, it would be a wrong number.
+    """
+    if not (run.schedule.flat or trainer.follows_schedules):
+        return f"trainer={trainer.name} does not say that it follows schedule={run.schedule.name}"
+    return trainer.objection(run, device)
 
 
 def settled_solver(run: Run, asked: str, origin: OriginOf) -> str:
@@ -75,6 +85,5 @@ def settled_solver(run: Run, asked: str, origin: OriginOf) -> str:
         return "exact"
     if objections["iterative"]:
         key = "loss" if run.loss != "mse" else "stop_loss" if run.stop_loss is not None else "optimizer"
-        given = run.optimizer.name if key == "optimizer" else run.values[key]
-        raise ConfigError(key, given, f"cannot be: {objections['exact']}", origin(key))
+        raise ConfigError(key, run.values[key], f"cannot be: {objections['exact']}", origin(key))
     return "dual" if not objections["dual"] and pays(run) else "iterative"

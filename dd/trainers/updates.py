@@ -68,6 +68,40 @@ def hyper(rules: Sequence[UpdateRule], lr: Tensor) -> dict[str, Tensor]:
     return out
 
 
+class StepSizes:
+    """Step sizes of runs that share a schedule and a budget.
+
+    Factors of all steps lie on the device, since recorded steps find their number there: 8 bytes a step, whatever the
+    number of runs.
+
+    Args:
+        run: any of them.
+        lrs: absolute ones that the schedule multiplies, float64, [..., runs, 1].
+
+    Attributes:
+        vary: whether steps differ in it.
+    """
+
+    def __init__(self, run: Run, lrs: Tensor) -> None:
+        self._lrs, self.vary = lrs.clone(), not run.schedule.flat
+        if self.vary:
+            self._factors = torch.from_numpy(run.schedule.factors(run, 0, run.steps or 0)).to(lrs.device)
+
+    def put(self, number: Number, out: Tensor) -> None:
+        """Write those of a step, from 1, over the ones of another step, [..., runs, 1], where steps differ."""
+        if not self.vary:
+            return
+        if isinstance(number, int):
+            factor = self._factors[number - 1]
+        else:  # an index of no dimension would be read by the host
+            factor = self._factors.index_select(0, (number - 1).long().view(1))
+        out.copy_(self._lrs * factor)
+
+    def keep(self, rows: Tensor) -> None:
+        """Let all runs go but some."""
+        self._lrs = self._lrs.index_select(-2, rows)
+
+
 class Update(ABC):
     """Moves the parameters of the runs of a trainer.
 
@@ -103,6 +137,7 @@ class RuleUpdate(Update):
         rules = [rule_of(run) for run in runs]
         self.rule, self.split = rules[0], split
         self.hyper = hyper(rules, lrs.to(theta.dtype))
+        self.sizes = StepSizes(runs[0], lrs[:, None])
         self.state: State = self.rule.init_state(theta, self.hyper)
 
     def step(self, theta: Tensor, number: Number, batch: Batch) -> None:
@@ -111,6 +146,7 @@ class RuleUpdate(Update):
 
     def apply(self, theta: Tensor, grad: Tensor, number: Number) -> None:
         """Take one step along a known gradient, in place."""
+        self.sizes.put(number, self.hyper["lr"])
         if not isinstance(self.rule, MatrixRule):
             self.rule.update(theta, grad, self.state, self.hyper, number)
             return
@@ -127,6 +163,7 @@ class RuleUpdate(Update):
     def keep(self, rows: Tensor) -> None:
         """See :meth:`Update.keep`."""
         self.hyper = {k: v[rows] if v.ndim else v for k, v in self.hyper.items()}
+        self.sizes.keep(rows)
         self.state = {k: v[rows].contiguous() for k, v in self.state.items()}
 
 
@@ -155,9 +192,15 @@ class TorchUpdate(Update):
         self.random = GlobalRandom(task.run.seed, "optimizer")
         with self.random.swapped_in():
             self.optimizer = rule.build(self.leaves, task.lr or 0.0)
+        self.lr = torch.tensor([[task.lr or 0.0]], dtype=torch.float64)
+        self.sizes = StepSizes(task.run, self.lr)
 
     def step(self, theta: Tensor, number: Number, batch: Batch) -> None:
         """See :meth:`Update.step`."""
+        if self.sizes.vary:
+            self.sizes.put(number, self.lr)
+            for group in self.optimizer.param_groups:
+                group["lr"] = float(self.lr)
 
         def gather() -> None:
             for leaf, part in zip(self.leaves, self.split(theta), strict=True):

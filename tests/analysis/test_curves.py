@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.curves import LINE_AXES, band, label_of, thresholds, varying_axes, x_axis
+from analysis.labels import legend_of
+from analysis.peaks import table
 from tests.analysis.synthetic import runs
 
 
@@ -72,6 +74,22 @@ def test_what_the_user_chose_does() -> None:
     assert varying_axes(frame, LINE_AXES, ()) == ["solver"]
     frame = frame_of(width=[100, 400, 100, 400], solver="iterative", dtype=["float32", "float32", "float64", "float64"])
     assert varying_axes(frame, ("solver", "dtype"), ()) == ["dtype"]
+
+
+def test_two_schedules_are_two_conditions_with_their_names() -> None:
+    frame = runs(schedule=("constant", "cosine")).assign(schedule_per="step", schedule_warmup=0)
+    frame["schedule_final"] = np.where(frame["schedule"] == "cosine", 0.1, np.nan)
+    options = ("optimizer_", "schedule_")
+    assert varying_axes(frame, LINE_AXES, options) == ["schedule"]
+    assert sorted(table(frame)["condition"]) == ["schedule constant", "schedule cosine"]
+    assert legend_of({"optimizer": "gd", "schedule": "cosine", "schedule_per": "epoch"}) == (
+        "gd, schedule cosine, per epoch"
+    )
+    frame["schedule_warmup"] = np.where(frame["seed"] == 1, 5, 0)
+    assert varying_axes(frame, LINE_AXES, options) == ["schedule", "schedule_warmup"]
+    without = runs(optimizer=("gd", "min_norm")).assign(schedule=lambda r: r["optimizer"].map(
+        {"gd": "cosine", "min_norm": "constant"}))  # fmt: skip
+    assert varying_axes(without, LINE_AXES, options) == ["optimizer"], "a closed form has none"
 
 
 def test_labels_leave_out_nulls_and_tell_close_numbers_apart() -> None:

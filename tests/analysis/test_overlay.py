@@ -203,7 +203,7 @@ def test_other_set_ups_have_no_theory(closed: pd.DataFrame, changed: dict[str, o
 
 @pytest.mark.parametrize("changed", [
     {"optimizer": "adam"}, {"batch_size": 10}, {"stop_loss": 1e-3}, {"optimizer_weight_decay": 0.1},
-    {"steps": 50}, {"init": "of_my_own"},
+    {"steps": 50}, {"init": "of_my_own"}, {"schedule": "cosine"}, {"schedule": "constant", "schedule_warmup": 9},
 ])  # fmt: skip
 def test_what_is_no_flow_has_the_theory_of_its_limit(descent: pd.DataFrame, changed: dict[str, object]) -> None:
     assert overlay.predict(descent, "width") is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from analysis import tables
@@ -53,6 +54,19 @@ def test_a_table_without_logged_steps_gives_an_empty_one(results: Path) -> None:
     store.append("a", solve_rows(run_of("data.n_train=20", "data.n_test=20", "optimizer=min_norm")), [], {}, {})
     assert curve_rows(results, "t").empty
     assert load_curves(results, "absent").empty
+
+
+def test_rows_from_before_there_were_schedules_have_the_constant_one(table: Path) -> None:
+    part = next((table / "t" / "runs").glob("*.parquet"))
+    old = pq.read_table(part)
+    old = old.drop_columns([name for name in old.column_names if name.startswith("schedule")])
+    pq.write_table(old, part)
+    rows = load_runs(table, "t")
+    assert len(rows) == 3
+    assert set(rows["schedule"]) == {"constant"}
+    assert set(rows["schedule_per"]) == {"step"}
+    assert set(rows["schedule_warmup"]) == {0}
+    assert rows["schedule_final"].isna().all()
 
 
 def test_each_environment_is_named_once(table: Path) -> None:

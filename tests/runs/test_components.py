@@ -17,6 +17,7 @@ from dd.components.initialization import Initialization
 from dd.components.model import Model
 from dd.components.normalization import Normalization
 from dd.components.optimizer import Optimizer
+from dd.components.schedule import Schedule
 from dd.errors import ConfigError
 from dd.optim.sgd import SGD
 from dd.runs import registry
@@ -31,6 +32,7 @@ BASES: dict[str, type[Component]] = {
     "init": Initialization,
     "normalization": Normalization,
     "optimizer": Optimizer,
+    "schedule": Schedule,
 }
 GROUPS = sorted(registry.ROOMS)
 COMPONENTS = [(group, name) for group in GROUPS for name in registry.names(group)]

@@ -35,6 +35,9 @@ def test_ids_are_pinned(overrides: tuple[str, ...], run_id: str) -> None:
         (("batch_size=full",), ("batch_size=500",)),
         (("optimizer=min_norm",), ("optimizer=min_norm", "batch_size=7", "epochs=3", "init=he", "lr=2")),
         (("model.bandwidth=3",), ()),
+        (("optimizer=min_norm",), ("optimizer=min_norm", "schedule=step", "schedule.every=3")),
+        (("optimizer=chebyshev",), ("optimizer=chebyshev", "schedule=cosine", "schedule.warmup=10000")),
+        (("schedule=constant",), ("schedule.per=epoch",)),
         (("init=zero",), ("init=zero", "init.scale=10")),
         (("width=7", "seed=1"), ("seed=1", "width=7")),
         (("device=cpu", "name=x", "n_jobs=1"), ()),
@@ -55,7 +58,7 @@ def test_every_axis_changes_the_id() -> None:
         "stop_loss": "stop_loss=0.1", "loss": "loss=cross_entropy", "dtype": "dtype=float64",
         "model": "model=two_layer", "data": "data=mnist1d", "solver": "solver=dual",
         "test_seed": "data.test_seed=1", "targets": "data.targets=linear",
-        "data_content": "data.content=0a", "classes": "data.classes=0,6",
+        "data_content": "data.content=0a", "classes": "data.classes=0,6", "schedule": "schedule=step",
     }  # fmt: skip
     assert changed.keys() == core_axes().keys()
     ids = {run_of(text).run_id for text in changed.values()}

@@ -11,6 +11,7 @@ import torch
 
 from dd.components.dataset import Dataset
 from dd.components.model import Model
+from dd.components.schedule import Schedule
 from dd.errors import ConfigError
 from dd.measure.solution import Solution
 from dd.network import common_inputs
@@ -59,6 +60,9 @@ NEEDS = {
     "data.image": ("data.dim=64",),
     "model.bandwidth": ("model.activation=fourier",),
     "optimizer.lr_decay": ("lr=0.1",),
+    "schedule.every": ("schedule.every=2",),
+    "schedule.gamma": ("schedule.every=2",),
+    "schedule.per": ("schedule.warmup=2",),
     "steps": ("stop_loss=1e-30",),  # then short budgets, too, are logged at all steps
 }
 """Axes that mean something beside others only -> those."""
@@ -115,13 +119,15 @@ def of_the_components() -> Iterator[tuple[str, Run, Run, Scope, bool]]:
 
 
 def sibling(group: str, component: Component) -> Component:
-    """Another component of a group; another model that trains its features, or not, as the first does."""
+    """Another component of a group, which so few steps tell from it; another model trains its features, or not, too."""
     kinds = [registry.kind(group, name) for name in registry.names(group) if name != component.name]
     if isinstance(component, Model):
         frozen = component.frozen_features
         kinds = [kind for kind in kinds if issubclass(kind, Model) and kind.frozen_features is frozen]
     if isinstance(component, Dataset):
         kinds = [kind for kind in kinds if issubclass(kind, Dataset) and kind.generated and kind.name != "tensors"]
+    if isinstance(component, Schedule):
+        kinds = [kind for kind in kinds if kind.name == "cosine"]
     return kinds[-1]()
 
 
@@ -249,3 +255,10 @@ def test_what_is_shared_is_equal_and_what_is_not_differs(pair: tuple[str, Run, R
     if prefix and scope == Scope.STEPS:
         (_, ours), (_, theirs) = later[0]
         assert equal([ours[:4]], [theirs[:4]]), "a short run is the beginning of a long one"
+
+
+def test_a_budget_that_decides_about_step_sizes_is_the_beginning_of_no_other() -> None:
+    for name in registry.names("schedule"):
+        short, long = (run_of(*BASES["deep"], f"schedule={name}", f"steps={steps}") for steps in (20, 40))
+        alike = (short.schedule.factors(short, 0, 20) == long.schedule.factors(long, 0, 20)).all()
+        assert (short.trajectory_key == long.trajectory_key) == alike == (name not in ("cosine", "linear"))

@@ -11,6 +11,7 @@ from dd.components.optimizer import Optimizer
 from dd.kernels.library import library
 from dd.runs.logs import log_steps
 from dd.runs.run import Run
+from dd.schedules.cosine import Cosine
 from dd.trainers.batches import batch_orders
 from dd.trainers.engine import Engine
 from dd.trainers.rules import RULES
@@ -123,6 +124,7 @@ def test_which_runs_share_a_call() -> None:
         base.replace(loss="cross_entropy"),
         base.replace(init_scale=2.0),
         base.replace(width=9),
+        base.replace(schedule=Cosine(final=0.5)),
     ]
     assert keys(base, *same) == 1
     others = [base.replace(batch_size=7), base.replace(steps=61), base.replace(dtype="float64"), base.replace(seed=3)]
@@ -130,6 +132,15 @@ def test_which_runs_share_a_call() -> None:
     assert keys(base.replace(stop_loss=0.2), base.replace(stop_loss=0.1)) == 1
     scaled = [run_of(*SMALL, "optimizer=adam", "normalization=standardize", f"width={w}") for w in (5, 6)]
     assert keys(*scaled) == 2, "columns of a narrow run are scaled by statistics of its own"
+
+
+@pytest.mark.parametrize("line", ["model=two_layer", "width=300 solver=dual", ""])
+def test_schedules_side_by_side_change_no_bit_of_each_other(line: str) -> None:
+    runs = [run_of(*SMALL, "optimizer=momentum", *line.split(), *s) for s in ((), ("schedule=cosine",), ("lr=0.1",))]
+    runs.append(run_of(*SMALL, "optimizer=momentum", *line.split(), "schedule=step", "schedule.every=2", "lr=0.1"))
+    together = solutions(runs)
+    assert len({round(found.curve[-1].train_loss, 12) for found in together.values()}) == 4
+    assert all(same_bits(together[run.run_id], solution(run)) for run in runs)
 
 
 def test_runs_that_leave_disturb_nobody() -> None:

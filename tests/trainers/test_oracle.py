@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,12 +17,14 @@ import torch
 from dd.closed.design import Design
 from dd.components.model import Model
 from dd.components.optimizer import Optimizer
+from dd.components.schedule import Schedule
 from dd.errors import ConfigError
 from dd.runs import registry
 from dd.runs.run import Run, core_axes
 from dd.trainers.base import Task, Trainer
+from dd.trainers.exact import not_exact
 from dd.trainers.stack import Stack
-from dd.trainers.table import TRAINERS
+from dd.trainers.table import TRAINERS, refusal
 from tests.helpers import run_of
 from tests.training import task_of
 
@@ -96,6 +99,28 @@ def test_every_trainer_agrees_with_the_stack(model: tuple[str, ...], optimizer: 
         for run in accepted(*model, *optimizer, *normalization, f"loss={loss}"):
             # long steps of deep networks make much of little
             agree(run.replace(lr=run.lr / 10) if run.model.deep and run.lr else run)
+
+
+def schedules() -> Iterator[Schedule]:
+    """Every schedule that is not flat, with a warm-up, per step and per epoch, again and again."""
+    kinds = [registry.kind("schedule", name) for name in registry.names("schedule")]
+    every = [replace(kind(), warmup=1, per=per) for per in ("step", "epoch") for kind in kinds]  # type: ignore[call-arg]
+    return itertools.cycle(every)
+
+
+def test_every_trainer_follows_schedules() -> None:
+    """A step's size is one number to a trainer: the schedules take turns over models and rules, with all else plain."""
+    taken, turn = set(), schedules()
+    for model in ("model=random_features width=9", "model=two_layer width=9", "model=rmt width=2"):
+        for optimizer in optimizers():
+            if "rmt" in model and optimizer[0] not in ("optimizer=adamw", "optimizer=muon"):
+                continue
+            for plain in accepted(*model.split(), *optimizer):
+                run = plain.replace(schedule=next(turn))
+                if run.optimizer.step_size and (run.solver != "exact" or not_exact(run) is None):
+                    agree(run)
+                    taken |= {trainer.name for trainer in TRAINERS for d in (CPU, GPU) if not refusal(trainer, run, d)}
+    assert taken == {trainer.name for trainer in TRAINERS if trainer.follows_schedules}
 
 
 def frozen_activations() -> Iterator[tuple[str, ...]]:

@@ -22,7 +22,9 @@ CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "sgd batch_size=full", "momentum", "nesterov"])
-@pytest.mark.parametrize("extra", [(), ("model.activation=tanh", "loss=cross_entropy"), ("model.bias=false",)])
+@pytest.mark.parametrize(
+    "extra", [(), ("model.activation=tanh", "loss=cross_entropy"), ("model.bias=false",), ("schedule=cosine",)]
+)
 def test_its_steps_are_those_of_the_reference(optimizer: str, extra: tuple[str, ...]) -> None:
     """Over two times at which coefficients are added to the weights; curves, too."""
     run = run_of(*LONG, *extra, *f"optimizer={optimizer}".split(), "width=17", "dtype=float64")

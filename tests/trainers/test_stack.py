@@ -6,6 +6,7 @@ Covers: dd/network.py.
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -19,11 +20,12 @@ from dd.models.two_layer import TwoLayer
 from dd.network import Network
 from dd.runs import registry
 from dd.runs.run import Run
+from dd.schedules.inverse_sqrt import InverseSqrt
 from dd.trainers.batches import batch_orders
 from dd.trainers.course import train
 from dd.trainers.stack import Stack
 from tests.helpers import row_of, run_of
-from tests.training import assert_close, solution, solutions, task_of, tasks_of
+from tests.training import assert_close, solution, solutions, task_of, tasks_of, torch_scheduler
 
 pytestmark = pytest.mark.rounding
 
@@ -86,6 +88,9 @@ def plain_loop(run: Run, network: Network) -> nn.Sequential:
     assert run.steps is not None
     net = plain_net(network)
     optimizer = TORCH[run.optimizer.name](net.parameters(), run.lr)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # SequentialLR's own way to its second schedule
+        scheduler = torch_scheduler(run, optimizer)
     x, y = network.problem.train_x, network.problem.train_y
     criterion = nn.MSELoss() if run.loss == "mse" else nn.CrossEntropyLoss()
     full = run.batch_size == run.n_train
@@ -100,6 +105,10 @@ def plain_loop(run: Run, network: Network) -> nn.Sequential:
             criterion(net(x[batch]), y[batch]).backward()
             optimizer.step()
             step += 1
+            if run.schedule.per == "step":
+                scheduler.step()
+        if run.schedule.per == "epoch":
+            scheduler.step()
     return net.eval()
 
 
@@ -110,6 +119,10 @@ CASES = [
     ("width=13", "optimizer=nesterov", "lr=0.02", "steps=33", "model=two_layer", "batch_size=7", "data=mnist1d"),
     *(("width=25", f"optimizer={name}", "lr=0.02", "steps=70") for name in TORCH),
     ("width=70", "optimizer=sgd", "lr=0.1", "steps=50", "batch_size=1"),
+    ("width=11", "optimizer=adamw", "lr=0.02", "epochs=25", "model=two_layer", "schedule=cosine", "schedule.per=epoch"),
+    ("width=25", "optimizer=momentum", "lr=0.02", "steps=70", "schedule=linear", "schedule.final=0.1"),
+    ("width=25", "optimizer=sgd", "lr=0.1", "steps=70", "schedule=step", "schedule.every=9", "schedule.per=epoch"),
+    ("width=11", "optimizer=adagrad", "lr=0.02", "steps=50", "model=two_layer", "schedule=inverse_sqrt"),
     ("width=25", "optimizer=momentum", "lr=0.02", "epochs=9", "batch_size=17", "model.bias=true"),
     ("width=25", "optimizer=adam", "lr=0.01", "steps=60", "batch_size=full", "loss=cross_entropy"),
     ("width=25", "optimizer=momentum", "lr=0.05", "steps=60", "batch_size=20", "normalization=batch_norm"),
@@ -206,7 +219,7 @@ def test_what_a_stack_cannot_take_together() -> None:
         base.replace(width=10), base.replace(batch_size=9), base.replace(steps=9), base.replace(loss="cross_entropy"),
         base.replace(stop_loss=0.1), base.replace(dtype="float64"), base.replace(n_train=400),
         base.replace(model=replace(base.model, bias=False)),
-        base.replace(optimizer=replace(base.optimizer, ns_steps=3)),
+        base.replace(optimizer=replace(base.optimizer, ns_steps=3)), base.replace(schedule=InverseSqrt()),
     ]  # fmt: skip
     assert all(Stack.group_key(other, gpu) != key for other in others)
     alone = [run_of("optimizer=lbfgs", f"lr={lr}", "lr_unit=absolute") for lr in (0.1, 1)]

@@ -11,6 +11,8 @@ import torch
 from dd.errors import ConfigError
 from dd.packs.plan import Pack
 from dd.runs.run import Run
+from dd.trainers import table
+from dd.trainers.stack import Stack
 from dd.trainers.table import NAMES, TRAINERS, trainer_for
 from tests.helpers import run_of, solve_rows
 
@@ -77,6 +79,18 @@ def test_without_a_cpu_what_is_compiled_for_it_objects(line: str) -> None:
     assert trainer_for(run, GPU).name not in ON_CPU
     objections = {trainer.name: trainer.objection(run, GPU) for trainer in TRAINERS}
     assert all(objections[name] for name in ON_CPU)
+
+
+def test_a_trainer_that_does_not_say_that_it_follows_schedules_gets_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Careless(Stack):
+        follows_schedules = False
+
+    flat, scheduled = run_of(*SMALL), run_of(*SMALL, "schedule=cosine")
+    monkeypatch.setattr(table, "TRAINERS", (Careless, Stack))
+    assert trainer_for(flat, CPU) is Careless
+    assert trainer_for(scheduled, CPU) is Stack
+    with pytest.raises(ConfigError, match="trainer=stack does not say that it follows schedule=cosine"):
+        trainer_for(scheduled, CPU, "stack")
 
 
 def test_a_name_that_is_none_is_answered_with_the_names() -> None:

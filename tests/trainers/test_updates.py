@@ -66,10 +66,11 @@ def test_sign_methods_and_muon_learn_wherever_they_run(optimizer: str, lr: float
     ("rule", "package"),
     [
         (("optimizer=lion",), ("optimizer.method=lion",)),
+        (("optimizer=lion", "schedule=cosine"), ("optimizer.method=lion", "schedule=cosine")),
         (("optimizer=signsgd", "optimizer.momentum=0.9"),
          ("optimizer.method=signsgd", "optimizer.arguments='momentum=0.9'")),
     ],
-    ids=["lion", "signsgd"],
+    ids=["lion", "lion, schedule", "signsgd"],
 )  # fmt: skip
 def test_a_packages_optimizer_is_the_packed_rule(rule: tuple[str, ...], package: tuple[str, ...]) -> None:
     base = (*DATA, "model=two_layer", "width=9", "steps=40", "lr=0.003")
@@ -98,6 +99,14 @@ def test_a_packages_optimizer_sees_matrices() -> None:
 def test_a_package_s_optimizer_is_checked_first(override: str, key: str) -> None:
     with pytest.raises(ConfigError, match=key):
         run_of("optimizer=pytorch_optimizer", override)
+
+
+@pytest.mark.parametrize("method", ["adafactor", "alig"])
+def test_a_package_s_optimizer_without_step_sizes_takes_no_schedule(method: str) -> None:
+    own = ("optimizer=pytorch_optimizer", f"optimizer.method={method}")
+    assert run_of(*own).schedule.flat
+    with pytest.raises(ConfigError, match=f"schedule=cosine .*: {method} sets its step sizes by itself"):
+        run_of(*own, "schedule=cosine")
 
 
 def test_a_packages_arguments_are_read_as_numbers_and_its_names_without_case() -> None:

@@ -23,7 +23,14 @@ typedef struct {
     REAL *theta, *first, *second;
     const REAL *start;
     double hyper[8];
+    const double *factors; /* shares of the step size that steps taken + 1, taken + 2, ... have; null: all of it */
+    int64_t taken;
 } NAME(Run);
+
+static NAME(Step) NAME(step_of)(const NAME(Run) *run, int64_t number) {
+    const double factor = run->factors ? run->factors[number - run->taken - 1] : 1;
+    return NAME(at_step)((int)run->rule, run->hyper, factor, number);
+}
 
 #define SAMPLES_AT_A_TIME 64 /* rows of a gradient that stay in the cache */
 #define SIDE_BY_SIDE 5       /* tiles of a gradient that follow each other along a row */
@@ -209,7 +216,7 @@ static void NAME(descend_coefficients)(const NAME(Step) *step, const NAME(Run) *
 
 static void NAME(step_two_layer)(const NAME(Data) *data, const NAME(Run) *run, const NAME(Batch) *b,
                                  NAME(Scratch) *s, int64_t number) {
-    const NAME(Step) step = NAME(at_step)((int)run->rule, run->hyper, number);
+    const NAME(Step) step = NAME(step_of)(run, number);
     const int64_t lanes = b->vectors * LANES, width = run->width, outputs = data->outputs, block = BLOCK * LANES;
     const int64_t columns = width + run->bias, ldx = padded(data->columns), ldr = padded(columns);
     const int64_t split = width * ldx;
@@ -238,7 +245,7 @@ static void NAME(step_two_layer)(const NAME(Data) *data, const NAME(Run) *run, c
 
 static void NAME(step_linear)(const NAME(Data) *data, const NAME(Run) *run, const NAME(Batch) *b, NAME(Scratch) *s,
                               int64_t number) {
-    const NAME(Step) step = NAME(at_step)((int)run->rule, run->hyper, number);
+    const NAME(Step) step = NAME(step_of)(run, number);
     const int64_t outputs = data->outputs, ld = padded(run->width), split = outputs * ld;
     REAL *bias = run->theta + split;
     NAME(row_product)(b->rows, b->size, run->theta, ld, outputs, ld, s->out, outputs, 1);
@@ -261,7 +268,7 @@ static void NAME(step_linear)(const NAME(Data) *data, const NAME(Run) *run, cons
 /* A batch's gradient in function space has entries for its own samples only. */
 static void NAME(step_dual)(const NAME(Data) *data, const NAME(Run) *run, const NAME(Batch) *b, NAME(Scratch) *s,
                             int64_t number) {
-    const NAME(Step) step = NAME(at_step)((int)run->rule, run->hyper, number);
+    const NAME(Step) step = NAME(step_of)(run, number);
     const int64_t outputs = data->outputs, ld = padded(run->width), size = outputs * ld + LANES;
     const REAL share = run->theta[outputs * ld];
     NAME(row_product)(b->rows, b->size, run->theta, ld, outputs, ld, s->out, outputs, 1);
@@ -453,7 +460,7 @@ int NAME(dd_evaluate)(const NAME(Data) *data, const NAME(Run) *runs, int64_t cou
 int NAME(dd_unfold)(const NAME(Data) *data, const NAME(Run) *run, REAL *weights) {
     const int64_t n = data->samples, ldx = padded(data->columns);
     const double hyper[8] = {-1};
-    const NAME(Step) add = NAME(at_step)(SGD, hyper, 1);
+    const NAME(Step) add = NAME(at_step)(SGD, hyper, 1, 1);
     const REAL **rows = malloc((size_t)n * sizeof(REAL *));
     REAL *grad = NAME(aligned)(n > SAMPLES_AT_A_TIME ? run->width * ldx : 1);
     const int ok = rows && grad;

@@ -11,19 +11,20 @@ typedef struct {
     REAL lr, decay, keep, a, b, c, d, eps;
 } NAME(Step);
 
-/* Numbers of step `number` (from 1). `hyper`: lr, weight_decay and the rule's own options as dd/kernels/rules.py
-   lists them. */
-static NAME(Step) NAME(at_step)(int kind, const double *hyper, int64_t number) {
-    NAME(Step) s = {.kind = kind, .lr = (REAL)hyper[0], .decay = (REAL)hyper[1], .keep = 1};
+/* Numbers of step `number` (from 1). `hyper`: lr, weight_decay and the rule's own options as dd/trainers/rules.py
+   lists them; `factor`: the schedule's share of lr at this step. */
+static NAME(Step) NAME(at_step)(int kind, const double *hyper, double factor, int64_t number) {
+    const double lr = hyper[0] * factor;
+    NAME(Step) s = {.kind = kind, .lr = (REAL)lr, .decay = (REAL)hyper[1], .keep = 1};
     switch (kind) {
     case MOMENTUM:
     case NESTEROV: s.a = (REAL)hyper[2]; break;
     case ADAMW:
-        s.keep = (REAL)(1 - hyper[0] * hyper[1]);
+        s.keep = (REAL)(1 - lr * hyper[1]);
         s.decay = 0;
         /* fall through */
     case ADAM:
-        s.lr = (REAL)(hyper[0] / (1 - pow(hyper[2], (double)number)));
+        s.lr = (REAL)(lr / (1 - pow(hyper[2], (double)number)));
         s.a = (REAL)(1 - hyper[2]);
         s.b = (REAL)hyper[3];
         s.c = (REAL)(1 - hyper[3]);
@@ -37,11 +38,11 @@ static NAME(Step) NAME(at_step)(int kind, const double *hyper, int64_t number) {
         s.eps = (REAL)hyper[4];
         break;
     case ADAGRAD:
-        s.lr = (REAL)(hyper[0] / (1 + (double)(number - 1) * hyper[2]));
+        s.lr = (REAL)(lr / (1 + (double)(number - 1) * hyper[2]));
         s.eps = (REAL)hyper[3];
         break;
     case LION:
-        s.keep = (REAL)(1 - hyper[0] * hyper[1]);
+        s.keep = (REAL)(1 - lr * hyper[1]);
         s.decay = 0;
         s.a = (REAL)hyper[2];
         s.b = (REAL)(1 - hyper[2]);

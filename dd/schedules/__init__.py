@@ -1,0 +1,1 @@
+"""Schedules of the step size: one file each."""
