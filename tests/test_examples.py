@@ -1,12 +1,15 @@
-"""examples/*.md: the blocks of each page run as they stand, one after the other, and end where the page says."""
+"""examples/: pages, a notebook and a script run as they stand, and end where they say."""
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib.pyplot
 import pandas as pd
 import pytest
 
@@ -48,6 +51,39 @@ def test_a_page_is_short_and_its_links_lead_somewhere(page: str) -> None:
     assert len(text.splitlines()) <= 40
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
         assert target.startswith("http") or (FOLDER / target).exists(), target
+
+
+def test_a_network_of_ones_own(tmp_path: Path) -> None:
+    script = FOLDER / "own_model.py"
+    assert len(script.read_text(encoding="utf-8").splitlines()) <= 40
+    done = subprocess.run(
+        [sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
+        env=os.environ | {"PYTHONPATH": str(FOLDER.parent)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rows = load_runs(tmp_path / "results", "own_model")
+    assert len(rows) == 30
+    assert set(rows["status"]) == {"ok"}
+    assert set(rows["trainer"]) == {"single"}
+    adam, sgd = (rows[rows["optimizer"] == name].groupby("width")["train_loss"].median() for name in ("adam", "sgd"))
+    assert (adam < sgd).all()
+    assert "threshold_counted" in done.stdout
+    assert (tmp_path / "figures" / "own_model.png").is_file()
+
+
+def test_arrays_of_ones_own_in_a_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = json.loads((FOLDER / "own_data.ipynb").read_text(encoding="utf-8"))["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    assert sum(len("".join(cell["source"]).splitlines()) for cell in cells) <= 40
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {"__name__": "__main__"}
+    for cell in code:
+        exec(cell, names)
+    (peak,) = table(load_runs(tmp_path / "results", "own_data")).to_dict("records")
+    assert peak["decision"] == "peak"
+    assert peak["threshold_counted"] == 455
+    assert abs(peak["location"] - 455) <= 15
+    matplotlib.pyplot.close("all")
 
 
 def test_a_table_of_ones_own_has_its_peak_at_the_number_of_samples(tmp_path: Path) -> None:
