@@ -32,7 +32,7 @@ def planted(height, seed: int = 0, count: int = 160) -> pd.DataFrame:
             "decision": np.where(heights > 0.2, "peak", "no peak"), "step_size": "1 sharpness",
             "optimizer": optimizer, "steps": rng.choice([100, 1000], count), "batch_size": 200,
             "init": "default", "init_scale": 1.0, "normalization": "none", "standardize": "global",
-            "model_activation": "tanh",
+            "model_activation": "tanh", "schedule": "constant",
             "feature_condition": np.exp(rng.standard_normal(count)), "preconditioned_condition": np.nan,
             "metric": "test_loss", "test_loss_at_threshold": 10 ** (-x) * 1e-4,
         }
