@@ -286,6 +286,11 @@ def test_images_of_every_layout_are_the_same_images() -> None:
     torch.testing.assert_close(net(torch.from_numpy(grey)), net(flat))
 
 
+def test_integers_without_a_gap_are_classes_however_many() -> None:
+    (net,) = dd.train(X, np.arange(60), *FAST)
+    assert net(X).shape == (60, 60)
+
+
 def test_booleans_are_two_classes() -> None:
     truth = LABELS > 0
     expected = outputs(X, truth.astype(int))
@@ -316,7 +321,7 @@ def test_real_targets_in_a_series_are_one_output() -> None:
         (X.to("meta"), Y, "x=Tensor", "values"),
         (X, Y[:5], "x=60 samples", "5"),
         (X, LABELS * 0, "y=0", "the only class"),
-        (X, np.arange(60), "y=integers of 60 values in 60 samples", "floating point for real targets"),
+        (X, np.arange(60) * 7, "y=integers of 60 values in 60 samples", "floating point for real targets"),
         (X, np.eye(3, dtype=int)[LABELS], "y=60x3", "argmax(axis=1)"),
         (X, np.array([["a"] * 2] * 60), "y=60x2", "names of classes"),
         (np.zeros((60, 0)), Y, "x=60x0", "samples"),

@@ -145,7 +145,8 @@ TASKS = ("auto", "classification", "regression")
 """What targets may be: ``auto`` takes text, integers and booleans for classes and all else for real targets."""
 
 MANY, FEW = 20, 4
-"""Integers of more values than this, with fewer samples a value than that, may be either: the user has to say."""
+"""Integers of more values than this, with fewer samples a value than that, may be either: the user has to say. But
+0, 1, 2, ... without a gap are classes."""
 
 
 @dataclass(frozen=True)
@@ -323,7 +324,8 @@ def _classes(given: Sequence[Array], task: str, key: str) -> tuple[list[Numbers]
         values, index = np.unique(every, return_inverse=True)
     if len(values) < 2:
         raise ConfigError(key, values[0], "is the only class; classification needs two")
-    if task == "auto" and every.dtype.kind == "i" and len(values) > MANY and len(values) * FEW > len(every):
+    many = len(values) > MANY and len(values) * FEW > len(every) and not _counts(values)
+    if task == "auto" and every.dtype.kind == "i" and many:
         allowed = (
             "classes or real targets? give text for classes, floating point for real targets; of a file say "
             "data.task=classification or data.task=regression"
@@ -331,6 +333,11 @@ def _classes(given: Sequence[Array], task: str, key: str) -> tuple[list[Numbers]
         raise ConfigError(key, f"integers of {len(values)} values in {len(every)} samples", allowed)
     found = np.split(index.astype(np.int64), np.cumsum([len(part) for part in given])[:-1])
     return list(found), tuple(str(item) for item in values)
+
+
+def _counts(values: Array) -> bool:
+    """Whether sorted integers are 0, 1, 2, ..., as classes are."""
+    return bool(values[0] == 0 and values[-1] == len(values) - 1)
 
 
 def is_torch_dataset(value: object) -> bool:

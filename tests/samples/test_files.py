@@ -173,7 +173,7 @@ WRONG: list[tuple[Callable[[], object], tuple[str, ...], str]] = [
     (bad_npz(x=X.astype(str), y=NUMBERS), NPZ, r"x=ndarray of <U\d+: must be a tensor or an array of numbers"),
     (bad_npz(x=X, y=np.uint64(2**63) + NUMBERS.astype(np.uint64)), NPZ, r"beyond 2\*\*63"),
     (bad_npz(x=X, y=np.zeros(30, int)), NPZ, r"y=0: is the only class"),
-    (bad_npz(x=X, y=np.arange(30)), NPZ, r"integers of 30 values in 30 samples: classes or real targets\?"),
+    (bad_npz(x=X, y=np.arange(30) + 25), NPZ, r"integers of 30 values in 30 samples: classes or real targets\?"),
     (bad_npz(x=X, y=np.eye(3, dtype=int)[NUMBERS]), NPZ, r"argmax\(axis=1\)"),
     (bad_npz(x=X, y=NUMBERS / 2), (*NPZ, "data.task=classification"), r"y=0.5: classes are whole numbers or text"),
     (bad_npz(x=X, y=NAMES), (*NPZ, "data.task=regression"), r"y=cat: regression needs numbers"),
