@@ -20,7 +20,7 @@ from dd.results import Store
 from dd.results.rebuilt import run_of
 from dd.runs.run import Run
 from dd.runs.settings import Settings
-from dd.trainers.batches import Orders
+from dd.trainers.batches import Moves, Orders, moved
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -82,6 +82,16 @@ class Inspected:
         epoch, place = divmod(step - 1, orders.per_epoch)
         order = torch.from_numpy(orders.epoch(epoch))
         return order[place * run.batch_size :][: run.batch_size].clone()
+
+    def inputs(self, step: int) -> Tensor:
+        """Inputs of a step as training sees them, by ``data.augment``, [samples, inputs]; see :meth:`batch`."""
+        batch, run = self.batch(step), self.run
+        if run.augment == "none":
+            return self.x[batch]
+        assert run.data.image is not None
+        moves = torch.from_numpy(Moves(run).epoch((step - 1) // Orders(run).per_epoch))[batch]
+        black = torch.tensor([self._job.network.problem.black], dtype=torch.float64)
+        return moved(self.x[batch][None], run.data.image, moves[None], black)[0]
 
     def step_size(self, step: int) -> float | None:
         """Absolute step size of a step, from 1, by the run's schedule; None where there is none."""

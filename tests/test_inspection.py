@@ -30,6 +30,7 @@ SWEEPS = {
     "module": (
         "model=module", f"model.path={Path(networks.__file__)}:cnn", "width=4", "optimizer=momentum", "lr=0.05",
         "lr_unit=absolute", "batch_size=25", "steps=20", "schedule=cosine", "schedule.warmup=5",
+        "data.augment=crop_flip", "data.standardize=global",
     ),
     "limit": ("width=100", "optimizer=min_norm", "normalization=scale", "model.bias=true"),
     "exact": ("width=20", "optimizer=gd", "batch_size=full", "steps=500"),
@@ -64,7 +65,8 @@ def trained(found: Inspected, net: Net, step: type[torch.optim.Optimizer], **opt
         batch = found.batch(number)
         optimizer.param_groups[0]["lr"] = found.step_size(number)
         optimizer.zero_grad()
-        loss(found, net(leaves, x[batch]), found.y[batch]).backward()
+        inputs = found.inputs(number) if found.design is None else x[batch]
+        loss(found, net(leaves, inputs), found.y[batch]).backward()
         optimizer.step()
     return {name: value.detach() for name, value in leaves.items()}
 

@@ -185,6 +185,8 @@ class Dataset(Component):
                 noise = "; use data.noise" if "noise" in self.axes() else ""
                 allowed = f"data={self.name} has real targets{noise}"
             raise ConfigError("data.label_noise", run.label_noise, allowed, origin("data.label_noise"))
+        if run.augment != "none":
+            self._check_augmented(run, origin)
         if self.train_samples is None:
             return
         if self.test_samples is None:
@@ -209,3 +211,12 @@ class Dataset(Component):
             raise ConfigError(
                 "data.n_train", run.n_train, f"must be <= {room} (data={self.name} has {what})", origin("data.n_train")
             )
+
+    def _check_augmented(self, run: Run, origin: OriginOf) -> None:
+        """Refuse to shift and mirror what the model does not see as images, or what has no black to fill in."""
+        if not run.model.takes_images:
+            allowed = f"is for models that take images (cnn5, resnet18, rmt); model={run.model.name} does not"
+            raise ConfigError("data.augment", run.augment, allowed, origin("data.augment"))
+        if run.standardize not in ("none", "global"):
+            allowed = "must be none or global with data.augment=crop_flip: what is shifted in is black, one value"
+            raise ConfigError("data.standardize", run.standardize, allowed, origin("data.standardize"))

@@ -124,6 +124,11 @@ class Model(Component):
         return np.ascontiguousarray(weight) * scale_of(run)
 
     @property
+    def takes_images(self) -> bool:
+        """Whether it sees [samples, channels, height, width] in place of [samples, inputs]."""
+        return False
+
+    @property
     def has_bias(self) -> bool:
         """Whether the read-out sees a column of ones: as the option ``bias`` says, where there is one."""
         return bool(getattr(self, "bias", True))

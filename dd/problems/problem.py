@@ -40,6 +40,7 @@ class Problem:
         source: where the samples came from.
         sha256: digest of the pool that they were drawn from.
         noisy: whether a training label is another than the given one, [n_train]; None without label noise.
+        black: what standardisation makes of an input of zero; NaN where that depends on the input.
     """
 
     train_x: torch.Tensor
@@ -50,6 +51,7 @@ class Problem:
     source: str
     sha256: str
     noisy: torch.Tensor | None = None
+    black: float = 0.0
 
     @property
     def inputs(self) -> int:
@@ -161,7 +163,7 @@ def noisy_labels(labels: NDArray[np.int64], classes: int, share: float, over: st
 
 def standardize(
     train: NDArray[np.float64], test: NDArray[np.float64], kind: str
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
     """Standardise inputs with training statistics only, in place: large data are not copied.
 
     Args:
@@ -172,16 +174,16 @@ def standardize(
             norm sqrt(inputs), the set-up of random-feature theory.
 
     Returns:
-        Standardised train and test inputs.
+        Standardised train and test inputs, and what becomes of an input of zero; NaN where that depends on the input.
     """
     if kind == "none":
-        return train, test
+        return train, test, 0.0
     if kind == "global":
         center, spread = train.mean(), train.std()
         for x in (train, test):
             x -= center
             x /= spread or 1.0
-        return train, test
+        return train, test, -float(center) / (float(spread) or 1.0)
     mean = train.mean(axis=0)
     for x in (train, test):
         x -= mean
@@ -191,12 +193,12 @@ def standardize(
         scale = np.where(constant, 0.0, 1.0 / np.where(constant, 1.0, spread))
         for x in (train, test):
             x *= scale
-        return train, test
+        return train, test, math.nan
     for x in (train, test):
         for rows in np.array_split(x, max(math.ceil(len(x) / ROWS), 1)):
             norm = np.linalg.norm(rows, axis=1, keepdims=True)
             rows *= np.sqrt(x.shape[1]) / np.where(norm == 0, 1.0, norm)
-    return train, test
+    return train, test, math.nan
 
 
 _recent: OrderedDict[tuple[object, ...], Problem] = OrderedDict()
@@ -269,12 +271,12 @@ def _build(run: Run, settings: Settings) -> Problem:
         )
         replaced = torch.from_numpy(noisy != train_y) if run.label_noise > 0 else None
         train_y, test_y = classes[noisy], classes[test_y.astype(np.int64)]
-    train_x, test_x = standardize(_scaled(train_x, pool), _scaled(test_x, pool), run.standardize)
+    train_x, test_x, black = standardize(_scaled(train_x, pool), _scaled(test_x, pool), run.standardize)
     if run.targets == "linear":
         fitted = linear_targets(np.concatenate([train_x, test_x]), np.concatenate([train_y, test_y]))
         train_y, test_y = fitted[: run.n_train], fitted[run.n_train :]
     (x, tx), (y, ty) = map(_inputs, (train_x, test_x)), map(_tensor, (train_y, test_y))
-    return Problem(x, y, tx, ty, run.classification, pool.source, digest, replaced)
+    return Problem(x, y, tx, ty, run.classification, pool.source, digest, replaced, black)
 
 
 def _tensor(a: NDArray[np.generic]) -> torch.Tensor:

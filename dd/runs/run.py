@@ -76,6 +76,8 @@ class Run:
         key="data.content", scope=Scope.DATA)
     classes: str | None = axis(None, "classes that take part, as 0,6 or cat,dog, counted from 0 anew; null: all",
         key="data.classes", listed=True, scope=Scope.DATA)
+    augment: str = axis("none", "crop_flip: training sees images shifted by up to 4 pixels and mirrored, by chance",
+        key="data.augment", choices=("none", "crop_flip"), scope=Scope.STEPS)
     init: Initialization | None = _component("default", "scheme of the trained weights", Scope.START, key="init",
         nullable=True)
     init_scale: float | None = axis(1.0, "multiplies the initial standard deviation", key="init.scale", low=0,

@@ -42,12 +42,14 @@ class Trainer(ABC):
     Attributes:
         name: what ``trainer=...`` and the column ``trainer`` call it.
         decomposes: whether it starts from the decomposition of the design matrix.
+        augments: whether it trains on what ``data.augment`` makes of images; without it images stay as they are.
         follows_schedules: whether step sizes are those of ``run.schedule``; without it runs have one step size.
     """
 
     name: ClassVar[str]
     decomposes: ClassVar[bool] = False
     follows_schedules: ClassVar[bool] = False
+    augments: ClassVar[bool] = False
 
     @classmethod
     @abstractmethod

@@ -13,6 +13,9 @@ from dd.network import Network, Samples
 from dd.runs.run import Run
 from dd.streams import stream
 
+PADDING = 4
+"""Pixels by which ``data.augment=crop_flip`` shifts at most (He et al., arXiv 1512.03385)."""
+
 
 def batch_orders(run: Run) -> Iterator[NDArray[np.int64]]:
     """Order of the training samples in each epoch, [n_train]; independent of batch size, width and optimizer.
@@ -48,6 +51,44 @@ class Orders:
         if self.full:  # one serves all
             return np.ascontiguousarray(self._order, dtype=np.int64)
         return np.stack([self.epoch(epoch) for epoch in epochs]).astype(np.int64, copy=False)
+
+
+class Moves:
+    """Shifts and mirrorings of a run's training images, asked for by epochs in sequence."""
+
+    def __init__(self, run: Run) -> None:
+        self._generator, self._epoch, self._samples = stream(run.seed, "augment"), -1, run.n_train
+        self._moves = np.zeros((0, 3), dtype=np.int64)
+
+    def epoch(self, epoch: int) -> NDArray[np.int64]:
+        """Row and column from which each sample is cut, from 0, and whether it is mirrored, [n_train, 3]."""
+        while self._epoch < epoch:
+            shifts = self._generator.integers(0, 2 * PADDING + 1, (self._samples, 2))
+            self._moves = np.concatenate([shifts, self._generator.integers(0, 2, (self._samples, 1))], axis=1)
+            self._epoch += 1
+        return self._moves
+
+
+def moved(x: Tensor, image: tuple[int, int, int], moves: Tensor, black: Tensor) -> Tensor:
+    """Images with ``PADDING`` black pixels around them, cut to their size again, and some of them mirrored.
+
+    Args:
+        x: [runs, samples, inputs].
+        image: channels, height and width.
+        moves: of :class:`Moves`, [runs, samples, 3].
+        black: what fills in, [runs].
+    """
+    height, width = image[1:]
+    margin = torch.nn.functional.pad(x.new_zeros(height, width), (PADDING,) * 4, value=1.0)
+    padded = torch.nn.functional.pad(x.view(*x.shape[:2], *image), (PADDING,) * 4)
+    padded = (padded + black.view(-1, 1, 1, 1, 1) * margin).flatten(0, 1)
+    top, left, mirrored = moves.flatten(0, 1).T
+    rows = top[:, None] + torch.arange(height, device=x.device)
+    columns = left[:, None] + torch.arange(width, device=x.device)
+    columns = torch.where(mirrored[:, None] == 1, columns.flip(1), columns)
+    every, channels = torch.arange(len(padded), device=x.device), torch.arange(image[0], device=x.device)
+    where = every[:, None, None, None], channels[:, None, None], rows[:, None, :, None], columns[:, None, None, :]
+    return padded[where].view(x.shape)
 
 
 def indices(orders: Sequence[Orders], size: int, first: int, last: int, device: torch.device) -> list[Tensor]:
@@ -94,6 +135,7 @@ class Batches:
         self._y = torch.stack([samples.targets for samples in sets.values()])
         seeds = {run.seed: run for run in runs}
         self._orders = [Orders(run) for run in seeds.values()]
+        self._moves = [Moves(run) for run in seeds.values()] if runs[0].augment == "crop_flip" else []
         self._set = torch.tensor([list(sets).index(key) for key in keys], device=self._x.device)
         self._order = torch.tensor([list(seeds).index(run.seed) for run in runs], device=self._x.device)
 
@@ -101,16 +143,27 @@ class Batches:
         """Inputs and targets of steps ``first`` + 1 ... ``last``, each [1 or runs, batch, columns or outputs]."""
         size, shared = self.networks[0].run.batch_size, len(self._x) == len(self._orders) == 1
         assert size is not None
-        if self._orders[0].full:
+        if self._orders[0].full and not self._moves:
             x, y = (self._x, self._y) if shared else (self._x[self._set], self._y[self._set])
             yield from [(x, y)] * (last - first)
             return
-        for index in indices(self._orders, size, first, last, self._x.device):
+        for step, index in enumerate(indices(self._orders, size, first, last, self._x.device), start=first):
             if shared:
-                yield self._x[:, index[0]], self._y[:, index[0]]
+                x, y = self._x[:, index[0]], self._y[:, index[0]]
             else:
                 where = self._set[:, None], index[self._order]
-                yield self._x[where], self._y[where]
+                x, y = self._x[where], self._y[where]
+            yield (self._moved(step, x, index, shared=shared) if self._moves else x), y
+
+    def _moved(self, step: int, x: Tensor, index: Tensor, *, shared: bool) -> Tensor:
+        """A batch of images as training sees them at a step, from 0."""
+        network = self.networks[0]
+        assert network.run.data.image is not None
+        epoch = step // self._orders[0].per_epoch
+        every = torch.from_numpy(np.stack([moves.epoch(epoch) for moves in self._moves])).to(x.device)
+        own = torch.stack([moves[samples] for moves, samples in zip(every, index, strict=True)])
+        black = x.new_tensor([network.problem.black for network in (self.networks[:1] if shared else self.networks)])
+        return moved(x, network.run.data.image, own if shared else own[self._order], black)
 
     def samples(self, side: str) -> Samples:
         """All ``train`` or ``test`` samples of the runs, [1 or runs, samples, columns]."""

@@ -36,7 +36,7 @@ class Stack(Stepper):
     """Runs that are still training."""
 
     name = "stack"
-    follows_schedules = True
+    follows_schedules = augments = True
 
     @classmethod
     def objection(cls, run: Run, device: torch.device) -> str | None:

@@ -52,8 +52,11 @@ def trainer_for(run: Run, device: torch.device, asked: str = "auto") -> type[Tra
 def refusal(trainer: type[Trainer], run: Run, device: torch.device) -> str | None:
     """Why a trainer cannot train a run there; None if it can.
 
-    A schedule is only for those that say that they follow it: ignored, it would be a wrong number.
+    A schedule, or augmented images, are only for those that say that they follow them: ignored, they would be a wrong
+    number.
     """
+    if run.augment != "none" and not trainer.augments:
+        return f"trainer={trainer.name} does not say that it follows data.augment={run.augment}"
     if not (run.schedule.flat or trainer.follows_schedules):
         return f"trainer={trainer.name} does not say that it follows schedule={run.schedule.name}"
     return trainer.objection(run, device)

@@ -76,7 +76,7 @@ def test_test_labels_stay_clean() -> None:
 
 def test_standardize_feature_is_scikit_learns() -> None:
     x = load_digits().data
-    ours = standardize(x[:500].copy(), x[500:].copy(), "feature")
+    *ours, _ = standardize(x[:500].copy(), x[500:].copy(), "feature")
     scaler = StandardScaler().fit(x[:500])
     varying = x[:500].std(axis=0) > 0
     assert not varying.all(), "digits have constant pixels"
@@ -87,13 +87,16 @@ def test_standardize_feature_is_scikit_learns() -> None:
 
 def test_standardize_sphere_and_global() -> None:
     x = load_digits().data
-    train, test = standardize(x[:500].copy(), x[500:].copy(), "sphere")
+    train, test, _ = standardize(x[:500].copy(), x[500:].copy(), "sphere")
     for part in (train, test):
         np.testing.assert_allclose(np.linalg.norm(part, axis=1), 8.0, rtol=1e-12)
     centred = x[:500] - x[:500].mean(axis=0)
     cosine = np.sum(train * centred, axis=1) / 8 / np.linalg.norm(centred, axis=1)
     np.testing.assert_allclose(cosine, 1.0, rtol=1e-12)
-    train, _ = standardize(x[:500].copy(), x[500:].copy(), "global")
+    raw = x[:500].copy()
+    raw[0, 0] = 0.0
+    train, _, black = standardize(raw.copy(), x[500:].copy(), "global")
+    assert black == train[0, 0]
     assert train.mean() == pytest.approx(0, abs=1e-12)
     assert train.std() == pytest.approx(1)
 

@@ -59,7 +59,9 @@ def test_every_axis_changes_the_id() -> None:
         "model": "model=two_layer", "data": "data=mnist1d", "solver": "solver=dual",
         "test_seed": "data.test_seed=1", "targets": "data.targets=linear",
         "data_content": "data.content=0a", "classes": "data.classes=0,6", "schedule": "schedule=step",
+        "augment": "data.augment=crop_flip",
     }  # fmt: skip
     assert changed.keys() == core_axes().keys()
-    ids = {run_of(text).run_id for text in changed.values()}
+    images = ("model=cnn5", "data.standardize=global")  # what data.augment asks for
+    ids = {run_of(*(images if name == "augment" else ()), text).run_id for name, text in changed.items()}
     assert len(ids | {run_of().run_id}) == len(changed) + 1
