@@ -73,9 +73,9 @@ class Pool:
         return digest.hexdigest()
 
     @cached_property
-    def counts(self) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
+    def counts(self) -> tuple[list[int], list[int] | None]:
         """Samples of each class, of the training and the test part; meaningless for real targets."""
-        return np.bincount(self.y), None if self.test_y is None else np.bincount(self.test_y)
+        return np.bincount(self.y).tolist(), None if self.test_y is None else np.bincount(self.test_y).tolist()
 
     def of_classes(self, chosen: Sequence[int]) -> Pool:
         """The samples of some classes, which become classes 0, 1, ... in the order given."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 from dd.components.dataset import Pool
 from dd.errors import ConfigError
@@ -42,9 +43,13 @@ def room_of(run: Run, pool: Pool) -> tuple[int, int | None]:
     """Samples that a run may choose from: of the training part, and of the test part or None if there is none."""
     if run.chosen is None:
         return len(pool.y), None if pool.test_y is None else len(pool.test_y)
-    train, test = (None if held is None else sum(int(n) for n in held[list(run.chosen)]) for held in pool.counts)
-    assert train is not None
-    return train, test
+    train, test = pool.counts
+    return _of(train, run.chosen), None if test is None else _of(test, run.chosen)
+
+
+def _of(counts: Sequence[int], chosen: Sequence[int]) -> int:
+    """Samples of some classes; the last classes of a set may have none."""
+    return sum(counts[c] for c in chosen if c < len(counts))
 
 
 def content_of(run: Run, pool: Pool) -> str | None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from dd.errors import ConfigError
 from dd.runs import registry
 from dd.runs.axis import Axis, Scope, Value, axes_of, axis
 from dd.runs.component import Component
@@ -226,12 +227,14 @@ class Run:
         """Numbers of the classes that take part, ascending; None: all.
 
         Raises:
-            ValueError: the set has no such class.
+            ConfigError: the set has no such class (any more).
         """
         if self.classes is None:
             return None
-        names = self.data.class_names
-        return tuple(sorted(names.index(name) for name in self.classes.split(",")))
+        names, asked = self.data.class_names, self.classes.split(",")
+        if not set(asked) <= set(names):
+            raise ConfigError("data.classes", self.classes, f"data={self.data.name} has {', '.join(names)}")
+        return tuple(sorted(map(names.index, asked)))
 
     @property
     def linear(self) -> bool:

@@ -187,3 +187,14 @@ def test_the_command_line_takes_a_file() -> None:
     done = dd_run("-m", *line[:1], "width=3,9", cwd=Path.cwd())
     assert done.returncode == 2
     assert done.stderr.startswith("dd: data.path=null: data=file needs data.path=")
+
+
+def test_a_class_may_have_no_test_samples_and_may_go() -> None:
+    np.savez("a.npz", x=X, y=LABELS, x_test=X[:9], y_test=LABELS[:9] % 2)
+    run = run_of("data=file", "data.path=a.npz", "data.classes=1,2", "optimizer=min_norm")
+    assert (run.n_train, run.n_test) == (26, 3)
+    problem = load(identified([run], Settings())[0], Settings())
+    assert problem.test_y.sum(0).tolist() == [3, 0]
+    np.savez("a.npz", x=X, y=LABELS % 2)
+    with pytest.raises(ConfigError, match=r"^data.classes=1,2: data=file has 0, 1"):
+        identified([run.replace(data_seed=1)], Settings())
