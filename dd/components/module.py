@@ -202,8 +202,8 @@ class ModuleModel(Model):
         return draws(self.blueprint(run))
 
     def vectorizes(self, run: Run) -> bool:
-        """Whether runs can be stacked: ``torch.func.vmap`` takes the module, and no step draws random numbers."""
-        return not self.draws(run) and vectorizes(self.blueprint(run))
+        """Whether ``torch.func.vmap`` takes the module, so that several networks can be one call."""
+        return vectorizes(self.blueprint(run))
 
     def draw(self, run: Run, inputs: int, outputs: int) -> dict[str, NDArray[np.float64]]:
         """Weights of the module by name, then the read-out; vectors are [1, size]."""

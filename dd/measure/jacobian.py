@@ -55,6 +55,9 @@ class Jacobian:
         if self.coupled:
             raise ValueError("batch statistics tie all samples together: there are no blocks of samples")
         size = max(budget // (8 * self.outputs * self.shape[1]), 1)
+        deep = self.network.deep
+        if deep and not deep.vectorizes(self.network.run):
+            size = 1
         for part in self.inputs[0].split(size):
             # each sample is a run of its own, with its own copy of the parameters to differentiate by
             leaf = self.flat.expand(len(part), -1).clone().requires_grad_(True)

@@ -35,7 +35,7 @@ class Single(Stack):
         """See :meth:`Trainer.objection`."""
         if not isinstance(run.model, ModuleModel):
             return f"model={run.model.name} is no torch module"
-        if device.type != "cpu" and run.model.vectorizes(run):
+        if device.type != "cpu" and Stack.objection(run, device) is None:
             return "trainer=stack trains runs of one shape together there"
         return not_iterated(run)
 

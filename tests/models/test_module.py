@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from dd.errors import ConfigError
 from dd.models.module import Module, _factory_of
 from dd.runs.run import Run
+from dd.runs.settings import Settings
 from dd.streams import stream
 from dd.trainers.batches import Orders
 from tests.helpers import problem_of, run_of, solve_rows
@@ -195,3 +196,26 @@ def test_files_that_are_no_python(tmp_path: Path) -> None:
 def test_own_start_is_for_modules() -> None:
     with pytest.raises(ConfigError, match=r"init=own.*model=two_layer is none"):
         run_of("model=two_layer", "init=own")
+
+
+def test_tangent_kernels_with_and_without_vmap() -> None:
+    for name in ("mlp", "deciding"):
+        run = own(name, "optimizer=adam", "lr=0.01", "data.n_train=20", "batch_size=10", "steps=4")
+        (row,) = solve_rows(run, settings=Settings(device="cpu", measure_name="full"))
+        assert row["hessian_lambda_max"] is not None
+        net, problem = plain_start(run), problem_of(*DATA, "data.n_train=20", "batch_size=10")
+        rows = []
+        for output in net(problem.train_x).flatten():
+            rows.append(
+                torch.cat([g.flatten() for g in torch.autograd.grad(output, list(net.parameters()), retain_graph=True)])
+            )
+        s = torch.linalg.svdvals(torch.stack(rows))
+        kept = s[s > max(200, len(rows[0])) * torch.finfo(torch.float64).eps * s[0]]
+        assert row["ntk_condition_init"] == pytest.approx(float(kept[0] / kept[-1]) ** 2, rel=1e-4)
+        assert row["ntk_rank_init"] == len(kept)
+
+
+def plain_start(run: Run) -> nn.Module:
+    assert isinstance(run.model, Module)
+    torch.manual_seed(run.model.start_seed(run))
+    return run.model.network(run).double().eval()
