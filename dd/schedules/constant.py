@@ -19,7 +19,7 @@ class Constant(Schedule):
 
     def canonical(self) -> Self:
         """Without warm-up there is nothing to count."""
-        return replace(self, per="step") if self.flat else self
+        return replace(self, per="step") if self.flat and self.per != "step" else self
 
     def shape(self, unit: Factors, units: int) -> Factors:
         """1."""
