@@ -60,6 +60,7 @@ bench: setup  ## dd beside a plain torch loop and JAX, whole commands beside pla
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt 'jax>=0.4.30'
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/packed.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/sweep.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/own.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/scaling.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/exact.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/rmt.py
