@@ -281,7 +281,8 @@ def draw(points: Mapping[str, Sequence[tuple[int, float]]], starts: Mapping[str,
         panel.loglog(x, y, "o-", label="dd, one process")
         panel.axhline(starts[axis], ls=":", color="0.6", label="start-up")
         line = np.geomspace(x[0], x[-1])
-        panel.loglog(line, starts[axis] + (y[-1] - starts[axis]) * line / x[-1], "--", color="0.6", label="proportional")
+        rising = starts[axis] + (y[-1] - starts[axis]) * line / x[-1]
+        panel.loglog(line, rising, "--", color="0.6", label="proportional")
         panel.set(xlabel=axis)
     panels[0].set(ylabel="CPU seconds of the command")
     panels[0].legend(frameon=False)

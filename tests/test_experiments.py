@@ -9,6 +9,7 @@ import pytest
 
 import dd
 from dd import experiments
+from dd.api import compose_runs
 from dd.trainers.stack import Stack
 from tests.data.test_cifar10 import NAMES, archive
 
@@ -93,3 +94,34 @@ def test_the_full_size_presets_of_rmt_train_on_a_small_subset(tmp_path: Path, mo
         table = dd.load(name)
         assert list(table["status"]) == ["ok"]
         assert list(table["parameters"]) == [parameters]
+
+
+def test_the_predecessors_definitions_are_those_of_the_preset() -> None:
+    """As runs/toy_synthetic/definitions/fashionmnist_{mse,ce}_784xWx2.json of its repository have them."""
+    runs = compose_runs("+experiment=liu_predecessor")
+    assert sorted({run.width for run in runs}) == list(range(4, 401, 4))
+    assert {run.loss for run in runs} == {"mse", "cross_entropy"}
+    for run in runs:
+        assert (run.data.name, run.classes, run.n_train) == ("fashion_mnist", "0,6", 100)
+        assert (run.label_noise, run.label_noise_over) == (0.05, "all")
+        assert (run.model.name, run.model.values()["activation"], run.model.has_bias) == (
+            "random_features",
+            "tanh",
+            False,
+        )
+        assert (run.optimizer.name, run.batch_size, run.epochs) == ("sgd", 1, 1000)
+        assert (run.init.name, run.init_scale) == ("fan_in", 1.0)
+        assert (run.lr, run.lr_unit) == (0.01, "absolute")
+    steps = np.array([1, 100, 101, 99_901])  # of 100 an epoch
+    sizes = [run.lr * float(run.schedule.factors(run, step - 1, step)[0]) for step in steps]
+    np.testing.assert_allclose(sizes, 0.01 / np.sqrt(1 + (steps - 1) // 100), rtol=1e-12)
+
+
+def test_the_presets_of_deep_networks_compose() -> None:
+    for name, model, count in (("nakkiran_cnn5", "cnn5", 51), ("nakkiran_resnet18", "resnet18", 24)):
+        runs = compose_runs(f"+experiment={name}")
+        assert len(runs) == count
+        assert {run.model.name for run in runs} == {model}
+        assert {run.batch_size for run in runs} == {128}
+    assert {run.epochs for run in runs} == {4000}
+    assert {run.augment for run in runs} == {"crop_flip"}

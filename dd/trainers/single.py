@@ -7,22 +7,32 @@ them. It takes what the stack cannot: modules that draw random numbers, or that 
 from __future__ import annotations
 
 import copy
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import nullcontext
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from dd import losses
 from dd.components.blueprint import shared_module, track_statistics
 from dd.components.module import ModuleModel
 from dd.network import Network
 from dd.runs.run import Run
 from dd.trainers.base import Task
+from dd.trainers.course import logged_passes
 from dd.trainers.quadratic import not_iterated
 from dd.trainers.randomness import GlobalRandom
 from dd.trainers.replay import Replay
 from dd.trainers.stack import Stack
+
+STEP, RATE = 6e-4, 2e10
+"""Seconds of a step's calls, and floating-point operations a second of small convolutions."""
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "mse": functional.mse_loss,
+    "cross_entropy": functional.cross_entropy,
+}
 
 
 class Single(Stack):
@@ -35,9 +45,17 @@ class Single(Stack):
         """See :meth:`Trainer.objection`."""
         if not isinstance(run.model, ModuleModel):
             return f"model={run.model.name} is no torch module"
+        if run.loss not in LOSSES:
+            return f"loss={run.loss} has no function here"
         if device.type != "cpu" and Stack.objection(run, device) is None:
             return "trainer=stack trains runs of one shape together there"
         return not_iterated(run)
+
+    @classmethod
+    def seconds(cls, run: Run) -> float:
+        """See :meth:`Trainer.seconds`."""
+        passes = 3.0 * (run.steps or 0) * (run.batch_size or 0) + logged_passes(run)
+        return (run.steps or 0) * STEP + 2.0 * run.model.multiply_adds(run) * passes / RATE
 
     @classmethod
     def group_key(cls, run: Run, device: torch.device) -> Hashable:
@@ -54,8 +72,10 @@ class Single(Stack):
         self.gradient = torch.zeros_like(self.theta)
         self.module = bound(self.network, self.theta, self.gradient, self.buffers)
         self.sample = model.blueprint(run).sample
-        self.readout = self.network.named(self.theta).named["readout"][0].requires_grad_(True)
-        self.readout.grad = self.network.named(self.gradient).named["readout"][0]
+        self.readout = readout_of(self.network, self.theta)
+        self.slopes = readout_of(self.network, self.gradient)
+        for leaf in self.readout:
+            leaf.requires_grad_(True)
 
     def advance(self, first: int, last: int) -> None:
         """See :meth:`Stepper.advance`."""
@@ -66,14 +86,17 @@ class Single(Stack):
         """See :meth:`Stack.objective`; ``theta`` is the trainer's own."""
         self.gradient.zero_()
         run = self.runs[0]
+        rounded = torch.autocast(theta.device.type, torch.bfloat16) if run.dtype == "bfloat16" else nullcontext()
         with torch.enable_grad():
-            with torch.autocast(theta.device.type, torch.bfloat16, enabled=run.dtype == "bfloat16"):
-                features = self.module(x.view(-1, *self.sample))
-                layer = (self.readout[:, :-1], self.readout[:, -1]) if self.network.bias else (self.readout,)
-                outputs = torch.nn.functional.linear(features, *layer)
-            loss = losses.value(run.loss, outputs.to(theta.dtype)[None], y)
-            loss.sum().backward()
-        return loss.detach(), self.gradient
+            with rounded:
+                outputs = functional.linear(self.module(x.view(-1, *self.sample)), *self.readout)
+            loss = LOSSES[run.loss](outputs.to(theta.dtype), y[0])
+            loss.backward()
+        for leaf, slope in zip(self.readout, self.slopes, strict=True):  # rows with the bias between them take no sums
+            assert leaf.grad is not None
+            slope.copy_(leaf.grad)
+            leaf.grad = None
+        return loss.detach()[None], self.gradient
 
 
 def bound(network: Network, theta: Tensor, gradient: Tensor, buffers: dict[str, Tensor]) -> torch.nn.Module:
@@ -95,3 +118,9 @@ def bound(network: Network, theta: Tensor, gradient: Tensor, buffers: dict[str, 
         module.get_buffer(name).data = statistics[0, 0]
     track_statistics(module, True)
     return module.train()
+
+
+def readout_of(network: Network, flat: Tensor) -> list[Tensor]:
+    """Views of a flat tensor: the read-out's weight, [outputs, features], and its bias, [outputs], if it has one."""
+    whole = network.named(flat).named["readout"][0]
+    return [whole[:, :-1], whole[:, -1]] if network.bias else [whole]
