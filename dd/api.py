@@ -15,9 +15,7 @@ if TYPE_CHECKING:
     from dd.training import Trained
 
 
-def sweep(
-    *overrides: str, data: object = None, model: object = None, n_jobs: int | str | None = None
-) -> pd.DataFrame:
+def sweep(*overrides: str, data: object = None, model: object = None, n_jobs: int | str | None = None) -> pd.DataFrame:
     """Run a sweep and return its rows.
 
     Args:

@@ -115,7 +115,8 @@ class Dataset(Component):
     from_files: ClassVar[bool] = False
     generated: ClassVar[bool] = False
     pool_axes: ClassVar[tuple[str, ...]] = (
-        "n_train", "n_test", "label_noise", "label_noise_over", "data_seed", "test_seed", "targets", "standardize",
+        "n_train", "n_validation", "n_test", "label_noise", "label_noise_over", "data_seed", "test_seed", "targets",
+        "standardize",
     )  # fmt: skip
 
     @property

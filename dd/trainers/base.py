@@ -42,10 +42,12 @@ class Trainer(ABC):
     Attributes:
         name: what ``trainer=...`` and the column ``trainer`` call it.
         decomposes: whether it starts from the decomposition of the design matrix.
+        validates: whether it ends runs where the loss on the samples held out was lowest; else it gets no such runs.
     """
 
     name: ClassVar[str]
     decomposes: ClassVar[bool] = False
+    validates: ClassVar[bool] = False
 
     @classmethod
     @abstractmethod
@@ -70,7 +72,7 @@ class Trainer(ABC):
     @classmethod
     def bytes(cls, run: Run) -> int:
         """Estimated memory that it keeps of a run: here copies of the parameters and of the optimizer's state."""
-        return 6 * run.model.parameter_count(run) * (8 if run.dtype == "float64" else 4)
+        return (8 if run.n_validation else 6) * run.model.parameter_count(run) * (8 if run.dtype == "float64" else 4)
 
     @classmethod
     def shared_bytes(cls, run: Run) -> int:

@@ -42,11 +42,18 @@ def trainer_for(run: Run, device: torch.device, asked: str = "auto") -> type[Tra
     if asked not in NAMES:
         raise ConfigError("trainer", asked, "must be one of " + ", ".join(NAMES))
     if asked == "auto":
-        return next(trainer for trainer in TRAINERS if trainer.objection(run, device) is None)
+        return next(trainer for trainer in TRAINERS if _objection(trainer, run, device) is None)
     trainer = next(trainer for trainer in TRAINERS if trainer.name == asked)
-    if reason := trainer.objection(run, device):
+    if reason := _objection(trainer, run, device):
         raise ConfigError("trainer", asked, f"cannot train this run: {reason}; trainer=auto takes what can")
     return trainer
+
+
+def _objection(trainer: type[Trainer], run: Run, device: torch.device) -> str | None:
+    """Why a trainer cannot train a run; None if it can."""
+    if run.n_validation and not trainer.validates:
+        return f"validation={run.validation} holds samples out, at which it does not look"
+    return trainer.objection(run, device)
 
 
 def settled_solver(run: Run, asked: str, origin: OriginOf) -> str:
@@ -75,6 +82,7 @@ def settled_solver(run: Run, asked: str, origin: OriginOf) -> str:
         return "exact"
     if objections["iterative"]:
         key = "loss" if run.loss != "mse" else "stop_loss" if run.stop_loss is not None else "optimizer"
-        given = run.optimizer.name if key == "optimizer" else run.values[key]
+        key = "validation" if run.n_validation else key
+        given = run.optimizer.name if key == "optimizer" else getattr(run, key)
         raise ConfigError(key, given, f"cannot be: {objections['exact']}", origin(key))
     return "dual" if not objections["dual"] and pays(run) else "iterative"

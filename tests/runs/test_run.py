@@ -55,7 +55,7 @@ def test_every_axis_changes_the_id() -> None:
         "stop_loss": "stop_loss=0.1", "loss": "loss=cross_entropy", "dtype": "dtype=float64",
         "model": "model=two_layer", "data": "data=mnist1d", "solver": "solver=dual",
         "test_seed": "data.test_seed=1", "targets": "data.targets=linear",
-        "data_content": "data.content=0a", "classes": "data.classes=0,6",
+        "data_content": "data.content=0a", "classes": "data.classes=0,6", "n_validation": "data.n_validation=9",
     }  # fmt: skip
     assert changed.keys() == core_axes().keys()
     ids = {run_of(text).run_id for text in changed.values()}
