@@ -201,7 +201,8 @@ def _settle_budget(values: dict[str, Value], config: Config, origin: OriginOf) -
     assert isinstance(n, int)
     assert isinstance(batch, int)
     if batch > n:
-        raise ConfigError("batch_size", batch, f"must be <= data.n_train={n}, or full", origin("batch_size"))
+        apart = f" ({values['n_validation']} more are held out)" if values["n_validation"] else ""
+        raise ConfigError("batch_size", batch, f"must be <= data.n_train={n}{apart}, or full", origin("batch_size"))
     values["batch_size"] = batch
     epochs = EPOCHS.check(value_at(config, "epochs"), origin)
     if epochs is not None and values["steps"] is not None:

@@ -206,7 +206,7 @@ class Dataset(Component):
             raise ConfigError(
                 "data.n_test", run.n_test, f"must be < {self.train_samples} (data={self.name})", origin("data.n_test")
             )
-        if run.n_train > room:
+        if run.n_drawn > room:
             raise ConfigError(
-                "data.n_train", run.n_train, f"must be <= {room} (data={self.name} has {what})", origin("data.n_train")
+                "data.n_train", run.n_drawn, f"must be <= {room} (data={self.name} has {what})", origin("data.n_train")
             )

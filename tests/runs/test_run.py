@@ -60,3 +60,9 @@ def test_every_axis_changes_the_id() -> None:
     assert changed.keys() == core_axes().keys()
     ids = {run_of(text).run_id for text in changed.values()}
     assert len(ids | {run_of().run_id}) == len(changed) + 1
+
+
+@pytest.mark.parametrize(("drawn", "share"), [(200, 0.1), (55, 0.1), (35, 0.3), (500, 0.25), (1000, 0.125), (7, 0.0)])
+def test_the_share_held_out_is_told_as_it_was_asked_for(drawn: int, share: float) -> None:
+    held = round(share * drawn)
+    assert run_of().replace(n_train=drawn - held, n_validation=held).validation == share
