@@ -26,6 +26,7 @@ LINE_AXES = (
     "init_scale",
     "normalization",
     "stop_loss",
+    "validation",
     "solver",
 )
 """Axes (with the options of optimizer and normalization) whose values are lines of one figure."""
