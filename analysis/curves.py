@@ -109,7 +109,7 @@ def thresholds(rows: pd.DataFrame, x: str = "width") -> list[float]:
     if x != "n_train":
         return []
     found = set()
-    parts = ["model", "width", *(c for c in ("model_bias", "outputs") if c in rows)]
+    parts = ["model", "width", *(c for c in ("model_bias", "outputs", "validation") if c in rows)]
     for _, line in rows.dropna(subset=["interpolation_width"]).groupby(parts, dropna=False):
         width = float(line["width"].iloc[0])
         needed = line.groupby("n_train")["interpolation_width"].first().sort_index()
