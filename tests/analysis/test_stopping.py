@@ -27,9 +27,8 @@ def stopped(row: dict[str, object]) -> dict[str, float]:
 def rows() -> pd.DataFrame:
     found = runs(numbers=stopped, validation=(0.0, 0.2), optimizer=("adam", "sgd"), batch_size=(10,))
     held = found["validation"] > 0
-    return found.assign(
-        n_validation=np.where(held, 10, 0), interpolation_width=np.where(held, 40.0, 50.0), steps=np.where(held, 80, 100)
-    ).assign(epochs=20.0)
+    own = {"n_validation": (10, 0), "interpolation_width": (40.0, 50.0), "steps": (80, 100), "epochs": (20.0, 20.0)}
+    return found.assign(**{name: np.where(held, *values) for name, values in own.items()})
 
 
 def test_a_line_is_a_way_of_stopping_and_a_panel_a_setting(rows: pd.DataFrame) -> None:
@@ -48,7 +47,7 @@ def test_tables_with_and_without_samples_held_out_have_it(rows: pd.DataFrame, tm
     assert not has_stopping(rows, ["optimizer"])
     assert not has_stopping(rows[rows["validation"] > 0], ["optimizer", "validation"])
     assert not has_stopping(pd.concat(rows.assign(lr=lr) for lr in (1, 2, 3)), ["optimizer", "lr", "validation"])
-    drawings = draw_table(rows[rows["seed"] == 0], "t", tmp_path)
+    drawings = draw_table(rows[(rows["seed"] == 0) & (rows["optimizer"] == "sgd")], "t", tmp_path)
     assert [drawing.png.name for drawing in drawings] == ["t.png", "t-stopping.png"]
     assert "at the best step of the same runs" in drawings[1].caption
 

@@ -71,17 +71,6 @@ def test_every_run_of_a_grid_equals_the_run_alone(model: str, batch: str) -> Non
         assert_close(found[run], solution(run, "stack"))
 
 
-def test_runs_with_samples_held_out_end_as_alone() -> None:
-    lines = (("optimizer=sgd", "lr=0.5"), ("optimizer=adam", "lr=0.01"))
-    fixed = (*SMALL[:2], "steps=400", *SMALL[3:], "model=two_layer", "data.n_validation=20", "batch_size=20")
-    noisy = (*fixed, "data.label_noise=0.2")
-    runs = [run_of(*noisy, *line, f"width={w}", f"seed={s}") for s in (0, 1) for w in (3, 20) for line in lines]
-    found = trained(whole(runs))
-    for run in runs:
-        assert_close(found[run], solution(run, "stack"))
-    assert len({one.steps_done for one in found.values()} - {400}) > 2
-
-
 def test_wide_runs_are_parted_from_narrow_ones_where_memory_asks(monkeypatch: pytest.MonkeyPatch) -> None:
     runs = family("model=two_layer", "batch_size=20", optimizers=("sgd", "adam"))
     together = whole(runs)
