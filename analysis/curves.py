@@ -27,6 +27,7 @@ LINE_AXES = (
     "init_scale",
     "normalization",
     "stop_loss",
+    "validation",
     "solver",
 )
 """Axes (with the options of their components) whose values are lines of one figure."""
@@ -109,7 +110,7 @@ def thresholds(rows: pd.DataFrame, x: str = "width") -> list[float]:
     if x != "n_train":
         return []
     found = set()
-    parts = ["model", "width", *(c for c in ("model_bias", "outputs") if c in rows)]
+    parts = ["model", "width", *(c for c in ("model_bias", "outputs", "validation") if c in rows)]
     for _, line in rows.dropna(subset=["interpolation_width"]).groupby(parts, dropna=False):
         width = float(line["width"].iloc[0])
         needed = line.groupby("n_train")["interpolation_width"].first().sort_index()

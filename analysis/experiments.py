@@ -46,6 +46,7 @@ BESIDE = {
     "main": "The main job: sgd and adam",
     "label_noise": "The min-norm limit with and without label noise",
     "linear_teacher": "Least squares with a known risk",
+    "early_stopping": "Early stopping by samples held out",
 }
 
 NEIGHBOURS = {

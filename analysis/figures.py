@@ -24,7 +24,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from analysis import claim, conditions, decomposition, experiments, peaks, report
+from analysis import claim, conditions, decomposition, experiments, peaks, report, stopping
 from analysis.budgets import draw_budgets
 from analysis.bundle import draw_bundle
 from analysis.conditioning import draw_conditioning, has_conditioning
@@ -127,9 +127,10 @@ def _line_axes(rows: pd.DataFrame, x: str) -> list[str]:
     steps, epochs = (within[c].nunique(dropna=False).max() for c in ("steps", "epochs"))
     core = tuple("epochs" if a == "steps" and epochs < steps else a for a in LINE_AXES)
     found = [a for a in varying_axes(rows, core, ("optimizer_", "schedule_", "normalization_", "init_")) if a != x]
-    if x == "n_train":
-        # a full batch grows along the curve
-        sizes = rows.groupby(["optimizer", "n_train"], dropna=False)["batch_size"].nunique(dropna=False)
+    if x == "n_train" or "validation" in found:
+        # a full batch grows along the curve, and is smaller where samples are held out
+        same = [a for a in ("optimizer", "n_train", "validation") if a in rows]
+        sizes = rows.groupby(same, dropna=False)["batch_size"].nunique(dropna=False)
         found = [a for a in found if a != "batch_size" or sizes.max() > 1]
     return found
 
@@ -194,6 +195,8 @@ def _figures(rows: pd.DataFrame, layout: Layout, curves: pd.DataFrame) -> Iterat
             yield more, figure, _panel_caption(part, layout.x, more, theory=has_theory(figure))
             if layout.x == "width" and has_effective(part):
                 yield more | {"effective": ""}, draw_effective(part, fixed, left), EFFECTIVE_CAPTION
+            if stopping.has_stopping(part, left):
+                yield more | {"stopping": ""}, stopping.draw_stopping(part, fixed, left, layout.x), stopping.CAPTION
             if has_conditioning(part):
                 yield more | {"conditioning": ""}, draw_conditioning(part, fixed, left, layout.x), CONDITIONING_CAPTION
     if layout.x == "width" and "optimizer_penalty" in own and rows["width"].nunique() > 1:

@@ -336,7 +336,7 @@ def _data_spectrum(
         pool = pool.of_classes(run.chosen)
     chosen = np.random.default_rng(0).permutation(len(pool.x))[:POPULATION]
     raw = np.asarray(pool.x[chosen] * pool.scale, np.float64)
-    x, _, _ = standardize(raw, raw[:0], kind)
+    x, _ = standardize(raw, raw[:0], kind)
     y = np.asarray(np.eye(run.outputs)[pool.y[chosen]] if run.classification else pool.y[chosen], np.float64)
     return population_spectrum(x, y, activation, weights=weights, bandwidth=bandwidth)
 

@@ -156,7 +156,7 @@ def _draw_limit(
     ax: Axes, groups: Sequence[Group], tones: list[Any], column: str, panel: str, x: str
 ) -> list[np.ndarray]:
     """Dashed min-norm limit: one for all lines, unless they see different features."""
-    of_features = [key for key in groups[0][0] if key.startswith("normalization")]
+    of_features = [key for key in groups[0][0] if key.startswith(("normalization", "validation"))]
     if of_features:
         limits = [(members, tones[i]) for i, (_, members) in enumerate(groups)]
     else:

@@ -126,7 +126,8 @@ def _axes(rows: pd.DataFrame, x: str) -> tuple[pd.DataFrame, list[str]]:
     if x in BUDGETS:
         axes = [c for c in axes if c not in BUDGETS]
     if x == "n_train":
-        full = rows["batch_size"] == rows["n_train"]
+        held = rows["n_validation"].fillna(0) if "n_validation" in rows else 0
+        full = rows["batch_size"] == rows["n_train"] - held
         sizes = rows["batch_size"].astype("Int64").astype("string").astype(object)
         rows = rows.assign(batch_size=sizes.mask(full, "full").where(rows["batch_size"].notna(), None))
         if rows["epochs"].nunique() < rows["steps"].nunique():

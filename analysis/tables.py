@@ -19,8 +19,9 @@ import pyarrow.parquet as pq
 
 from analysis.curves import SEEDS, axis_columns
 
-NEUTRAL: dict[str, tuple[str | int, Callable[[pd.DataFrame], pd.Series]]] = {
+NEUTRAL: dict[str, tuple[str | float, Callable[[pd.DataFrame], pd.Series]]] = {
     "targets": ("given", lambda rows: rows["run_id"].notna()),
+    "validation": (0.0, lambda rows: rows["run_id"].notna()),
     "model_weights": ("gaussian", lambda rows: rows["model"] == "random_features"),
     "schedule": ("constant", lambda rows: rows["run_id"].notna()),
     "schedule_per": ("step", lambda rows: rows["schedule"] == "constant"),
@@ -75,6 +76,9 @@ def _again(look: Callable[[], Result]) -> Result:
 def load_runs(results_dir: Path, name: str) -> pd.DataFrame:
     """Rows of one table, one a run, whatever version of dd wrote its parts.
 
+    ``n_train`` is the number of training samples that was asked for, those held out included: runs that hold out
+    other shares of the same samples are lines of one figure.
+
     Raises:
         UnreadableTable: naming the file.
     """
@@ -82,6 +86,8 @@ def load_runs(results_dir: Path, name: str) -> pd.DataFrame:
     for column, (neutral, applies) in NEUTRAL.items():
         if column in rows:
             rows[column] = rows[column].where(rows[column].notna() | ~applies(rows), neutral)
+    if "n_validation" in rows:
+        rows["n_train"] += rows["n_validation"].fillna(0).astype(rows["n_train"].dtype)
     return _in_one_place(rows)
 
 

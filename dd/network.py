@@ -59,6 +59,10 @@ class Samples:
         return Samples(self.inputs.to(dtype), self.targets.to(dtype), self.classes)
 
 
+SIDES = ("train", "test", "validation")
+"""Parts of the data; the last where samples are held out."""
+
+
 @dataclass(frozen=True)
 class Inputs:
     """What a family makes of the data before training, computed once for all runs that share it.
@@ -66,15 +70,18 @@ class Inputs:
     Attributes:
         train: frozen features of a run at least as wide, or prepared inputs; [1, samples, columns], float64.
         test: the same of the test samples.
+        validation: the same of the samples held out, if there are some.
     """
 
     train: Tensor
     test: Tensor
+    validation: Tensor | None = None
 
 
 def common_inputs(run: Run, problem: Problem, device: torch.device) -> Inputs:
     """Inputs of ``run`` and of all runs of its :attr:`Run.inputs_key` that are not wider."""
-    return Inputs(*(_prepared(run, x.to(device)) for x in (problem.train_x, problem.test_x)))
+    every = (problem.train_x, problem.test_x, problem.validation_x)
+    return Inputs(*(_prepared(run, x.to(device)) for x in every if x is not None))
 
 
 def _prepared(run: Run, x: Tensor) -> Tensor:
@@ -109,6 +116,7 @@ class Network:
     Attributes:
         theta: trained parameters, [runs, parameters].
         buffers: the normalisation's memory, each [runs, 1, features].
+        sides: names of the parts of the data that it has, of :data:`SIDES`.
         linear: whether outputs are linear in ``theta`` with a fixed design matrix.
         batch_dependent: whether training uses the statistics of each batch.
         drawing: whether layers draw random numbers in training passes, as dropout does: in a trainer's steps alone.
@@ -133,10 +141,11 @@ class Network:
             raise ValueError("runs of one stack share their seed")
         trained = self.model.init(runs, problem.inputs, problem.outputs)
         common = common_inputs(self.run, problem, device) if inputs is None else inputs
-        self._common = (common.train, common.test)
+        self._common = {side: x for side in SIDES if (x := getattr(common, side)) is not None}
+        self.sides = tuple(self._common)
         if self.model.frozen_features:
             count = self.model.feature_count(self.run)
-            self._common = (common.train[..., :count], common.test[..., :count])
+            self._common = {side: x[..., :count] for side, x in self._common.items()}
         initial = {k: v.to(device) for k, v in trained.items()}
         self._fixed_buffers: Tensors = {}
         if self.deep:
@@ -144,7 +153,7 @@ class Network:
                 self.deep.build(self.run, device, precision)
             self._fixed_buffers = {k: v.to(device) for k, v in self.deep.buffers(self.run).items()}
         elif self.normalization.fitted:
-            features = self._common[0].contiguous()
+            features = self._common["train"].contiguous()
             if not self.model.frozen_features:
                 features = self.model.features(self.run, {}, initial, features)
             self._fixed_buffers = self.normalization.fit(features)
@@ -162,35 +171,39 @@ class Network:
     @property
     def exact_train(self) -> Samples:
         """Training samples in float64, for measurements."""
-        return self._samples("exact_train")
+        return self.exact("train")
 
     @property
     def exact_test(self) -> Samples:
         """Test samples in float64."""
-        return self._samples("exact_test")
+        return self.exact("test")
 
     @property
     def train(self) -> Samples:
         """Training samples in the precision of training."""
-        return self._samples("train")
+        return self.samples("train")
 
     @property
     def test(self) -> Samples:
         """Test samples in the precision of training."""
-        return self._samples("test")
+        return self.samples("test")
 
-    def _samples(self, name: str) -> Samples:
+    def exact(self, side: str) -> Samples:
+        """Samples of one of :attr:`sides` in float64."""
+        name = f"exact_{side}"
         if name not in self._kept:
-            if name.startswith("exact_"):
-                side = name == "exact_test"
-                # no product may see by its strides how wide the widest run of a pack was
-                x = self._common[side].contiguous()
-                y = (self.problem.train_y, self.problem.test_y)[side].to(x.device)
-                x = self._finish(x, self._fixed_buffers) if self.linear else x
-                self._kept[name] = Samples(x, y, y.argmax(dim=1) if self.problem.classification else None)
-            else:
-                self._kept[name] = self._samples("exact_" + name).to(self.dtype)
+            # no product may see by its strides how wide the widest run of a pack was
+            x = self._common[side].contiguous()
+            y: Tensor = getattr(self.problem, f"{side}_y").to(x.device)
+            x = self._finish(x, self._fixed_buffers) if self.linear else x
+            self._kept[name] = Samples(x, y, y.argmax(dim=1) if self.problem.classification else None)
         return self._kept[name]
+
+    def samples(self, side: str) -> Samples:
+        """Samples of one of :attr:`sides` in the precision of training."""
+        if side not in self._kept:
+            self._kept[side] = self.exact(side).to(self.dtype)
+        return self._kept[side]
 
     def release(self) -> None:
         """Let go of the copies of the data that this stack has made; they are made again when asked for."""

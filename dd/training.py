@@ -144,6 +144,8 @@ def train(
             raise ConfigError(
                 "data", run.data.name, "dd.train has its data from x and y: leave data.* out, presets' too"
             )
+        if run.n_validation:
+            raise ConfigError("validation", run.validation, "dd.train holds nothing out; dd.sweep(data=(x, y)) does")
         if run.loss == "cross_entropy" and not problem.classification:
             raise ConfigError("loss", run.loss, "y has real targets; give integer classes, or use loss=mse")
     check_device(settings)

@@ -132,6 +132,17 @@ def test_a_grid_follows_schedules(cuda: Emulation | None) -> None:
     assert_same(runs + [run.replace(lr=0.02) for run in runs], "grid")
 
 
+@pytest.mark.parametrize(("trainer", "model"), [("grid", "two_layer"), ("stack", "two_layer normalization=layer_norm")])
+def test_runs_with_samples_held_out_end_where_they_do_on_the_cpu(
+    trainer: str, model: str, cuda: Emulation | None
+) -> None:
+    line = (*BASE, *f"model={model}".split(), "batch_size=20", "steps=40", "validation=0.2", "data.label_noise=0.5")
+    runs = compose_runs(*line, "optimizer=sgd", "seed=0,1", "width=8,9", "lr=1")
+    found = assert_same(runs, trainer, rel=1e-7, scale=1e-8)
+    assert {0 < (one.steps_done or 0) < 40 for one in found} == {True}
+    assert all(point.validation_loss is not None for one in found for point in one.curve)
+
+
 @pytest.mark.parametrize("model", ["two_layer", "random_features"])
 def test_runs_leave_a_grid_as_they_leave_the_cpu(model: str, cuda: Emulation | None) -> None:
     """At ``stop_loss``, and where they diverge; some for every seed, some for one."""

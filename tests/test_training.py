@@ -81,6 +81,7 @@ def test_nothing_is_written(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -
         (X, Y, ("loss=cross_entropy",), "loss"),
         (X, Y, ("data=digits",), "data"),
         (X, Y, ("batch_size=61",), "batch_size"),
+        (X, Y, ("validation=0.1",), "validation"),
         (X, -torch.ones(60).long(), (), "y"),
         (X, Y, ("width=0",), "width"),
         (X, Y, ("plan_only=true",), "plan_only"),

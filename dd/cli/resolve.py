@@ -16,7 +16,7 @@ from dd.runs import registry
 from dd.runs.axis import Axis, Value, axes_of
 from dd.runs.component import Component
 from dd.runs.run import OriginOf, Run, core_axes
-from dd.runs.settings import EPOCHS, Settings, setting_axes, value_at
+from dd.runs.settings import EPOCHS, VALIDATION, Settings, setting_axes, value_at
 from dd.schedules.constant import Constant
 from dd.trainers.table import settled_solver
 
@@ -51,6 +51,7 @@ def resolve(config: Config, origin: OriginOf = lambda key: "") -> Run:
         values["classes"] = _subset(str(values["classes"]), data, origin)
     if "all" in (values["n_train"], values["n_test"]):
         values |= _settled_sizes(Run(**chosen, **values), config, origin)  # type: ignore[arg-type]
+    _hold_out(values, optimizer, config, origin)
     if optimizer.closed_form or not optimizer.step_size:
         chosen["schedule"] = Constant()  # of nothing
     if optimizer.closed_form:
@@ -161,6 +162,7 @@ def _settled_sizes(run: Run, config: Config, origin: OriginOf) -> dict[str, Valu
     train, test = data.train_samples, data.test_samples
     if run.chosen is not None:
         train, test = room_of(run, pool_of(run, Settings.from_dict(config, origin)))
+    train -= run.n_validation
     if test is not None:
         return {name: held if name in of_all else sizes[name] for name, held in (("n_train", train), ("n_test", test))}
     if "n_test" in of_all:
@@ -174,6 +176,25 @@ def _settled_sizes(run: Run, config: Config, origin: OriginOf) -> dict[str, Valu
     return dict(sizes)
 
 
+def _hold_out(values: dict[str, Value], optimizer: Optimizer, config: Config, origin: OriginOf) -> None:
+    """Settle what is held out: ``validation`` takes its share from ``data.n_train``, ``data.n_validation`` does not."""
+    raw, n, held = value_at(config, VALIDATION.key), values["n_train"], values["n_validation"]
+    share = VALIDATION.check(VALIDATION.default if raw is None else raw, origin)
+    assert isinstance(share, float)
+    assert isinstance(n, int)
+    key, given = ("validation", share) if share else ("data.n_validation", held)
+    if share:
+        if held:
+            raise ConfigError(key, share, f"name validation or data.n_validation={held}, not both", origin(key))
+        held = round(share * n)
+        if not 0 < held < n:
+            left = f"holds out {held} of data.n_train={n} samples; some must be held out, and some left to train on"
+            raise ConfigError(key, share, left, origin(key))
+        values |= {"n_train": n - held, "n_validation": held}
+    if held and optimizer.closed_form:
+        raise ConfigError(key, given, f"must be 0: optimizer={optimizer.name} takes no steps", origin(key))
+
+
 def _settle_budget(values: dict[str, Value], config: Config, origin: OriginOf) -> None:
     """Settle batch size and budget: ``batch_size`` in samples, ``steps`` in updates."""
     n = values["n_train"]
@@ -183,7 +204,8 @@ def _settle_budget(values: dict[str, Value], config: Config, origin: OriginOf) -
     assert isinstance(n, int)
     assert isinstance(batch, int)
     if batch > n:
-        raise ConfigError("batch_size", batch, f"must be <= data.n_train={n}, or full", origin("batch_size"))
+        apart = f" ({values['n_validation']} more are held out)" if values["n_validation"] else ""
+        raise ConfigError("batch_size", batch, f"must be <= data.n_train={n}{apart}, or full", origin("batch_size"))
     values["batch_size"] = batch
     epochs = EPOCHS.check(value_at(config, "epochs"), origin)
     if epochs is not None and values["steps"] is not None:

@@ -115,7 +115,8 @@ class Dataset(Component):
     from_files: ClassVar[bool] = False
     generated: ClassVar[bool] = False
     pool_axes: ClassVar[tuple[str, ...]] = (
-        "n_train", "n_test", "label_noise", "label_noise_over", "data_seed", "test_seed", "targets", "standardize",
+        "n_train", "n_validation", "n_test", "label_noise", "label_noise_over", "data_seed", "test_seed", "targets",
+        "standardize",
     )  # fmt: skip
 
     @property
@@ -207,9 +208,9 @@ class Dataset(Component):
             raise ConfigError(
                 "data.n_test", run.n_test, f"must be < {self.train_samples} (data={self.name})", origin("data.n_test")
             )
-        if run.n_train > room:
+        if run.n_drawn > room:
             raise ConfigError(
-                "data.n_train", run.n_train, f"must be <= {room} (data={self.name} has {what})", origin("data.n_train")
+                "data.n_train", run.n_drawn, f"must be <= {room} (data={self.name} has {what})", origin("data.n_train")
             )
 
     def _check_augmented(self, run: Run, origin: OriginOf) -> None:

@@ -51,8 +51,8 @@ class Teacher(Dataset):
         """Draw inputs and targets."""
         direction = stream(run.test_set_seed, "teacher.direction").standard_normal(self.dim)
         direction /= np.linalg.norm(direction)
-        x = self._draw_inputs(run.data_seed, "teacher.train", run.n_train)
+        x = self._draw_inputs(run.data_seed, "teacher.train", run.n_drawn)
         test_x = self._draw_inputs(run.test_set_seed, "teacher.test", run.n_test)
-        noise = self.noise * stream(run.data_seed, "teacher.noise").standard_normal(run.n_train)
+        noise = self.noise * stream(run.data_seed, "teacher.noise").standard_normal(run.n_drawn)
         y = (self.target(x, direction) + noise)[:, None]
         return Pool(x, y, test_x, self.target(test_x, direction)[:, None], source="drawn")

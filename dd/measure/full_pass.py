@@ -76,14 +76,16 @@ def full_pass(
         parts: takes the outputs on the training samples.
     """
     if network.deep or network.batch_dependent:  # evaluation and training see other statistics: no pass is shared
-        got = outcome(network, theta, buffers, network.exact_train, network.exact_test, parts=parts)
+        got = outcome(network, theta, buffers, *map(network.exact, network.sides), parts=parts)
         norm = gradient_norm(network, theta.flat, {k: v.clone() for k, v in buffers.items()}) if gradient else None
         return FullPass(got, norm, feature_spectrum(network, theta.flat, buffers) if spectrum else None)
     rows, slope = Rows(), torch.zeros_like(theta.flat) if gradient else None
     train = _side(network, theta, buffers, network.exact_train, slope, rows if spectrum else None, parts)
-    test = _side(network, theta, buffers, network.exact_test)
+    others = [_side(network, theta, buffers, network.exact(side)) for side in network.sides[1:]]
+    sides = [train, *others]
+    got = Outcome.of_sides([loss for loss, _ in sides], [wrong for _, wrong in sides])
     norm = None if slope is None else float(slope.norm())
-    return FullPass(Outcome(train[0], test[0], train[1], test[1]), norm, guarded(rows.spectrum) if spectrum else None)
+    return FullPass(got, norm, guarded(rows.spectrum) if spectrum else None)
 
 
 def _side(

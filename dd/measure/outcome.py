@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -15,19 +16,26 @@ from dd.network import Network, Parameters, Samples
 
 @dataclass(frozen=True)
 class Outcome:
-    """Losses and 0-1 errors, each [runs]; errors are None for real targets."""
+    """Losses and 0-1 errors, each [runs]; errors are None for real targets, validation where nothing is held out."""
 
     train_loss: Tensor
     test_loss: Tensor
     train_error: Tensor | None
     test_error: Tensor | None
+    validation_loss: Tensor | None = None
+    validation_error: Tensor | None = None
+
+    @classmethod
+    def of_sides(cls, losses: Sequence[Tensor], errors: Sequence[Tensor | None]) -> Outcome:
+        """From what training, test and perhaps validation samples give, in this order."""
+        return cls(*losses[:2], *errors[:2], *losses[2:], *errors[2:])
 
     def points(self) -> list[CurvePoint]:
         """One point of a curve for each run; its step is still to be set."""
-        blank: list[None] = [None] * len(self.train_loss)
-        errors = (blank if e is None else e.tolist() for e in (self.train_error, self.test_error))
-        columns = zip(self.train_loss.tolist(), self.test_loss.tolist(), *errors, strict=True)
-        return [CurvePoint(0, *values) for values in columns]
+        known = {name: values.tolist() for name, values in vars(self).items() if values is not None}
+        blank = {"train_error": None, "test_error": None}
+        points = (dict(zip(known, values, strict=True)) for values in zip(*known.values(), strict=True))
+        return [CurvePoint(step=0, **blank | point) for point in points]
 
 
 def outcome(
@@ -36,10 +44,11 @@ def outcome(
     buffers: Tensors,
     train: Samples,
     test: Samples,
+    validation: Samples | None = None,
     *,
     parts: CleanAndNoisy | None = None,
 ) -> Outcome:
-    """Evaluate a stack on its training and test samples (running statistics, noisy training labels).
+    """Evaluate a stack on its training, test and validation samples (running statistics, noisy training labels).
 
     Args:
         network: the stack.
@@ -47,13 +56,14 @@ def outcome(
         buffers: the normalisation's memory.
         train: the network's training samples in theta's precision.
         test: its test samples in theta's precision.
+        validation: its validation samples, if it has some.
         parts: takes the outputs on the training samples.
     """
     values, wrongs = [], []
-    for samples in (train, test):
+    for samples in (train, test, *([validation] if validation else [])):
         outputs = network.predict(theta, samples.inputs, buffers)
         if samples is train and parts is not None:
             parts.add(outputs, samples)
         values.append(losses.value(network.run.loss, outputs, samples.targets))
         wrongs.append(None if samples.classes is None else losses.error(outputs, samples.classes))
-    return Outcome(values[0], values[1], wrongs[0], wrongs[1])
+    return Outcome.of_sides(values, wrongs)

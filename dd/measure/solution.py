@@ -22,6 +22,8 @@ class CurvePoint:
         train_error: 0-1 error; None for real targets.
         test_error: None for real targets.
         curve_samples: training samples that count, the first ones. Fewer than all: as many test samples count at most.
+        validation_loss: over all samples held out; None without.
+        validation_error: None without, and for real targets.
     """
 
     step: int
@@ -30,6 +32,8 @@ class CurvePoint:
     train_error: float | None
     test_error: float | None
     curve_samples: int = 0
+    validation_loss: float | None = None
+    validation_error: float | None = None
 
 
 @dataclass
@@ -72,7 +76,7 @@ class Solution:
         trainer: name of what trained it.
         status: ``ok`` or ``diverged`` (then everything is from the last finite state).
         steps_done: updates behind ``theta``; None for a closed form.
-        preconditioner: diagonal of the optimizer at the last step, [parameters], or None.
+        preconditioner: diagonal of the optimizer at that step, [parameters], or None.
         curve: logged steps.
         measured: losses and norms, where the trainer knows them itself.
         effective_parameters: where outputs are known to be linear in the targets, else None.

@@ -44,7 +44,7 @@ def identified(runs: Sequence[Run], settings: Settings) -> list[Run]:
     for members in groups.values():
         pool = pool_of(runs[members[0]], settings)
         content = _settled(runs[members[0]], pool)
-        for size in {(runs[i].n_train, runs[i].n_test, runs[i].classes): runs[i] for i in members}.values():
+        for size in {(runs[i].n_drawn, runs[i].n_test, runs[i].classes): runs[i] for i in members}.values():
             check_sizes(size, pool)
         for i in members:
             if content != runs[i].data_content:

@@ -41,6 +41,10 @@ def measured(job: Job, solution: Solution, measure: Measure) -> Row:
         point = found.outcome.points()[0]
         row |= {"weight_norm": float(theta.flat.norm()), "gradient_norm": found.gradient_norm}
     complete(run, solution, point)
+    row |= {"validation_loss": point.validation_loss, "validation_error": point.validation_error}
+    if job.task.curve and solution.curve:
+        best = min(solution.curve, key=lambda p: p.test_loss)
+        row |= {"best_test_loss": best.test_loss, "best_step": best.step}
     row |= {k: getattr(point, k) for k in ("train_loss", "test_loss", "train_error", "test_error")}
     row |= {} if parts is None else parts.columns()
     if solution.effective_parameters and wanted:

@@ -178,7 +178,7 @@ class Need:
         """Ask the trainer and the model."""
         trainer = trainer_for(run, place.device, place.trainer)
         own = 0.0 if run.model.frozen_features else _spectrum_seconds(run)
-        samples, inputs, entry = run.n_train + run.n_test, run.data.input_count, 8 if run.dtype == "float64" else 4
+        samples, inputs, entry = run.n_drawn + run.n_test, run.data.input_count, 8 if run.dtype == "float64" else 4
         copied = run.model.frozen_features or 8 * run.n_train * inputs < LARGE  # large inputs are not
         return cls(
             run=run,

@@ -16,7 +16,10 @@ Row = dict[str, Value]
 
 def run_axes(run: Run) -> Row:
     """Every axis of a run by its column's name."""
-    return {key.replace(".", "_"): value for key, value in run.values.items()} | {"epochs": run.epochs}
+    return {key.replace(".", "_"): value for key, value in run.values.items()} | {
+        "epochs": run.epochs,
+        "validation": run.validation,
+    }
 
 
 def axes_row(run: Run) -> Row:

@@ -41,6 +41,8 @@ class Problem:
         sha256: digest of the pool that they were drawn from.
         noisy: whether a training label is another than the given one, [n_train]; None without label noise.
         black: what standardisation makes of an input of zero; NaN where that depends on the input.
+        validation_x: [n_validation, inputs]: training samples held out; None where there are none.
+        validation_y: their targets, noisy labels included.
     """
 
     train_x: torch.Tensor
@@ -52,6 +54,8 @@ class Problem:
     sha256: str
     noisy: torch.Tensor | None = None
     black: float = 0.0
+    validation_x: torch.Tensor | None = None
+    validation_y: torch.Tensor | None = None
 
     @property
     def inputs(self) -> int:
@@ -162,43 +166,45 @@ def noisy_labels(labels: NDArray[np.int64], classes: int, share: float, over: st
 
 
 def standardize(
-    train: NDArray[np.float64], test: NDArray[np.float64], kind: str
-) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    train: NDArray[np.float64], test: NDArray[np.float64], kind: str, *more: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], ...]:
     """Standardise inputs with training statistics only, in place: large data are not copied.
 
     Args:
         train: [n_train, inputs].
         test: [n_test, inputs].
+        more: further samples, [samples, inputs] each.
         kind: ``none``; ``global``: minus the scalar mean, over the scalar standard deviation; ``feature``: the same
             for each input (constant inputs become zero); ``sphere``: minus the mean input, each sample scaled to
             norm sqrt(inputs), the set-up of random-feature theory.
 
     Returns:
-        Standardised train and test inputs, and what becomes of an input of zero; NaN where that depends on the input.
+        Standardised train and test inputs, and the further ones.
     """
+    sides = (train, test, *more)
     if kind == "none":
-        return train, test, 0.0
+        return sides
     if kind == "global":
         center, spread = train.mean(), train.std()
-        for x in (train, test):
+        for x in sides:
             x -= center
             x /= spread or 1.0
-        return train, test, -float(center) / (float(spread) or 1.0)
+        return sides
     mean = train.mean(axis=0)
-    for x in (train, test):
+    for x in sides:
         x -= mean
     if kind == "feature":
         spread = train.std(axis=0)
         constant = spread <= 1e-12 * max(1.0, float(spread.max(initial=0.0)))
         scale = np.where(constant, 0.0, 1.0 / np.where(constant, 1.0, spread))
-        for x in (train, test):
+        for x in sides:
             x *= scale
-        return train, test, math.nan
-    for x in (train, test):
+        return sides
+    for x in sides:
         for rows in np.array_split(x, max(math.ceil(len(x) / ROWS), 1)):
             norm = np.linalg.norm(rows, axis=1, keepdims=True)
             rows *= np.sqrt(x.shape[1]) / np.where(norm == 0, 1.0, norm)
-    return train, test, math.nan
+    return sides
 
 
 _recent: OrderedDict[tuple[object, ...], Problem] = OrderedDict()
@@ -242,8 +248,8 @@ def _wanted(run: Run, pool: Pool) -> list[tuple[str, int, int]]:
     """(key, samples wanted, samples held) of each part."""
     train, test = room_of(run, pool)
     if test is None:
-        return [("data.n_train", run.n_train, train - run.n_test)]
-    return [("data.n_train", run.n_train, train), ("data.n_test", run.n_test, test)]
+        return [("data.n_train", run.n_drawn, train - run.n_test)]
+    return [("data.n_train", run.n_drawn, train), ("data.n_test", run.n_test, test)]
 
 
 def _build(run: Run, settings: Settings) -> Problem:
@@ -255,10 +261,10 @@ def _build(run: Run, settings: Settings) -> Problem:
     if run.chosen is not None:
         pool = pool.of_classes(run.chosen)
     if pool.test_x is None or pool.test_y is None:
-        train, test = split(pool.y, run.n_train, run.n_test, run.data_seed, run.test_seed)
+        train, test = split(pool.y, run.n_drawn, run.n_test, run.data_seed, run.test_seed)
         train_x, train_y, test_x, test_y = pool.x[train], pool.y[train], pool.x[test], pool.y[test]
     elif dataset.classification or dataset.train_samples is not None:
-        train, _ = split(pool.y, run.n_train, 0, run.data_seed)
+        train, _ = split(pool.y, run.n_drawn, 0, run.data_seed)
         test, _ = split(pool.test_y, run.n_test, 0, run.test_set_seed)
         train_x, train_y, test_x, test_y = pool.x[train], pool.y[train], pool.test_x[test], pool.test_y[test]
     else:
@@ -269,14 +275,26 @@ def _build(run: Run, settings: Settings) -> Problem:
         noisy = noisy_labels(
             train_y.astype(np.int64), run.outputs, run.label_noise, run.label_noise_over, run.data_seed
         )
-        replaced = torch.from_numpy(noisy != train_y) if run.label_noise > 0 else None
+        replaced = torch.from_numpy(noisy != train_y)[run.n_validation :] if run.label_noise > 0 else None
         train_y, test_y = classes[noisy], classes[test_y.astype(np.int64)]
-    train_x, test_x, black = standardize(_scaled(train_x, pool), _scaled(test_x, pool), run.standardize)
+    # the first samples are held out, for the beginning of their order is balanced whatever the classes
+    held_x, train_x, held_y, train_y = *_cut(train_x, run.n_validation), *_cut(train_y, run.n_validation)
+    inputs = [_scaled(x, pool) for x in (train_x, test_x, *([held_x] if run.n_validation else []))]
+    zero = np.zeros((1, train_x.shape[1]))
+    targets = [train_y, test_y, *([held_y] if run.n_validation else [])]
+    *inputs, zero = standardize(inputs[0], inputs[1], run.standardize, *inputs[2:], zero)
     if run.targets == "linear":
-        fitted = linear_targets(np.concatenate([train_x, test_x]), np.concatenate([train_y, test_y]))
-        train_y, test_y = fitted[: run.n_train], fitted[run.n_train :]
-    (x, tx), (y, ty) = map(_inputs, (train_x, test_x)), map(_tensor, (train_y, test_y))
-    return Problem(x, y, tx, ty, run.classification, pool.source, digest, replaced, black)
+        fitted = linear_targets(np.concatenate(inputs), np.concatenate(targets))
+        targets = np.split(fitted, np.cumsum([len(y) for y in targets])[:-1])
+    (x, tx, *vx), (y, ty, *vy) = map(_inputs, inputs), map(_tensor, targets)
+    held = (vx[0], vy[0]) if vx else (None, None)
+    black = float(zero[0, 0]) if run.standardize in ("none", "global") else math.nan
+    return Problem(x, y, tx, ty, run.classification, pool.source, digest, replaced, black, *held)
+
+
+def _cut(samples: Samples, count: int) -> tuple[Samples, Samples]:
+    """The first so many samples, and the others."""
+    return samples[:count], samples[count:]
 
 
 def _tensor(a: NDArray[np.generic]) -> torch.Tensor:

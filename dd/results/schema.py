@@ -22,6 +22,7 @@ OUTCOME = (
     "min_norm_train_loss", "min_norm_test_loss", "min_norm_test_error",
     "effective_parameters_train", "effective_parameters_test",
     "train_loss_clean", "train_error_clean", "train_loss_noisy", "train_error_noisy",
+    "best_test_loss", "validation_loss", "validation_error",
 )  # fmt: skip
 CONDITIONING = (
     "feature_condition", "feature_sigma_max", "feature_sigma_min",
@@ -39,9 +40,9 @@ def runs_schema() -> pa.Schema:
     fields: list[tuple[str, type]] = [("run_id", str), ("name", str), ("status", str), ("error", str)]
     fields += [("parameters", int), ("inputs", int), ("outputs", int), ("trained_features", bool)]
     fields += [(name, axis.kind) for name, axis in core_axes().items()]
-    fields += [("epochs", float), ("lr_absolute", float)]
+    fields += [("epochs", float), ("validation", float), ("lr_absolute", float)]
     fields += [(key.replace(".", "_"), axis.kind) for key, axis in option_axes()]
-    fields += [(key, float) for key in OUTCOME] + [("steps_done", int)]
+    fields += [(key, float) for key in OUTCOME] + [("steps_done", int), ("best_step", int)]
     fields += [(key, float) for key in CONDITIONING]
     fields += [(key, int) for key in RANKS] + [("measure", str), ("measure_method", str)]
     fields += [("data_source", str), ("data_sha256", str)]
@@ -53,7 +54,7 @@ def runs_schema() -> pa.Schema:
 CURVES_SCHEMA = pa.schema(
     [("run_id", pa.string()), ("step", pa.int64()), ("epoch", pa.float64())]
     + [(key, pa.float64()) for key in ("train_loss", "train_error", "test_loss", "test_error")]
-    + [("curve_samples", pa.int64())]
+    + [("curve_samples", pa.int64()), ("validation_loss", pa.float64()), ("validation_error", pa.float64())]
 )
 """Schema of ``curves``: one row a logged step of a run."""
 

@@ -49,7 +49,7 @@ class Log:
     Attributes:
         steps: logged steps; the last one is the budget.
         samples: the first so many training and test samples count; None: all. The last row of a table is on all: it
-            is the measurement at the end.
+            is the measurement at the end. Of samples held out all count.
         passes: forward passes of single samples that the curve costs.
     """
 
@@ -82,14 +82,14 @@ def log_of(run: Run) -> Log:
     Raises:
         ValueError: the run takes no steps.
     """
-    n, every = run.n_train + run.n_test, watched_steps(run)
+    n, every = run.n_drawn + run.n_test, watched_steps(run)
     assert run.steps is not None
     whole = Log(every, None, len(every) * n)
     most = SHARE * 3 * run.steps * (run.batch_size or 0)
     if whole.passes <= most or run.stop_loss is not None or run.solver == "exact":
         return whole
     samples = SUBSET if max(run.n_train, run.n_test) > SUBSET else None
-    each = n if samples is None else min(run.n_train, samples) + min(run.n_test, samples)
+    each = n if samples is None else min(run.n_train, samples) + min(run.n_test, samples) + run.n_validation
     grids = [watched_steps(run, per_decade) for per_decade in PER_DECADE]
     for steps in [*grids, frozenset({0, run.steps})]:
         log = Log(steps, samples, len(steps) * each)

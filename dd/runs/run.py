@@ -60,6 +60,8 @@ class Run:
         words=("all",), scope=Scope.DATA)
     n_test: int = axis(1000, "test samples; all: the set's test part, or what n_train leaves (a fifth if it is all)",
         key="data.n_test", unit="samples", low=1, words=("all",), scope=Scope.DATA)
+    n_validation: int = axis(0, "samples held out beside n_train, which stop training (or name validation, a share)",
+        key="data.n_validation", unit="samples", low=0, scope=Scope.DATA)
     label_noise: float = axis(0.0, "share of training labels replaced", key="data.label_noise", low=0, high=1,
         scope=Scope.DATA)
     label_noise_over: str = axis("other", "replace a noisy label by one of the other classes, or redraw it over all",
@@ -206,6 +208,17 @@ class Run:
         if self.steps is None or self.batches_per_epoch is None:
             return None
         return self.steps / self.batches_per_epoch
+
+    @property
+    def n_drawn(self) -> int:
+        """Training samples that are drawn: those that it trains on, and those held out."""
+        return self.n_train + self.n_validation
+
+    @property
+    def validation(self) -> float:
+        """The shortest share of the training samples drawn that makes :attr:`n_validation`."""
+        shares = (round(self.n_validation / self.n_drawn, digits) for digits in range(1, 18))
+        return next(share for share in shares if round(share * self.n_drawn) == self.n_validation)
 
     @property
     def test_set_seed(self) -> int:

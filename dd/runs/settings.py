@@ -15,6 +15,12 @@ EPOCHS = Axis(
 )
 """A second spelling of ``steps``."""
 
+VALIDATION = Axis(
+    "validation", float, 0.0, "share of data.n_train that is held out; the run ends where the loss on it was lowest",
+    low=0, high=1,
+)  # fmt: skip
+"""A second spelling of ``data.n_validation``."""
+
 
 MEASURES = ("none", "basic", "full")
 """What is measured: each holds what those before it do."""
@@ -101,8 +107,8 @@ class SettingsReader:
 
 
 def setting_axes() -> tuple[Axis, ...]:
-    """Axes of the settings, and ``epochs``."""
-    return (EPOCHS, *axes_of(Settings).values())
+    """Axes of the settings, ``epochs`` and ``validation``."""
+    return (EPOCHS, VALIDATION, *axes_of(Settings).values())
 
 
 @cache

@@ -44,12 +44,14 @@ class Trainer(ABC):
         decomposes: whether it starts from the decomposition of the design matrix.
         augments: whether it trains on what ``data.augment`` makes of images; without it images stay as they are.
         follows_schedules: whether step sizes are those of ``run.schedule``; without it runs have one step size.
+        validates: whether it ends runs where the loss on the samples held out was lowest; else it gets no such runs.
     """
 
     name: ClassVar[str]
     decomposes: ClassVar[bool] = False
     follows_schedules: ClassVar[bool] = False
     augments: ClassVar[bool] = False
+    validates: ClassVar[bool] = False
 
     @classmethod
     @abstractmethod
@@ -74,7 +76,7 @@ class Trainer(ABC):
     @classmethod
     def bytes(cls, run: Run) -> int:
         """Estimated memory that it keeps of a run: here copies of the parameters and of the optimizer's state."""
-        return 6 * run.model.parameter_count(run) * (8 if run.dtype == "float64" else 4)
+        return (8 if run.n_validation else 6) * run.model.parameter_count(run) * (8 if run.dtype == "float64" else 4)
 
     @classmethod
     def shared_bytes(cls, run: Run) -> int:

@@ -166,8 +166,8 @@ class Batches:
         return moved(x, network.run.data.image, own if shared else own[self._order], black)
 
     def samples(self, side: str) -> Samples:
-        """All ``train`` or ``test`` samples of the runs, [1 or runs, samples, columns]."""
-        every: list[Samples] = [getattr(network, side) for network in self.networks]
+        """All samples of the runs of one of :data:`dd.network.SIDES`, [1 or runs, samples, columns]."""
+        every = [network.samples(side) for network in self.networks]
         if len(self._x) == 1:
             return every[0]
         classes = [samples.classes for samples in every if samples.classes is not None]

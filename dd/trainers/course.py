@@ -79,7 +79,10 @@ class Stepper(Trainer):
 
     @abstractmethod
     def evaluate(self, samples: int | None = None) -> list[CurvePoint]:
-        """Losses and errors of every run, on all or on the first ``samples`` training and test samples."""
+        """Losses and errors of every run, on all or on the first ``samples`` training and test samples.
+
+        Those of samples held out are always on all, and are given if :attr:`validates`.
+        """
 
     @abstractmethod
     def save(self) -> None:
@@ -94,6 +97,15 @@ class Stepper(Trainer):
         """Let runs go without disturbing the others."""
 
 
+@dataclass(frozen=True)
+class _Best:
+    """State of a run at the step with the lowest loss on samples held out."""
+
+    loss: float
+    step: int
+    state: Snapshot
+
+
 @dataclass
 class _Course:
     """A run on its way.
@@ -104,6 +116,7 @@ class _Course:
         watched: steps at which it is looked at.
         checked: more of them.
         curve: logged so far.
+        best: with samples held out, the logged state with the lowest loss on them so far.
         solution: once it has ended.
     """
 
@@ -112,13 +125,14 @@ class _Course:
     watched: frozenset[int]
     checked: range
     curve: list[CurvePoint] = field(default_factory=list)
+    best: _Best | None = None
     solution: Solution | None = None
 
     @classmethod
     def of(cls, run: Run, *, curve: bool) -> _Course:
-        """At its start; without ``curve`` the last step alone is logged."""
+        """At its start; without ``curve`` the last step alone is logged, unless logged steps decide where it ends."""
         log = log_of(run)
-        log = log if curve else replace(log, steps=frozenset({run.steps or 0}))
+        log = log if curve or run.n_validation else replace(log, steps=frozenset({run.steps or 0}))
         return cls(run, log, watched_steps(run), check_steps(run))
 
     def looked_at(self, step: int) -> bool:
@@ -139,7 +153,9 @@ def train(trainer: Stepper, *, curve: bool = True) -> list[Solution]:
 
     Returns:
         One solution a run. A run whose squared parameter norm or loss overflows ends as ``diverged`` with its last
-        finite state; a run at ``stop_loss`` ends there. Both leave without disturbing the others.
+        finite state; a run at ``stop_loss`` ends there. Both leave without disturbing the others. A run with samples
+        held out has, however it ends, the state of its logged step with the lowest loss on them, the first of equal
+        ones.
     """
     return [solutions[0] for solutions in train_families(trainer, [[]] * len(trainer.runs), curve=curve)]
 
@@ -170,21 +186,31 @@ def train_families(trainer: Stepper, shorter: Sequence[Sequence[Run]], *, curve:
     stops = any(course.run.stop_loss is not None for course in courses)
 
     def finish(position: int, course: _Course, status: str, step: int) -> None:
-        """Take the present state of a run, or its last finite one."""
+        """Take the best state of a run by samples held out, else the present one, or its last finite one."""
         diverged = status == "diverged"
-        at = last_finite if diverged else step
-        got = trainer.state(position, at, saved=diverged)
+        at = course.best.step if course.best else last_finite if diverged else step
+        got = course.best.state if course.best else trainer.state(position, at, saved=diverged)
         course.solution = Solution(got.theta, got.buffers, trainer.name, status, at, got.preconditioner, course.curve)
+
+    def validate(position: int, course: _Course, point: CurvePoint) -> None:
+        """Keep the state of a logged step if it is the best by samples held out."""
+        if course.run.n_validation:
+            if point.validation_loss is None:
+                raise TypeError(f"trainer={trainer.name} gives no losses of samples held out")
+            if course.best is None or point.validation_loss < course.best.loss:
+                state = trainer.state(position, point.step, saved=False)
+                course.best = _Best(point.validation_loss, point.step, state)
 
     def look_at(position: int, course: _Course, step: int, norm: float, point: CurvePoint | None) -> None:
         """Log a run, and end it where it has diverged, is good enough, or has used up a shorter budget."""
         log, stop_loss = step in course.log.steps, course.run.stop_loss
         bad, done = not norm <= limit, False
         if point is not None:
-            bad |= not (math.isfinite(point.train_loss) and math.isfinite(point.test_loss))
+            bad |= not all(map(math.isfinite, (point.train_loss, point.test_loss, point.validation_loss or 0.0)))
             done = not bad and stop_loss is not None and point.train_loss <= stop_loss
             if not bad and (log or done):
                 course.curve.append(point)
+                validate(position, course, point)
         if bad:
             finish(position, course, "diverged", step)
         elif done or (course.run.steps == step and course is not families[index[position]][0]):

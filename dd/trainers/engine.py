@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from dd.components.schedule import Factors, Schedule
 from dd.kernels.library import library
 from dd.measure.solution import CurvePoint, Snapshot
 from dd.models.two_layer import TwoLayer
-from dd.network import Network, Samples
+from dd.network import SIDES, Network, Samples
 from dd.numerics import all_finite
 from dd.runs.run import Run
 from dd.trainers.base import Task
@@ -59,10 +60,19 @@ class EngineRun(ctypes.Structure):
 
 
 class Side:
-    """Training or test samples as the engine reads them; keeps the memory alive."""
+    """Samples of one part of the data as the engine reads them; keeps the memory alive.
 
-    def __init__(self, inputs: Tensor, targets: Tensor, classes: Tensor | None, batch: int, dtype: torch.dtype) -> None:
+    Args:
+        samples: one set of inputs, with targets.
+        batch: size of a batch.
+        dtype: precision of training.
+        whole: whether all of them count where others are evaluated on their first samples.
+    """
+
+    def __init__(self, samples: Samples, batch: int, dtype: torch.dtype, *, whole: bool) -> None:
+        inputs, targets, classes = samples.inputs[0], samples.targets, samples.classes
         columns = inputs.shape[1]
+        self.whole = whole
         self.x = torch.zeros(len(inputs), padded(columns, PADDING), dtype=dtype)
         self.x[:, :columns] = inputs
         if not all_finite(self.x):  # zero weights of a narrow run would meet a wide run's infinities
@@ -74,18 +84,18 @@ class Side:
         )
 
     @classmethod
-    def of(cls, samples: Samples, batch: int, dtype: torch.dtype, *, ones: bool) -> Side:
-        """Inputs of samples, rounded to a precision, without their column of ones if ``ones``."""
-        inputs = samples.inputs[0]
-        return cls(inputs[:, :-1] if ones else inputs, samples.targets, samples.classes, batch, dtype)
+    def each(cls, every: Mapping[str, Samples], batch: int, dtype: torch.dtype) -> list[Side]:
+        """Of each part of the data by its name, training first."""
+        return [cls(samples, batch, dtype, whole=name == "validation") for name, samples in every.items()]
 
     def count(self, samples: int | None) -> int:
         """How many samples the first so many are; None: all."""
-        return len(self.y) if samples is None else min(len(self.y), samples)
+        return len(self.y) if samples is None or self.whole else min(len(self.y), samples)
 
     def with_inputs(self, inputs: Tensor) -> Side:
         """The same samples, [samples, other columns]."""
-        return Side(inputs, self.y, self.classes, self.data.batch, self.x.dtype)
+        samples = Samples(inputs[None], self.y, self.classes)
+        return Side(samples, self.data.batch, self.x.dtype, whole=self.whole)
 
 
 def padded(n: int, lanes: int) -> int:
@@ -110,7 +120,7 @@ class Layout:
         self.size = self.hidden_size + rows * ld + (padded(outputs, lanes) if self.bias_apart else 0)
 
     def start(self, side: int) -> int | None:
-        """Address of what the run's start gives on training (side 0) or test samples, where it stays apart."""
+        """Address of what the run's start gives on the samples of a side, where it stays apart."""
         return None
 
     def copy(self, flat: Tensor, memory: Tensor, *, out: bool) -> None:
@@ -144,7 +154,7 @@ class Engine(Stepper):
     """Runs on the same data and batches, of any widths, rules and step sizes, that are still training."""
 
     name = "engine"
-    follows_schedules = True
+    follows_schedules = validates = True
 
     _states = 2
     """State tensors that there is room for."""
@@ -189,7 +199,7 @@ class Engine(Stepper):
         # parameters and state tensors of all runs, one after the other
         self._memory = torch.zeros(1 + self._states, self._starts[-1], dtype=widest.dtype)
         self._saved = self._memory[0]
-        self._structs = [[self._struct(i, lr, side) for i, lr in enumerate(lrs)] for side in range(2)]
+        self._structs = [[self._struct(i, lr, side) for i, lr in enumerate(lrs)] for side in range(len(self._sides))]
         self._index = list(range(len(self.networks)))
         self._lrs = list(lrs)
         for i, network in enumerate(self.networks):
@@ -198,9 +208,11 @@ class Engine(Stepper):
         self._refresh()
 
     def _laid_out(self, widest: Network, batch: int, lanes: int) -> tuple[list[Side], Sequence[Layout]]:
-        """Training and test samples, and where the parameters of each run lie."""
-        ones = widest.linear and widest.bias
-        sides = [Side.of(s, batch, widest.dtype, ones=ones) for s in (widest.exact_train, widest.exact_test)]
+        """Samples of each part of the data, training first, and where the parameters of each run lie."""
+        every = {side: widest.exact(side) for side in widest.sides}
+        if widest.linear and widest.bias:  # the column of ones is the engine's own
+            every = {side: replace(samples, inputs=samples.inputs[..., :-1]) for side, samples in every.items()}
+        sides = Side.each(every, batch, widest.dtype)
         return sides, [Layout(network, sides[0].data.columns, lanes) for network in self.networks]
 
     def _start_states(self) -> None:
@@ -222,7 +234,7 @@ class Engine(Stepper):
         return self._memory[k, self._starts[i] : self._starts[i + 1]]
 
     def _struct(self, i: int, lr: float, side: int) -> EngineRun:
-        """Run i as it meets training (side 0) or test samples (1)."""
+        """Run i as it meets the samples of a side, training (0), test (1) or validation (2)."""
         network, layout = self.networks[i], self._layouts[i]
         run = network.run
         rule = RULES[type(self._rules[i])]
@@ -236,7 +248,7 @@ class Engine(Stepper):
         )  # fmt: skip
 
     def _refresh(self) -> None:
-        """Arrays of the runs still training, for both sides."""
+        """Arrays of the runs still training, for each side."""
         self._arrays = [(EngineRun * len(self._index))(*(structs[i] for i in self._index)) for structs in self._structs]
 
     def advance(self, first: int, last: int) -> None:
@@ -291,8 +303,8 @@ class Engine(Stepper):
             loss[loss > torch.finfo(side.x.dtype).max] = np.inf  # as a sum in the precision of training would be
             columns.append(loss.tolist())
             columns.append([None] * count if classes is None else wrong.tolist())
-        train, train_error, test, test_error = columns
-        return [CurvePoint(0, *p) for p in zip(train, test, train_error, test_error, strict=True)]
+        names = [f"{side}_{what}" for side in SIDES for what in ("loss", "error")]
+        return [CurvePoint(step=0, **dict(zip(names, p, strict=False))) for p in zip(*columns, strict=True)]
 
     def save(self) -> None:
         """Remember the parameters as the last finite ones."""

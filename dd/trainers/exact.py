@@ -23,6 +23,8 @@ def not_exact(run: Run) -> str | None:
     optimizer = run.optimizer
     if reason := lacking(run, "exact", "exact dynamics") or not_quadratic(run):
         return reason
+    if run.n_validation:
+        return f"validation={run.validation} looks at the losses of steps, which only iteration takes"
     if isinstance(optimizer, ConjugateGradient) and not optimizer.reorthogonalize:
         return "optimizer.reorthogonalize=false asks for rounding's effects, which only iteration has"
     if not run.schedule.flat:

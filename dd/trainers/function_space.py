@@ -31,25 +31,22 @@ class Gram:
         network: a linear network on it.
 
     Attributes:
-        train: training with training samples, [n_train, n_train].
-        test: test with training samples, [n_test, n_train].
+        sides: samples of each part of the data with training samples, [samples, n_train], training first.
     """
 
     def __init__(self, network: Network) -> None:
         self.design = network.exact_train.inputs[0]
-        self.train = self.design @ self.design.T
-        self.test = network.exact_test.inputs[0] @ self.design.T
+        self.sides = {side: network.exact(side).inputs[0] @ self.design.T for side in network.sides}
 
-    def samples(self, network: Network) -> tuple[Samples, Samples]:
-        """Training and test samples with rows of Gram matrices for inputs, in the precision of training."""
-        sides = ((self.train, network.exact_train), (self.test, network.exact_test))
-        train, test = (Samples(k[None], exact.targets, exact.classes).to(network.dtype) for k, exact in sides)
-        return train, test
+    def samples(self, network: Network) -> dict[str, Samples]:
+        """Samples of each part of the data with rows of Gram matrices for inputs, in the precision of training."""
+        every = ((side, k, network.exact(side)) for side, k in self.sides.items())
+        return {side: Samples(k[None], own.targets, own.classes).to(network.dtype) for side, k, own in every}
 
-    def initial_outputs(self, network: Network) -> tuple[Tensor, Tensor]:
-        """Outputs of a run's initial weights on training and test samples, each [samples, outputs], float64."""
+    def initial_outputs(self, network: Network) -> list[Tensor]:
+        """Outputs of a run's initial weights on the samples of each part, [samples, outputs], float64."""
         readout = network.named(network.theta.double()).named["readout"][0]
-        return self.design @ readout.T, network.exact_test.inputs[0] @ readout.T
+        return [network.exact(side).inputs[0] @ readout.T for side in self.sides]
 
     def weights(self, network: Network, coefficients: Tensor, share: float) -> Tensor:
         """Flat parameters of a run, [parameters], float64, from coefficients [outputs, n_train]."""
@@ -64,7 +61,7 @@ class FunctionSpaceLayout(Layout):
 
     def __init__(self, network: Network, gram: Gram, lanes: int) -> None:
         self.network, self.gram = network, gram
-        self.width = len(gram.train)
+        self.width = len(gram.design)
         self.outputs = network.problem.outputs
         self.ld = padded(self.width, lanes)
         self.size = self.outputs * self.ld + lanes
@@ -103,18 +100,18 @@ class FunctionSpace(Engine):
     @classmethod
     def seconds(cls, run: Run) -> float:
         """See :meth:`Trainer.seconds`."""
-        n, samples, outputs = run.n_train, run.n_train + run.n_test, run.outputs
+        n, samples, outputs = run.n_train, run.n_drawn + run.n_test, run.outputs
         operations = 2.0 * outputs * n * ((run.batch_size or 0) * (run.steps or 0) + logged_passes(run))
         return (run.steps or 0) * STEP + (operations + 2.0 * n * samples * run.columns) / PRODUCTS
 
     @classmethod
     def shared_bytes(cls, run: Run) -> int:
         """See :meth:`Trainer.shared_bytes`: Gram matrices in both precisions."""
-        return 2 * 8 * run.n_train * (run.n_train + run.n_test)
+        return 2 * 8 * run.n_train * (run.n_drawn + run.n_test)
 
     def _laid_out(self, widest: Network, batch: int, lanes: int) -> tuple[list[Side], Sequence[Layout]]:
         gram = Gram(widest)
-        sides = [Side.of(samples, batch, widest.dtype, ones=False) for samples in gram.samples(widest)]
+        sides = Side.each(gram.samples(widest), batch, widest.dtype)
         return sides, [FunctionSpaceLayout(network, gram, lanes) for network in self.networks]
 
 

@@ -20,7 +20,7 @@ from dd.components.optimizer import Number, State, UpdateRule
 from dd.measure.outcome import Outcome
 from dd.measure.solution import CurvePoint, Snapshot
 from dd.models.two_layer import TwoLayer
-from dd.network import Network
+from dd.network import SIDES, Network
 from dd.runs.run import Run
 from dd.trainers.base import Task
 from dd.trainers.batches import Orders, index_batches
@@ -62,7 +62,7 @@ class Grid(Stepper):
     """A grid of runs that are still training; tasks are in the order of :meth:`parts`."""
 
     name = "grid"
-    follows_schedules = True
+    follows_schedules = validates = True
 
     @classmethod
     def objection(cls, run: Run, device: torch.device) -> str | None:
@@ -128,8 +128,9 @@ class Grid(Stepper):
         self._rows = torch.arange(rows, device=self.device)[:, None]
         self._replay = Replay(first.run.steps or 0, self.device)
         widest = [max(networks[r * columns : (r + 1) * columns], key=lambda n: n.run.width) for r in range(rows)]
-        self._train, self._test = (self._inputs(widest, side) for side in ("train", "test"))
-        samples = first.train, first.test
+        self._sides = [self._inputs(widest, side) for side in first.sides]
+        self._train = self._sides[0]
+        samples = [first.samples(side) for side in first.sides]
         self._targets = [s.targets.to(self.dtype) for s in samples]
         self._classes = [s.classes for s in samples]
         for network in networks:
@@ -158,7 +159,7 @@ class Grid(Stepper):
     def _inputs(self, widest: list[Network], side: str) -> Tensor:
         """[seeds or 1, samples, columns]; a column of ones of a fixed design is left to the bias."""
         kept = widest[:1] if not self.linear else widest
-        got = torch.cat([getattr(network, side).inputs for network in kept])
+        got = torch.cat([network.samples(side).inputs for network in kept])
         return got[..., : self.width] if self.linear else got
 
     def _named(self, flat: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -245,9 +246,12 @@ class Grid(Stepper):
 
     def evaluate(self, samples: int | None = None) -> list[CurvePoint]:
         """See :meth:`Stepper.evaluate`; in the precision of training."""
-        columns: list[Tensor | None] = []
-        for x, targets, classes in zip((self._train, self._test), self._targets, self._classes, strict=True):
-            count = min(len(targets), samples or len(targets))
+        means: list[Tensor] = []
+        errors: list[Tensor | None] = []
+        every = zip(SIDES, self._sides, self._targets, self._classes, strict=False)
+        for side, x, targets, classes in every:
+            most = len(targets) if samples is None or side == "validation" else samples
+            count = min(len(targets), most)
             # a piece of the samples at a time: hidden activations of all runs must fit
             piece = max(PIECE // (len(self.networks) * max(self.width, self.outputs)), 1)
             loss = torch.zeros(len(self.networks), dtype=torch.float64, device=self.device)
@@ -261,11 +265,9 @@ class Grid(Stepper):
                 loss += share * chosen
                 if classes is not None:
                     wrong += share * losses.error(out, classes[part])
-            columns += [loss, None if classes is None else wrong]
-        train, train_error, test, test_error = columns
-        assert train is not None
-        assert test is not None
-        points = Outcome(train, test, train_error, test_error).points()
+            means.append(loss)
+            errors.append(None if classes is None else wrong)
+        points = Outcome.of_sides(means, errors).points()
         return [points[i] for i in self._index]
 
     def save(self) -> None:

@@ -57,7 +57,8 @@ def pays(run: Run) -> bool:
 
 def products_fit(network: Network) -> bool:
     """Whether products of samples, and sums of many of them, stay within the numbers of training."""
-    largest = max(float(side.inputs[0].double().square().sum(dim=1).max()) for side in (network.train, network.test))
+    inputs = (network.samples(side).inputs[0] for side in network.sides)
+    largest = max(float(x.double().square().sum(dim=1).max()) for x in inputs)
     return largest < torch.finfo(network.dtype).max ** 0.5
 
 
@@ -65,8 +66,8 @@ class Span(Engine):
     """Two-layer nets without weight decay that are still training.
 
     Its memory holds the weights as they were when coefficients were zero. Beside it ``_span`` holds coefficients and
-    read-out, and their velocities; ``_given`` what the weights in memory give on training and test samples, [width,
-    padded samples] each, the latter for so many samples as have been asked for since (``_fresh``).
+    read-out, and their velocities; ``_given`` what the weights in memory give on the samples of each side, [width,
+    padded samples], on other than training samples for so many as have been asked for since (``_fresh``).
     """
 
     name = "span"
@@ -97,7 +98,7 @@ class Span(Engine):
     @classmethod
     def bytes(cls, run: Run) -> int:
         """See :meth:`Trainer.bytes`; coefficients, too, and what the weights give on all samples."""
-        more = run.width * (4 * run.n_train + run.n_test) * (8 if run.dtype == "float64" else 4)
+        more = run.width * (3 * run.n_train + run.n_drawn + run.n_test) * (8 if run.dtype == "float64" else 4)
         return super().bytes(run) + more
 
     @classmethod
@@ -116,7 +117,7 @@ class Span(Engine):
         self._interval = EPOCHS * self._orders.per_epoch
         # what the inputs were is what the products with the training samples are now
         self._inputs, exact = self._sides, self._sides[0].x.double()
-        products = exact @ exact.T, self._sides[1].x @ self._sides[0].x.T
+        products = exact @ exact.T, *(side.x @ self._sides[0].x.T for side in self._sides[1:])
         self._sides = [side.with_inputs(x) for side, x in zip(self._inputs, products, strict=True)]
         self._span_layouts = [Layout(network, n, lanes) for network in self.networks]
         sizes = [layout.size for layout in self._span_layouts]
@@ -125,7 +126,9 @@ class Span(Engine):
             [torch.zeros(run.width, padded(len(side.x), lanes), dtype=dtype) for run in self.runs]
             for side in self._sides
         ]
-        self._structs = [[self._span_struct(i, side) for i in range(len(self.networks))] for side in range(2)]
+        self._structs = [
+            [self._span_struct(i, side) for i in range(len(self.networks))] for side in range(len(self._sides))
+        ]
         for i in self._index:
             self._readout(i, self._span[i][0]).copy_(self._part(0, i)[self._hidden_size(i) :])
         self._refresh()
@@ -133,7 +136,7 @@ class Span(Engine):
         self.save()
 
     def _span_struct(self, i: int, side: int) -> EngineRun:
-        """EngineRun i as it meets training (side 0) or test samples (1)."""
+        """EngineRun i as it meets the samples of a side."""
         struct = EngineRun.from_buffer_copy(self._structs[side][i])
         theta, velocity = self._span[i]
         struct.theta, struct.start = theta.data_ptr(), self._given[side][i].data_ptr()
@@ -170,10 +173,10 @@ class Span(Engine):
     def _rebase(self) -> None:
         """Start from the weights in memory."""
         self._give(0, self._inputs[0].count(None))
-        self._fresh = 0
+        self._fresh = [0] * len(self._sides)
 
     def _give(self, side: int, samples: int) -> None:
-        """What the weights in memory give on the first training (side 0) or test samples (1)."""
+        """What the weights in memory give on the first samples of a side."""
         for i in self._index:
             self._preactivations(
                 ctypes.byref(self._inputs[side].data), ctypes.c_int64(samples), ctypes.c_int64(self.runs[i].width),
@@ -188,10 +191,12 @@ class Span(Engine):
     def evaluate(self, samples: int | None = None) -> list[CurvePoint]:
         """See :meth:`Stepper.evaluate`."""
         # whole blocks: what one sample's products are does not depend on how many were asked for
-        needed = self._inputs[1].count(None if samples is None else padded(samples, BLOCK))
-        if self._fresh < needed:
-            self._give(1, needed)
-            self._fresh = needed
+        asked = None if samples is None else padded(samples, BLOCK)
+        for i, side in enumerate(self._inputs[1:], start=1):
+            needed = side.count(asked)
+            if self._fresh[i] < needed:
+                self._give(i, needed)
+                self._fresh[i] = needed
         return super().evaluate(samples)
 
     def save(self) -> None:

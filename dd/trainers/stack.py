@@ -36,7 +36,7 @@ class Stack(Stepper):
     """Runs that are still training."""
 
     name = "stack"
-    follows_schedules = augments = True
+    follows_schedules = augments = validates = True
 
     @classmethod
     def objection(cls, run: Run, device: torch.device) -> str | None:
@@ -93,7 +93,8 @@ class Stack(Stepper):
 
     def evaluate(self, samples: int | None = None) -> list[CurvePoint]:
         """See :meth:`Stepper.evaluate`; in the precision of training."""
-        sides = (self.batches.samples(side).first(samples) for side in ("train", "test"))
+        train, test, *held = (self.batches.samples(side) for side in self.network.sides)
+        sides = (train.first(samples), test.first(samples), *held)
         return outcome(self.network, self.network.named(self.theta), self.buffers, *sides).points()
 
     def save(self) -> None:

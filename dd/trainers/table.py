@@ -52,13 +52,15 @@ def trainer_for(run: Run, device: torch.device, asked: str = "auto") -> type[Tra
 def refusal(trainer: type[Trainer], run: Run, device: torch.device) -> str | None:
     """Why a trainer cannot train a run there; None if it can.
 
-    A schedule, or augmented images, are only for those that say that they follow them: ignored, they would be a wrong
-    number.
+    A schedule, augmented images or samples held out are only for those that say that they follow them: ignored, they
+    would be a wrong number.
     """
     if run.augment != "none" and not trainer.augments:
         return f"trainer={trainer.name} does not say that it follows data.augment={run.augment}"
     if not (run.schedule.flat or trainer.follows_schedules):
         return f"trainer={trainer.name} does not say that it follows schedule={run.schedule.name}"
+    if run.n_validation and not trainer.validates:
+        return f"validation={run.validation} holds samples out, at which it does not look"
     return trainer.objection(run, device)
 
 
@@ -88,5 +90,7 @@ def settled_solver(run: Run, asked: str, origin: OriginOf) -> str:
         return "exact"
     if objections["iterative"]:
         key = "loss" if run.loss != "mse" else "stop_loss" if run.stop_loss is not None else "optimizer"
-        raise ConfigError(key, run.values[key], f"cannot be: {objections['exact']}", origin(key))
+        key = "validation" if run.n_validation else key
+        given = run.optimizer.name if key == "optimizer" else getattr(run, key)
+        raise ConfigError(key, given, f"cannot be: {objections['exact']}", origin(key))
     return "dual" if not objections["dual"] and pays(run) else "iterative"

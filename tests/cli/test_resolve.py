@@ -33,6 +33,17 @@ STUDY = ("claim", "two_layer_optimizer")
         (("data.n_test=1797",), "data.n_test", "< 1797"),
         (("data=mnist1d", "data.n_test=1001"), "data.n_test", "<= 1000"),
         (("epochs=5", "steps=5"), "epochs", "not both"),
+        (("validation=1.5",), "validation", "<= 1"),
+        (("validation=-0.1",), "validation", ">= 0"),
+        (("validation=1",), "validation", "some left to train on"),
+        (("validation=0.0001",), "validation", "holds out 0 of data.n_train=500"),
+        (("validation=0.1", "data.n_validation=5"), "validation", "not both"),
+        (("validation=0.1", "optimizer=ridge"), "validation", "takes no steps"),
+        (("data.n_validation=5", "optimizer=min_norm"), "data.n_validation", "takes no steps"),
+        (("data.n_validation=400",), "data.n_train", "<= 797"),
+        (("validation=0.1", "optimizer=gd", "solver=exact"), "solver", "validation=0.1 looks at the losses of steps"),
+        (("validation=0.1", "optimizer=gradient_flow"), "validation", "which only iteration takes"),
+        (("validation=0.1", "batch_size=500"), "batch_size", "<= data.n_train=450"),
         (("data.label_noise=1.5",), "data.label_noise", "<= 1"),
         (("data=linear_teacher", "data.label_noise=0.1"), "data.label_noise", "data.noise"),
         (("data=linear_teacher", "loss=cross_entropy"), "loss", "use loss=mse"),
@@ -55,6 +66,22 @@ def test_bad_values_name_key_and_range(overrides: tuple[str, ...], key: str, all
         run_of(*overrides)
     assert allowed in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_validation_is_a_share_of_the_training_samples() -> None:
+    share, number = run_of("validation=0.1", "data.n_train=200"), run_of("data.n_validation=20", "data.n_train=180")
+    assert share == number
+    assert (share.n_train, share.n_validation, share.n_drawn, share.validation) == (180, 20, 200, 0.1)
+    assert run_of("validation=0.1", "batch_size=full").batch_size == 450
+    assert run_of("validation=0") == run_of()
+    assert run_of("data.n_train=all", "validation=0.2").n_drawn == 797
+    assert run_of("data.n_train=all", "data.n_validation=100").n_drawn == 797
+
+
+def test_what_has_a_shorter_way_is_iterated_where_samples_are_held_out() -> None:
+    line = ("optimizer=gd", "batch_size=full")
+    assert run_of(*line).solver == "exact"
+    assert run_of(*line, "validation=0.1").solver in ("dual", "iterative")
 
 
 def test_config_file_holds_the_axes_defaults() -> None:

@@ -18,6 +18,7 @@ LINES = [
     ("width=9",),
     ("width=1",),
     ("width=60",),
+    ("width=12", "validation=0.2"),
     ("width=9", "data.n_train=1", "batch_size=full"),
     ("width=9", "init=zero"),
     ("width=9", "model.activation=tanh", "model.bias=false"),
@@ -62,7 +63,7 @@ def test_it_equals_passes_made_one_by_one(line: tuple[str, ...]) -> None:
         theta.named["hidden"][0, 30] = theta.named["hidden"][0, 31]  # one unit twice
     buffers = {k: v.clone() for k, v in network.buffers.items()}
     found = full_pass(network, theta, buffers)
-    plain = outcome(network, theta, buffers, network.exact_train, network.exact_test)
+    plain = outcome(network, theta, buffers, *map(network.exact, network.sides))
     for name, value in vars(plain).items():
         torch.testing.assert_close(getattr(found.outcome, name), value, rtol=1e-12, atol=0)
     leaf = theta.flat.clone().requires_grad_(True)

@@ -6,6 +6,7 @@ Covers: dd/measure/outcome.py, dd/measure/solution.py.
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -91,6 +92,40 @@ def test_the_last_row_of_a_curve_is_on_all_samples(monkeypatch: pytest.MonkeyPat
     loss = float((outputs - torch.nn.functional.one_hot(torch.from_numpy(y)).double()).square().mean())
     assert (net.curve[0].curve_samples, net.curve[-1].curve_samples) == (10, 60)
     assert net.curve[-1].train_loss == pytest.approx(loss, rel=1e-5)
+
+
+def test_the_best_step_is_that_of_the_curve() -> None:
+    """Against the table of curves, of every trainer that logs one; closed forms have none."""
+    line = ("data.n_train=60", "data.n_test=40", "data.label_noise=0.2", "width=30", "batch_size=10")
+    runs = [
+        run_of(*line, *more)
+        for more in (
+            ("optimizer=adam", "epochs=50"),
+            ("optimizer=adam", "epochs=50", "validation=0.2"),
+            ("model=two_layer", "epochs=50", "lr=1.5"),
+            ("model=two_layer", "normalization=layer_norm", "epochs=50"),
+            ("optimizer=gd", "batch_size=full", "steps=1000"),
+            ("solver=dual", "epochs=9"),
+            ("lr=300", "epochs=50"),
+            ("optimizer=min_norm",),
+        )
+    ]
+    solved = Solved()
+    solve(Pack(tuple(runs)), Settings(device="cpu"), solved)
+    rows, curves = pd.DataFrame(solved.rows).set_index("run_id"), pd.DataFrame(solved.curves)
+    best = curves.loc[curves.groupby("run_id")["test_loss"].idxmin()].set_index("run_id")
+    stepped = rows[rows["steps"].notna()]
+    assert len(best) == len(stepped) == len(runs) - 1
+    assert set(rows["status"]) == {"ok", "diverged"}
+    assert stepped["best_test_loss"].eq(best["test_loss"].reindex(stepped.index)).all()
+    assert stepped["best_step"].eq(best["step"].reindex(stepped.index)).all()
+    assert (stepped["best_step"] < stepped["steps_done"]).sum() > 2
+    assert rows.loc[rows["steps"].isna(), ["best_test_loss", "best_step"]].isna().all(axis=None)
+    held = rows[rows["validation"] > 0]
+    lowest = curves.loc[curves["validation_loss"].idxmin()]
+    assert held["steps_done"].tolist() == [lowest["step"]]
+    assert held["validation_loss"].tolist() == pytest.approx([lowest["validation_loss"]], rel=1e-5)
+    assert curves.loc[curves["run_id"] != held.index[0], "validation_loss"].isna().all()
 
 
 def test_runs_with_the_same_start_measure_it_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,6 +66,46 @@ def test_more_noise_keeps_the_noise_there_was() -> None:
     assert np.array_equal(little[changed], much[changed])
 
 
+def test_samples_held_out_are_balanced_disjoint_nested_and_noisy() -> None:
+    line = ("data.label_noise=0.3", "data.standardize=none")
+    whole = load(run_of(*line, "data.n_train=400"), Settings())
+    for held in (40, 80):
+        cut = load(run_of(*line, f"data.n_train={400 - held}", f"data.n_validation={held}"), Settings())
+        assert cut.validation_x is not None
+        assert cut.validation_y is not None
+        assert cut.noisy is not None
+        assert whole.noisy is not None
+        assert torch.equal(torch.cat([cut.validation_x, cut.train_x]), whole.train_x)
+        assert torch.equal(torch.cat([cut.validation_y, cut.train_y]), whole.train_y)
+        assert torch.equal(cut.noisy, whole.noisy[held:])
+        assert torch.equal(cut.test_x, whole.test_x)
+        clean = load(run_of("data.n_train=400"), Settings()).train_y[:held].sum(dim=0)
+        assert clean.tolist() == [held / 10] * 10
+
+
+@pytest.mark.parametrize("kind", ["global", "feature", "sphere"])
+def test_samples_held_out_are_standardised_by_those_trained_on(kind: str) -> None:
+    cut = load(run_of(f"data.standardize={kind}", "validation=0.2"), Settings())
+    raw = load(run_of("data.standardize=none", "validation=0.2"), Settings())
+    assert raw.validation_x is not None
+    expected = standardize(raw.train_x.numpy().copy(), raw.validation_x.numpy().copy(), kind)[1]
+    assert torch.equal(cut.validation_x, torch.from_numpy(expected))  # type: ignore[arg-type]
+
+
+def test_teachers_draw_samples_held_out_with_their_noise() -> None:
+    whole, cut = (load(run_of("data=linear_teacher", *line), Settings()) for line in ((), ("validation=0.1",)))
+    assert cut.validation_y is not None
+    assert torch.equal(torch.cat([cut.validation_y, cut.train_y]), whole.train_y)
+    assert torch.equal(cut.test_y, whole.test_y)
+
+
+def test_linear_targets_are_those_of_all_samples() -> None:
+    line = ("data.targets=linear", "data.standardize=none")
+    whole, cut = (load(run_of(*line, *more), Settings()) for more in ((), ("validation=0.1",)))
+    assert cut.validation_y is not None
+    torch.testing.assert_close(torch.cat([cut.validation_y, cut.train_y]), whole.train_y, rtol=1e-9, atol=1e-11)
+
+
 def test_test_labels_stay_clean() -> None:
     noisy = load(run_of("data.label_noise=1"), Settings())
     clean = load(run_of(), Settings())
@@ -76,7 +116,7 @@ def test_test_labels_stay_clean() -> None:
 
 def test_standardize_feature_is_scikit_learns() -> None:
     x = load_digits().data
-    *ours, _ = standardize(x[:500].copy(), x[500:].copy(), "feature")
+    ours = standardize(x[:500].copy(), x[500:].copy(), "feature")
     scaler = StandardScaler().fit(x[:500])
     varying = x[:500].std(axis=0) > 0
     assert not varying.all(), "digits have constant pixels"
@@ -87,7 +127,7 @@ def test_standardize_feature_is_scikit_learns() -> None:
 
 def test_standardize_sphere_and_global() -> None:
     x = load_digits().data
-    train, test, _ = standardize(x[:500].copy(), x[500:].copy(), "sphere")
+    train, test = standardize(x[:500].copy(), x[500:].copy(), "sphere")
     for part in (train, test):
         np.testing.assert_allclose(np.linalg.norm(part, axis=1), 8.0, rtol=1e-12)
     centred = x[:500] - x[:500].mean(axis=0)
@@ -95,8 +135,8 @@ def test_standardize_sphere_and_global() -> None:
     np.testing.assert_allclose(cosine, 1.0, rtol=1e-12)
     raw = x[:500].copy()
     raw[0, 0] = 0.0
-    train, _, black = standardize(raw.copy(), x[500:].copy(), "global")
-    assert black == train[0, 0]
+    train, _, zero = standardize(raw.copy(), x[500:].copy(), "global", np.zeros((1, x.shape[1])))
+    assert zero[0, 0] == train[0, 0], "further samples are standardised by the training set, too"
     assert train.mean() == pytest.approx(0, abs=1e-12)
     assert train.std() == pytest.approx(1)
 

@@ -59,9 +59,15 @@ def test_every_axis_changes_the_id() -> None:
         "model": "model=two_layer", "data": "data=mnist1d", "solver": "solver=dual",
         "test_seed": "data.test_seed=1", "targets": "data.targets=linear",
         "data_content": "data.content=0a", "classes": "data.classes=0,6", "schedule": "schedule=step",
-        "augment": "data.augment=crop_flip",
+        "augment": "data.augment=crop_flip", "n_validation": "data.n_validation=9",
     }  # fmt: skip
     assert changed.keys() == core_axes().keys()
     images = ("model=cnn5", "data.standardize=global")  # what data.augment asks for
     ids = {run_of(*(images if name == "augment" else ()), text).run_id for name, text in changed.items()}
     assert len(ids | {run_of().run_id}) == len(changed) + 1
+
+
+@pytest.mark.parametrize(("drawn", "share"), [(200, 0.1), (55, 0.1), (35, 0.3), (500, 0.25), (1000, 0.125), (7, 0.0)])
+def test_the_share_held_out_is_told_as_it_was_asked_for(drawn: int, share: float) -> None:
+    held = round(share * drawn)
+    assert run_of().replace(n_train=drawn - held, n_validation=held).validation == share

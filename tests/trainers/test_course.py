@@ -5,17 +5,26 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from dd.measure.outcome import outcome
+from dd.measure.solution import CurvePoint
+from dd.optim.adam import Adam
+from dd.problems.problem import load
 from dd.runs import logs
 from dd.runs.logs import log_of
+from dd.runs.run import Run
+from dd.runs.settings import Settings
+from dd.trainers.batches import Orders
 from dd.trainers.course import CHECK_STEPS, Stepper, check_steps, train, train_families
 from dd.trainers.stack import Stack
 from dd.trainers.table import TRAINERS
-from tests.helpers import row_of, run_of
-from tests.training import same_bits, solution, task_of
+from tests.helpers import network_of, row_of, run_of, solve_rows
+from tests.models import networks
+from tests.training import numbers, same_bits, solution, solutions, task_of
 
 pytestmark = pytest.mark.rounding
 
@@ -118,7 +127,7 @@ def test_the_first_samples_alone_can_be_evaluated(name: str, line: tuple[str, ..
         theta = network.named(taking.state(0, steps, saved=False).theta[None])
         parts = network.exact_train.first(samples), network.exact_test.first(samples)
         (plain,) = outcome(network, theta, {}, *parts).points()
-        assert vars(point) == pytest.approx(vars(plain), rel=1e-9), samples
+        assert numbers(point) == pytest.approx(numbers(plain), rel=1e-9), samples
 
 
 def test_curves_say_on_how_many_samples_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,3 +150,107 @@ def test_fewer_logged_steps_leave_the_end_of_a_diverging_run_as_it_is(monkeypatc
     assert dense.steps_done == sparse.steps_done > 0
     assert len(sparse.curve) < len(dense.curve)
     assert torch.equal(dense.theta, sparse.theta)
+
+
+# --- samples held out
+
+HELD = (*NET, "data.label_noise=0.2", "data.n_validation=15", "dtype=float64", "lr=0.5", "steps=300")
+FOLLOWS = {
+    "stack": HELD,
+    "analytic": (*HELD, "optimizer=momentum", "lr=0.3"),
+    "engine": (*HELD, "optimizer=adam", "lr=0.02"),
+    "span": (*HELD, "data.n_train=10", "batch_size=10"),
+    "function_space": (*HELD, "model=random_features", "width=90", "solver=dual"),
+    "single": (*HELD, "model=module", f"model.path={networks.__file__}:mlp", "width=3", "optimizer=adam", "lr=0.02"),
+}
+
+
+def best_of_a_plain_loop(run: Run) -> tuple[int, Tensor, list[tuple[float, float]]]:
+    """What anybody would write: the state with the lowest loss on samples held out, of those at logged steps.
+
+    Returns:
+        Its step and weights, and test and held-out loss at every logged step.
+    """
+    problem, network = load(run, Settings()), network_of(run)
+    assert problem.validation_x is not None
+    assert problem.validation_y is not None
+    theta = network.theta.clone().requires_grad_(True)
+    adam, momentum = isinstance(run.optimizer, Adam), getattr(run.optimizer, "momentum", 0.0)
+    assert run.lr is not None
+    rule = torch.optim.Adam([theta], run.lr) if adam else torch.optim.SGD([theta], run.lr, momentum)
+    inputs = {x: network.inputs_of(x) for x in (problem.train_x, problem.test_x, problem.validation_x)}
+
+    def loss(x: Tensor, y: Tensor, rows: Tensor | slice = slice(None)) -> Tensor:
+        outputs = network.outputs(network.named(theta), inputs[x][:, rows], network.buffers, training=True)
+        return torch.nn.functional.mse_loss(outputs[0], y[rows])
+
+    orders, losses, best = Orders(run), [], (float("inf"), -1, theta.detach().clone())
+    assert run.steps is not None
+    assert run.batches_per_epoch is not None
+    for step in range(run.steps + 1):
+        if step in log_of(run).steps:
+            with torch.no_grad():
+                held = float(loss(problem.validation_x, problem.validation_y))
+                losses.append((float(loss(problem.test_x, problem.test_y)), held))
+            best = min(best, (held, step, theta.detach().clone()), key=lambda found: found[0])
+        epoch, place = divmod(step, run.batches_per_epoch)
+        batch = torch.from_numpy(orders.epoch(epoch)).split(run.batch_size)[place]
+        rule.zero_grad()
+        loss(problem.train_x, problem.train_y, batch).backward()
+        rule.step()
+    return best[1], best[2][0], losses
+
+
+@pytest.mark.parametrize("name", FOLLOWS)
+def test_a_run_ends_at_its_best_step_by_samples_held_out_as_in_a_plain_loop(name: str) -> None:
+    run = run_of(*FOLLOWS[name])
+    found, (step, theta, losses) = solution(run, name), best_of_a_plain_loop(run)
+    assert len(losses) == len(found.curve) > 10
+    assert (found.trainer, found.status, found.steps_done) == (name, "ok", step)
+    assert 0 < step < 300, "neither at the start nor at the end"
+    torch.testing.assert_close(found.theta, theta, rtol=1e-9, atol=1e-11)
+    told = np.array([(point.test_loss, point.validation_loss) for point in found.curve])
+    np.testing.assert_allclose(told, losses, rtol=1e-9)
+
+
+def test_measuring_without_a_curve_ends_a_run_at_the_same_step() -> None:
+    run = run_of(*HELD)
+    whole, short = (train(Stack([task_of(run)]), curve=curve)[0] for curve in (True, False))
+    assert same_bits(whole, short)
+    rows = [solve_rows(run, settings=Settings(device="cpu", measure_name=name))[0] for name in ("none", "basic")]
+    assert not {"best_step", "best_test_loss"} & set(rows[0])
+    assert all(rows[0][key] == rows[1][key] for key in ("steps_done", "test_loss", "validation_loss"))
+    assert rows[0]["validation_loss"] == pytest.approx(min(p.validation_loss or 9 for p in whole.curve), rel=1e-9)
+
+
+def test_shorter_budgets_of_a_run_with_samples_held_out() -> None:
+    runs = [run_of(*HELD).replace(steps=steps) for steps in (300, 133, 47, 2, 0)]
+    (found,) = train_families(Stack([task_of(runs[0])]), [runs[1:]])
+    for run, on_the_way in zip(runs, found, strict=True):
+        alone = solution(run, "stack")
+        assert same_bits(on_the_way, alone), run.steps
+        assert on_the_way.steps_done == alone.steps_done
+
+
+def test_a_run_that_diverges_keeps_its_best_state_by_samples_held_out() -> None:
+    run = run_of(*HELD[:-1], "steps=3000", "lr=20")
+    found = solution(run, "stack")
+    held = {point.step: point.validation_loss for point in found.curve}
+    assert found.status == "diverged"
+    assert held[found.steps_done or 0] == min(value for value in held.values() if value is not None)
+
+
+def test_the_numbers_of_a_run_with_samples_held_out_do_not_depend_on_its_pack() -> None:
+    line = ("dtype=float32", "optimizer=adam", "lr=0.02")
+    runs = [run_of(*HELD, *line, f"width={width}", f"seed={seed}") for width in (5, 7) for seed in (0, 1)]
+    together = solutions([*runs, run_of(*HELD, *line, "stop_loss=0.05")])
+    assert all(same_bits(together[run.run_id], solution(run)) for run in runs)
+
+
+def test_a_trainer_that_gives_no_losses_of_samples_held_out_is_refused() -> None:
+    class Blind(Stack):
+        def evaluate(self, samples: int | None = None) -> list[CurvePoint]:
+            return [replace(point, validation_loss=None) for point in super().evaluate(samples)]
+
+    with pytest.raises(TypeError, match="no losses of samples held out"):
+        train(Blind([task_of(run_of(*HELD))]))

@@ -26,7 +26,7 @@ from dd.trainers.exact import not_exact
 from dd.trainers.stack import Stack
 from dd.trainers.table import TRAINERS, refusal
 from tests.helpers import run_of
-from tests.training import task_of
+from tests.training import numbers, task_of
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 SMALL = ("data.n_train=16", "data.n_test=8", "steps=5", "dtype=float64", "lr_unit=absolute")
@@ -152,7 +152,7 @@ def agree(run: Run) -> None:
         assert found.trainer == trainer.name, told
         close(found.theta, reference.theta, f"weights: {told}")
         for ours, theirs in zip(found.curve, reference.curve, strict=True):
-            assert vars(ours) == pytest.approx(vars(theirs), rel=1e-9, abs=1e-12), told
+            assert numbers(ours) == pytest.approx(numbers(theirs), rel=1e-9, abs=1e-12), told
         for key, buffer in reference.buffers.items() if not run.linear else ():
             close(found.buffers[key], buffer, f"{key}: {told}")
         if reference.preconditioner is not None:
