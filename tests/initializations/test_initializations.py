@@ -27,6 +27,7 @@ STANDARD_DEVIATION = {
     "orthogonal": math.sqrt(1 / 600),
     "torch": math.sqrt(1 / 400 / 3),
     "fixed": 0.02,
+    "own": math.sqrt(1 / 400 / 3),  # of a read-out that dd adds; a module draws the rest
 }
 
 
