@@ -72,8 +72,12 @@ def shown(table: pa.Table) -> list[dict[str, Value]]:
     """Rows of a sweep as :func:`summary` takes them; columns of one value, which no line of it tells, are left out.
 
     Args:
-        table: rows of ``runs``.
+        table: rows of ``runs``; axes that those of an older dd lack have their defaults.
     """
+    for name, axis in core_axes().items():
+        if name in table.column_names and table[name].null_count and not axis.nullable:
+            place = table.column_names.index(name)
+            table = table.set_column(place, name, table[name].fill_null(axis.default))
     kept = [name for name in table.column_names if name in TOLD or pc.count_distinct(table[name], "all").as_py() > 1]
     rows: list[dict[str, Value]] = table.select(kept).to_pylist()
     return rows
