@@ -10,8 +10,9 @@ import random
 import pytest
 
 from dd.cli.progress import Progress
-from dd.cli.summary import MINIMUM_RATIO, describe, find_peak, summary, told
+from dd.cli.summary import MINIMUM_RATIO, describe, find_peak, shown, summary, told
 from dd.results import runs_schema
+from dd.results.schema import table_of
 
 CURVE = {10: 1.0, 50: 0.3, 100: 0.5, 200: 4.0, 300: 0.4, 400: 0.2}
 
@@ -168,3 +169,10 @@ def test_contents_tell_curves_apart_only_where_nothing_else_does() -> None:
     # a generator from outside has another content for every training set
     drawn = [row | {"data_seed": s, "data_content": f"{s}"} for s in (0, 1) for row in rows(CURVE, data="mine")]
     assert summary(drawn).splitlines()[0].split()[:2] == ["optimizer", "runs"]
+
+
+def test_rows_of_an_older_dd_stand_for_the_defaults() -> None:
+    old, new = rows(CURVE), rows({15: 0.9, 25: 0.8}, n_validation=0, targets="given", label_noise=0.0)
+    lines = summary(shown(table_of([*old, *new], runs_schema()))).splitlines()
+    assert len(lines) == 2
+    assert lines[1].split()[:2] == ["sgd", "8"]
