@@ -12,6 +12,7 @@ dd: a laboratory for double descent
     python -m dd.run                                                   one run at the defaults
     python -m dd.run -m 'width=range(10,2000,50)' optimizer=sgd,adam   a sweep (quote it: the shell owns parentheses)
     python -m dd.run -m data=file data.path=my.csv data.target=price   your own data: docs/own.md
+    python -m dd.run -m model=module model.path=mynets.py:make width=4,8,16   your own network: docs/own.md
     make figures                                                       draw every table in results/
 
 Set a key with key=value; with -m a comma list or range(start,stop,step) sweeps it. Rows go to
