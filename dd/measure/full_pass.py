@@ -115,7 +115,10 @@ def _side(
                 parts.add(outputs, piece)
             if piece.classes is not None:
                 wrong = wrong + share * losses.error(outputs, piece.classes)
-        if slope is not None and by_hand:
+        if slope is not None and network.linear:
+            residual = losses.gradient(name, outputs, piece.targets)
+            slope.add_((residual.mT @ design).flatten(1), alpha=share)
+        elif slope is not None and by_hand:
             residual = losses.gradient(name, outputs, piece.targets)
             slope.add_(two_layer.gradient(network, theta, piece.inputs, design, residual), alpha=share)
         elif slope is not None:
