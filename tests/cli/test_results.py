@@ -24,7 +24,7 @@ def run(results: Path, *arguments: str) -> int:
 
 def flip(path: Path) -> None:
     data = bytearray(path.read_bytes())
-    data[len(data) // 3] ^= 1
+    data[len(data) // 5] ^= 1  # not in the second mark beside the checksums, which says the same as the first
     path.write_bytes(data)
 
 
