@@ -99,7 +99,7 @@ def track_statistics(module: nn.Module, wanted: bool) -> None:
             vars(part)["track_running_stats"] = wanted
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=1024)
 def empty(blueprint: Blueprint) -> nn.Module:
     """The module for names and shapes: without storage, unless its code looks at values."""
     try:
@@ -109,20 +109,20 @@ def empty(blueprint: Blueprint) -> nn.Module:
         return started(blueprint, 0)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=1024)
 def shapes(blueprint: Blueprint) -> dict[str, torch.Size]:
     """Shapes of the module's parameters by name."""
     return {name: parameter.shape for name, parameter in empty(blueprint).named_parameters()}
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=1024)
 def depthwise(blueprint: Blueprint) -> frozenset[str]:
     """Names of the weights of grouped convolutions."""
     parts = empty(blueprint).named_modules()
     return frozenset(f"{name}.weight" for name, part in parts if isinstance(part, CONVOLUTIONS) and part.groups > 1)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=1024)
 def sizes(blueprint: Blueprint, samples: int) -> Sizes:
     """Sizes by a pass in training, without storage where the module's code allows that.
 
@@ -159,7 +159,7 @@ def _sizes(blueprint: Blueprint, samples: int) -> Sizes:
     return Sizes(features.shape[1], sum(counts), sum(returned), max(returned))
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=1024)
 def width_of(blueprint: Blueprint, parameters: int) -> float:
     """Width at which the trained parameters have a number, linear between whole widths; NaN if there is none."""
 

@@ -130,7 +130,7 @@ def taken_apart(network: nn.Module, name: str) -> tuple[nn.Module, nn.Module]:
     return network, readout
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=1024)
 def readout_of(blueprint: Blueprint) -> tuple[str, bool]:
     """The read-out of a user's network, by a pass in evaluation.
 
