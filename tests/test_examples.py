@@ -62,7 +62,7 @@ def test_a_network_of_ones_own(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     rows = load_runs(tmp_path / "results", "own_model")
-    assert len(rows) == 30
+    assert len(rows) == 20
     assert set(rows["status"]) == {"ok"}
     assert set(rows["trainer"]) == {"single"}
     adam, sgd = (rows[rows["optimizer"] == name].groupby("width")["train_loss"].median() for name in ("adam", "sgd"))
