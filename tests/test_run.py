@@ -203,7 +203,7 @@ def test_ctrl_c_keeps_finished_runs_and_says_how_to_go_on(tmp_path: Path, n_jobs
 
 
 def test_a_killed_worker_costs_its_own_pack_only(tmp_path: Path) -> None:
-    process = start(["-m", "width=300,301,302,303", "optimizer=adam", "steps=100000", "n_jobs=2"], tmp_path)
+    process = start(["-m", "width=300,301,302,303", "optimizer=adam", "steps=140000", "n_jobs=2"], tmp_path)
     os.kill(workers(process.pid)[0], signal.SIGKILL)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 1, errors
