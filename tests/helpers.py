@@ -16,7 +16,8 @@ from omegaconf import open_dict
 
 from dd.cli.conf import container_of
 from dd.cli.grammar import as_typed
-from dd.cli.jobs import Composer
+from dd.cli.grid import Assignment, Grid, Job
+from dd.cli.jobs import Composer, Config
 from dd.cli.loading import load as load_config
 from dd.cli.loading import own_loader
 from dd.closed.design import Design
@@ -27,6 +28,7 @@ from dd.packs.plan import Pack
 from dd.packs.rows import Row
 from dd.packs.solve import Solved, solve
 from dd.problems.problem import Problem, load
+from dd.runs import registry
 from dd.runs.run import Run
 from dd.runs.settings import Settings
 from dd.trainers.base import Task
@@ -41,17 +43,94 @@ def composed(*overrides: str) -> dict[str, object]:
     return container_of(found)
 
 
+Place = tuple[str, ...]
+Flat = dict[Place, object]
+"""A configuration as values by their paths."""
+
+
+class Assembler(Composer):
+    """Assembles what several choices of groups give from what each gives alone, which Hydra composes once.
+
+    Hydra takes 0.1 s for every combination, and the tests ask for a thousand. It composes by itself whatever is more
+    than choices of dd's groups, and choices that change the same key. A choice that makes others too, as ``model=rmt``
+    does, is beneath all that is chosen with it. ``tests/cli/test_jobs.py`` compares with Hydra.
+    """
+
+    def compose(self, job: Job) -> tuple[Config, dict[str, str]]:
+        """As :meth:`Composer.compose`."""
+        chosen = [assignment for assignment in job if not assignment.plain]
+        key = tuple(assignment.text for assignment in chosen)
+        groups = {assignment.key for assignment in chosen if assignment.text == f"{assignment.key}={assignment.value}"}
+        if key not in self._bases and len(groups & set(registry.ROOMS)) == len(chosen) > 1:
+            assembled = self._assembled(chosen)
+            if assembled:
+                self._bases[key] = assembled
+        return super().compose(job)
+
+    def _alone(self, *chosen: Assignment) -> tuple[Flat, dict[str, str], list[Place]]:
+        """Every value by its path, the choices, and the paths that refer to others."""
+        super().compose(chosen)
+        config, choices, references = self._bases[tuple(assignment.text for assignment in chosen)]
+        return flat(config), choices, references
+
+    def _assembled(self, chosen: list[Assignment]) -> tuple[Config, dict[str, str], list[Place]] | None:
+        """What Hydra would compose; None: only Hydra knows."""
+        none = self._alone()
+        wide = [one for one in chosen if sum(none[1][k] != v for k, v in self._alone(one)[1].items()) > 1]
+        if len(wide) > 1 or (wide and len(chosen) == 2):
+            return None
+        ground, choices, references = self._alone(*wide)
+        found, chosen_files, touched = dict(ground), dict(choices), set[Place]()
+        for one in chosen:
+            if one in wide:
+                continue
+            values, own_choices, own_references = self._alone(*sorted([*wide, one], key=chosen.index))
+            changed = {path for path in values.keys() | ground.keys() if values.get(path) != ground.get(path)}
+            changed |= values.keys() ^ ground.keys()
+            if changed & touched or own_references != references:
+                return None
+            touched |= changed
+            for path in changed:
+                if path in values:
+                    found[path] = values[path]
+                else:
+                    del found[path]
+            chosen_files[one.key] = own_choices[one.key]
+        config: Config = {}
+        for path, value in found.items():
+            node = config
+            for part in path[:-1]:
+                node = node.setdefault(part, {})  # type: ignore[assignment]
+            node[path[-1]] = value
+        return config, chosen_files, references
+
+
+def flat(node: Config, path: Place = ()) -> Flat:
+    """Values of a nested dict by their paths; an empty dict is a value."""
+    found: Flat = {}
+    for key, value in node.items():
+        found |= flat(value, (*path, key)) if isinstance(value, dict) and value else {(*path, key): value}
+    return found
+
+
 @cache
-def _composer() -> Composer:
-    """One for all tests: what Hydra composes is composed once for each choice of groups."""
+def composer() -> Composer:
+    """One for all tests: what Hydra composes is composed once."""
     loader = own_loader()
-    return Composer(load_config(loader, []), loader)
+    return Assembler(load_config(loader, []), loader)
 
 
 def run_of(*overrides: str) -> Run:
     """The validated run of a command line."""
     typed = [as_typed(override) for override in overrides]
-    return _composer().runs([typed], typed)[0][0]
+    return composer().runs([typed], typed)[0][0]
+
+
+def runs_of(*overrides: str) -> list[Run]:
+    """The validated runs of a sweep, as :func:`dd.api.compose_runs` gives them."""
+    typed = [as_typed(override) for override in overrides]
+    reader = composer().reader
+    return composer().runs(Grid.of(reader, reader.overrides(typed)), typed)[0]
 
 
 def problem_of(*overrides: str, settings: Settings | None = None) -> Problem:

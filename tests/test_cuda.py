@@ -21,7 +21,6 @@ import torch
 from torch import Tensor
 
 import dd
-from dd.api import compose_runs
 from dd.components.module import shared_module
 from dd.components.optimizer import UpdateRule
 from dd.environment import environment
@@ -39,7 +38,7 @@ from dd.trainers import replay
 from dd.trainers.course import Stepper
 from dd.trainers.randomness import GlobalRandom
 from tests.emulated_cuda import MEMORY, REAL, Emulation, Mode, emulated_cuda
-from tests.helpers import run_of, solve_rows
+from tests.helpers import run_of, runs_of, solve_rows
 from tests.training import assert_close, groups_of, solutions, task_of
 
 real = pytest.param("real", marks=pytest.mark.skipif(not REAL, reason="no CUDA device"))
@@ -103,7 +102,7 @@ def assert_same(runs: list[Run], trainer: str, *, rel: float = 1e-8, scale: floa
 def grid_runs(model: str) -> list[Run]:
     """Two seeds, two widths that share a grid, every packed optimizer, one of them with two step sizes."""
     line = (*BASE, *model.split(), "batch_size=20", "solver=iterative", "seed=0,1")
-    runs = compose_runs(*line, "width=8,9", f"optimizer={','.join(PACKED)}")
+    runs = runs_of(*line, "width=8,9", f"optimizer={','.join(PACKED)}")
     return runs + [run.replace(lr=0.02) for run in runs if run.optimizer.name == "sgd"]
 
 
@@ -128,7 +127,7 @@ def test_a_grid_trains_as_the_cpu_does(
 def test_a_grid_follows_schedules(cuda: Emulation | None) -> None:
     """Runs of one grid share a schedule; step sizes are found on the device by the number of a recorded step."""
     line = (*BASE, "model=two_layer", "batch_size=20", "width=8", "optimizer=sgd,adamw", "schedule.warmup=2")
-    runs = [*compose_runs(*line, "schedule=cosine"), *compose_runs(*line, "schedule=linear", "schedule.per=epoch")]
+    runs = [*runs_of(*line, "schedule=cosine"), *runs_of(*line, "schedule=linear", "schedule.per=epoch")]
     assert_same(runs + [run.replace(lr=0.02) for run in runs], "grid")
 
 
@@ -148,7 +147,7 @@ def test_runs_leave_a_grid_as_they_leave_the_cpu(model: str, cuda: Emulation | N
     """At ``stop_loss``, and where they diverge; some for every seed, some for one."""
     line = (*BASE, f"model={model}", "batch_size=20", "steps=200", "stop_loss=0.06", "seed=0,1", "width=18,20")
     kinds = (("sgd", "0.05,1e6"), ("adam", "0.03"), ("momentum", "0.3,1e6"))
-    runs = [run for o, lr in kinds for run in compose_runs(*line, f"optimizer={o}", f"lr={lr}")]
+    runs = [run for o, lr in kinds for run in runs_of(*line, f"optimizer={o}", f"lr={lr}")]
     got = assert_same(runs, "grid", rel=1e-7, scale=1e-8)
     assert {s.status for s in got} == {"ok", "diverged"}
     assert any(s.status == "ok" and s.steps_done < 200 for s in got if s.steps_done)
@@ -171,7 +170,7 @@ def test_runs_leave_a_grid_as_they_leave_the_cpu(model: str, cuda: Emulation | N
 def test_other_architectures_and_optimizers_train_as_on_the_cpu(
     line: str, trainer: str, cuda: Emulation | None
 ) -> None:
-    runs = compose_runs(*BASE, "batch_size=20", *line.split(), "width=3,8", "seed=0,1")
+    runs = runs_of(*BASE, "batch_size=20", *line.split(), "width=3,8", "seed=0,1")
     if isinstance(runs[0].optimizer, UpdateRule):
         runs += [run.replace(lr=0.02) for run in runs]
     assert_same(runs, trainer, rel=1e-7)
@@ -188,7 +187,7 @@ def test_iterated_methods_for_quadratics_are_as_on_the_cpu(optimizer: str, cuda:
 
 def test_function_space_is_weight_space_there(cuda: Emulation | None) -> None:
     line = (*BASE, "batch_size=20", "steps=100", "solver=dual", "width=70")
-    runs = compose_runs(*line, "optimizer=sgd,momentum,nesterov", "lr=0.01,0.02,1e8", "seed=0,1")
+    runs = runs_of(*line, "optimizer=sgd,momentum,nesterov", "lr=0.01,0.02,1e8", "seed=0,1")
     got = assert_same(runs, "grid", rel=1e-7, scale=1e-8)
     assert {s.status for s in got} == {"ok", "diverged"}
 
@@ -210,7 +209,7 @@ def test_stacked_deep_networks_train_as_the_cpu_does(
     line: str, rel: float, scale: float, cuda: Emulation | None
 ) -> None:
     """Several training sets and seeds in one program; in float32 rounding grows along the way."""
-    runs = compose_runs(*DEEP, *line.split(), "seed=0,1", "data.seed=0,1", "optimizer=adam,muon")
+    runs = runs_of(*DEEP, *line.split(), "seed=0,1", "data.seed=0,1", "optimizer=adam,muon")
     runs = [run for run in runs if run.seed == run.data_seed]
     if runs[0].dtype == "float64":
         assert_same(runs, "stack", rel=rel, scale=scale)
@@ -272,7 +271,7 @@ def assert_same_rows(runs: list[Run], settings: Settings, columns: tuple[str, ..
 def test_rows_are_those_of_the_cpu(name: str, cuda: Emulation | None) -> None:
     """To 1e-8 relative; several seeds, so that decompositions are batched."""
     widths = "width=4" if "net" in name else "width=12,70"
-    runs = [run for line in MEASURED[name] for run in compose_runs(*line, widths, "seed=0,1")]
+    runs = [run for line in MEASURED[name] for run in runs_of(*line, widths, "seed=0,1")]
     assert_same_rows(runs, Settings(measure_name="full"), COLUMNS)
 
 
@@ -298,7 +297,7 @@ def test_rows_of_deep_networks_are_those_of_the_cpu(measure: str, epochs: str, c
     line = (*DEEP, "data.n_train=6", "batch_size=3", "dtype=float64", "optimizer=adam")
     columns = ("train_loss", "test_loss", "weight_norm", "gradient_norm", "feature_sigma_max", "hessian_lambda_max",
                "measure_method", "ntk_condition_init", "steps_done")  # fmt: skip
-    assert_same_rows(compose_runs(*line, f"epochs={epochs}"), Settings(measure_name=measure), columns, rel=1e-5)
+    assert_same_rows(runs_of(*line, f"epochs={epochs}"), Settings(measure_name=measure), columns, rel=1e-5)
 
 
 LOOPS: dict[str, tuple[str, ...]] = {
@@ -342,7 +341,7 @@ def begun(runs: list[Run]) -> Stepper:
 
 def stretches(name: str, batch: str, emulated: Emulation, *looks: int) -> list[tuple[int, int, int, int]]:
     """Waits, copies to the device, graphs launched and operations from one look to the next, after the first."""
-    runs = compose_runs(*LOOPS[name], batch, "optimizer.weight_decay=0.1")
+    runs = runs_of(*LOOPS[name], batch, "optimizer.weight_decay=0.1")
     out = []
     with reproducible(torch.device("cuda")), torch.no_grad():
         trainer = begun([run.replace(steps=100) for run in runs])
@@ -386,7 +385,7 @@ def test_runs_go_on_as_they_would_where_others_leave_after_a_recording(
 ) -> None:
     def trained() -> list[Tensor]:
         with reproducible(torch.device("cuda")), torch.no_grad():
-            runs = compose_runs(*LOOPS[name], "batch_size=full")
+            runs = runs_of(*LOOPS[name], "batch_size=full")
             trainer = begun([run.replace(steps=100) for run in runs])
             trainer.advance(0, 6)
             trainer.drop(range(0, len(runs), 2))
@@ -455,7 +454,7 @@ def test_a_sweep_from_end_to_end(cuda: Emulation | None, results: Path, capfd: p
 def test_auto_takes_the_device_and_one_process(cuda: Emulation | None) -> None:
     assert device_of(Settings()).type == "cuda"
     assert device_of(Settings(device="cpu")).type == "cpu"
-    packs = [Pack((run,)) for run in compose_runs(*BASE, "width=range(1,9)")]
+    packs = [Pack((run,)) for run in runs_of(*BASE, "width=range(1,9)")]
     assert worker_count(Settings(), packs) == 1
 
 
@@ -465,7 +464,7 @@ def test_packs_leave_half_of_the_devices_memory_free(emulated: Emulation, monkey
     assert limits_of(replace(settings, n_jobs=4)).bytes == MEMORY // 8
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=None: (1 << 40, 1 << 40))
     assert limits_of(settings) == ON_GPU
-    runs = compose_runs(*BASE, "data.n_train=1000", "width=range(1000,1040)", "model=two_layer")
+    runs = runs_of(*BASE, "data.n_train=1000", "width=range(1000,1040)", "model=two_layer")
     assert len(plan(runs, place_of(settings))) == 1
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=None: (1 << 28, 1 << 34))
     assert len(plan(runs, place_of(settings))) > 1

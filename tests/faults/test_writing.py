@@ -58,7 +58,7 @@ def test_a_disk_that_refuses(tmp_path: Path, error: str, n_jobs: int, calls: tup
     assert output == ""
     table = tmp_path / "results/default"
     before = pd.read_parquet(table / "runs") if any((table / "runs").glob("*.parquet")) else pd.DataFrame()
-    done = dd_run(*sweep, cwd=tmp_path)
+    done = dd_run(*sweep, "n_jobs=1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     after = pd.read_parquet(table / "runs")
     assert len(after) == 18
