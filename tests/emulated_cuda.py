@@ -62,6 +62,10 @@ NOT_DETERMINISTIC = (
 """What raises on CUDA by the documentation of ``torch.use_deterministic_algorithms`` (older versions' kthvalue too)."""
 
 
+UNDECLARED = ("running_mean", "running_var")
+"""Arguments of batch norms that are written without their schema saying so."""
+
+
 @dataclass(frozen=True)
 class Mode:
     """What decides on a GPU how a product is rounded, and whether it is so again."""
@@ -383,7 +387,8 @@ class Tape:
         schema = func._schema.arguments
         values = [*zip(schema, args, strict=False), *((a, kwargs[a.name]) for a in schema if a.name in kwargs)]
         for argument, value in values:
-            if argument.alias_info is not None and argument.alias_info.is_write:
+            declared = argument.alias_info is not None and argument.alias_info.is_write
+            if declared or (argument.name in UNDECLARED and value is not None):
                 for t in pytree.tree_leaves(value):
                     self._keep(t)
         leaves = [t for t in pytree.tree_leaves((args, kwargs)) if isinstance(t, Tensor)]

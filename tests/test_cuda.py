@@ -39,6 +39,7 @@ from dd.trainers.course import Stepper
 from dd.trainers.randomness import GlobalRandom
 from tests.emulated_cuda import MEMORY, REAL, Emulation, Mode, emulated_cuda
 from tests.helpers import run_of, runs_of, solve_rows
+from tests.models import networks
 from tests.training import assert_close, groups_of, solutions, task_of
 
 real = pytest.param("real", marks=pytest.mark.skipif(not REAL, reason="no CUDA device"))
@@ -136,10 +137,29 @@ def test_runs_with_samples_held_out_end_where_they_do_on_the_cpu(
     trainer: str, model: str, cuda: Emulation | None
 ) -> None:
     line = (*BASE, *f"model={model}".split(), "batch_size=20", "steps=40", "validation=0.2", "data.label_noise=0.5")
-    runs = compose_runs(*line, "optimizer=sgd", "seed=0,1", "width=8,9", "lr=1")
+    runs = runs_of(*line, "optimizer=sgd", "seed=0,1", "width=8,9", "lr=1")
     found = assert_same(runs, trainer, rel=1e-7, scale=1e-8)
     assert {0 < (one.steps_done or 0) < 40 for one in found} == {True}
     assert all(point.validation_loss is not None for one in found for point in one.curve)
+
+
+@pytest.mark.parametrize(("network", "trainer"), [("cnn", "stack"), ("deciding", "single")])
+def test_a_users_networks_train_as_on_the_cpu(network: str, trainer: str, cuda: Emulation | None) -> None:
+    """Stacked where vmap takes them, else one by one; augmented images too."""
+    path = f"model.path={Path(networks.__file__)}:{network}"
+    line = (*BASE, "model=module", path, "width=4", "batch_size=20", "optimizer=momentum", "data.standardize=global")
+    images = ("data.augment=crop_flip",) if network == "cnn" else ()
+    # dropout draws other numbers on another device: a network that cannot be stacked for another reason
+    runs = runs_of(*line, *images, "seed=0,1")
+    if trainer == "stack":
+        assert_same(runs, trainer, rel=1e-7)
+    else:
+        found = solutions(runs, device="cuda")
+        assert {one.trainer for one in found.values()} == {trainer}
+        assert all(torch.isfinite(one.theta).all() for one in found.values())
+        alone = solutions(runs[:1], device="cuda")[runs[0].run_id]
+        assert torch.equal(alone.theta, found[runs[0].run_id].theta), "its draws follow from its seed alone"
+
 
 
 @pytest.mark.parametrize("model", ["two_layer", "random_features"])

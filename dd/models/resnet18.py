@@ -36,6 +36,14 @@ class Block(nn.Module):
         return found
 
 
+class Mean(nn.Module):
+    """The mean of each map."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """From [samples, channels, height, width] to [samples, channels]."""
+        return x.mean(dim=(2, 3))
+
+
 @dataclass(frozen=True)
 class ResNet18(ModuleModel):
     """Stages of two blocks with k, 2k, 4k and 8k channels, then the mean over the last map; k is the width.
@@ -55,4 +63,4 @@ class ResNet18(ModuleModel):
             after = run.width * 2**stage
             layers += [Block(run, channels, after, 1 if stage == 0 else 2), Block(run, after, after, 1)]
             channels = after
-        return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        return nn.Sequential(*layers, Mean())

@@ -6,7 +6,6 @@ them. It takes what the stack cannot: modules that draw random numbers, or that 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import nullcontext
 
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dd.components.blueprint import shared_module, track_statistics
+from dd.components.blueprint import started
 from dd.components.module import ModuleModel
 from dd.network import Network
 from dd.runs.run import Run
@@ -100,7 +99,7 @@ class Single(Stack):
 
 
 def bound(network: Network, theta: Tensor, gradient: Tensor, buffers: dict[str, Tensor]) -> torch.nn.Module:
-    """A copy of a run's module, in training, whose memory is that of flat tensors.
+    """A run's module of its own, in training, whose memory is that of flat tensors.
 
     Args:
         network: a stack of one run.
@@ -109,14 +108,18 @@ def bound(network: Network, theta: Tensor, gradient: Tensor, buffers: dict[str, 
         buffers: running statistics, each [1, 1, features]; a pass moves them.
     """
     assert network.deep is not None
-    module = copy.deepcopy(shared_module(network.deep.blueprint(network.run), theta.device, theta.dtype))
+    module = started(network.deep.blueprint(network.run), 0).to(theta.device, theta.dtype)
     values, slopes = network.named(theta).named, network.named(gradient).named
+    leaves: dict[int, torch.nn.Parameter] = {}
     for name, parameter in module.named_parameters():
-        parameter.data = values[name].view(parameter.shape)
-        parameter.requires_grad_(True).grad = slopes[name].view(parameter.shape)
+        leaf = leaves[id(parameter)] = torch.nn.Parameter(values[name].view(parameter.shape))
+        leaf.grad = slopes[name].view(parameter.shape)
+    for part in module.modules():  # layers may share a parameter
+        for name, own in part.named_parameters(recurse=False):
+            setattr(part, name, leaves[id(own)])
     for name, statistics in buffers.items():
-        module.get_buffer(name).data = statistics[0, 0]
-    track_statistics(module, True)
+        path, _, own_name = name.rpartition(".")
+        setattr(module.get_submodule(path), own_name, statistics[0, 0])
     return module.train()
 
 
