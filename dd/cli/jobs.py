@@ -1,13 +1,14 @@
 """From the jobs of a sweep to validated runs, without composing every job.
 
 Hydra takes about 0.1 s to compose a configuration. Here that happens once for each combination of group choices (and of
-anything else that is not a plain value of a known key); plain values are set on a copy, and references to other keys
-(``${seed}``) are followed there.
+anything else that is not a plain value of a known key), and not at all for those that the sweep's own configuration was
+composed with; plain values are set on a copy, and references to other keys (``${seed}``) are followed there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
 
 from hydra.core.config_loader import ConfigLoader
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -101,7 +102,7 @@ class Composer:
                 plain, other = [], [assignment.text for assignment in job]
         key = tuple(other)
         if key not in self._bases:
-            composed = self.loader.load_sweep_config(self.config, other)
+            composed = copy(self.config) if other == self._own() else self.loader.load_sweep_config(self.config, other)
             choices = {str(k): str(v) for k, v in composed.hydra.runtime.choices.items() if v is not None}
             with open_dict(composed):
                 del composed["hydra"]
@@ -134,6 +135,18 @@ class Composer:
             # Hydra itself tells what is wrong with the reference
             return self._in_full([assignment.text for assignment in job]), choices
         return config, choices
+
+    def _own(self) -> list[str] | None:
+        """Overrides that are no plain values, with which the configuration itself was composed; None: nobody knows.
+
+        Its plain values are in every job.
+        """
+        task = OmegaConf.select(self.config, "hydra.overrides.task")
+        if task is None:
+            return None
+        given = [one for one in self.reader.overrides(list(task)) if not one.is_sweep_override()]
+        own = [assignment for one in given for assignment in self.reader.dimension(one).values]
+        return [assignment.text for assignment in own if not assignment.plain]
 
     def _in_full(self, overrides: Sequence[str]) -> Config:
         """Compose a job by Hydra alone."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from dd.cli.compose import compose_jobs
 from dd.cli.jobs import Composer
 from dd.runs import registry
 from tests.helpers import Assembler, composer
@@ -27,3 +28,21 @@ def test_choices_assembled_are_as_hydra_composes_them(job: str) -> None:
     assert ours == theirs
     assert {group: chosen[group] for group in registry.ROOMS} == {group: files[group] for group in registry.ROOMS}
     assert len(assembler._bases) > len(hydra._bases) == 1, "they go different ways"
+
+
+LINES = [
+    "width=3,4",
+    "optimizer=adam model=rmt normalization=none lr=0.1 seed=0,1",
+    "optimizer.beta1=0.5 optimizer=adam",
+    "seed=1 data.seed=${seed} name=${seed}",
+    "width=3 data.root=${oc.env:HOME}",
+    "+experiment=ridge width=3",
+]
+"""Command lines whose jobs choose what is fixed for all of them."""
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_what_is_composed_already_is_as_composed_again(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = compose_jobs(line.split())
+    monkeypatch.setattr(Composer, "_own", lambda self: None)
+    assert ours == compose_jobs(line.split())

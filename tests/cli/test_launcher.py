@@ -125,7 +125,7 @@ def test_jobs_are_composed_by_their_keys_whatever_the_values(texts: Texts, monke
     count("get_group_options")
     count("load_sweep_config")
     runs, settings = Composer(load(loader, []), loader).runs(found, [])
-    assert calls["load_sweep_config"] == 1
+    assert calls["load_sweep_config"] <= 1, "what the configuration has already is not composed again"
     assert calls["get_group_options"] <= len(found[0])
     for run, job in ((runs[0], found[0]), (runs[-1], found[-1])):
         config = loader.load_sweep_config(load(loader, []), job)
