@@ -30,6 +30,7 @@ from dd.normalizations.scale import Scale
 from dd.optim.sgd import SGD
 from dd.runs.axis import axis
 from dd.runs.run import Run
+from dd.schedules.constant import Constant
 
 CPU = torch.device("cpu")
 
@@ -104,6 +105,7 @@ def run_with(
         "init": init or Default(),
         "normalization": normalization or Identity(),
         "optimizer": optimizer or SGD(),
+        "schedule": Constant(),
     }
     return Run(model=model, **{"width": 6, "n_train": 20, "batch_size": 20, "steps": 1, **parts, **fields})
 
