@@ -161,7 +161,6 @@ def test_a_users_networks_train_as_on_the_cpu(network: str, trainer: str, cuda: 
         assert torch.equal(alone.theta, found[runs[0].run_id].theta), "its draws follow from its seed alone"
 
 
-
 @pytest.mark.parametrize("model", ["two_layer", "random_features"])
 def test_runs_leave_a_grid_as_they_leave_the_cpu(model: str, cuda: Emulation | None) -> None:
     """At ``stop_loss``, and where they diverge; some for every seed, some for one."""
