@@ -3,6 +3,7 @@
     python benchmarks/gpu_check.py training                 each way to train on a GPU by itself, some typical sweeps
     python benchmarks/gpu_check.py normalized               the same for nets behind batch norm
     python benchmarks/gpu_check.py deep                     the same for RMT's width variants
+    python benchmarks/gpu_check.py modules                  a user's modules, stacked and one by one
     python benchmarks/gpu_check.py decompositions           batched decompositions, GPU and CPU
     python benchmarks/gpu_check.py commands                 whole commands, GPU and CPU
     python benchmarks/gpu_check.py training --device cpu    a trial without a GPU, small sizes
@@ -25,7 +26,9 @@ import tempfile
 import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import own_networks
 import torch
 from methods import CPU, Work, torch_loop
 from packed import seconds
@@ -39,6 +42,7 @@ from dd.trainers.analytic import Analytic
 from dd.trainers.base import Task
 from dd.trainers.course import Stepper
 from dd.trainers.grid import Grid
+from dd.trainers.single import Single
 from dd.trainers.stack import Stack
 from dd.trainers.table import trainer_for
 
@@ -137,7 +141,7 @@ def compare(
     reference: dict[str, float] = {}
     torch.set_flush_denormal(True)
     for label, way in (ways if base else (ON_CPU | ways)).items():
-        if not way.graphs and device.type == "cpu":
+        if label.endswith("no graphs") and device.type == "cpu":
             continue
         tasks = tasks_of(runs[::share] if way.on_cpu else runs, CPU if way.on_cpu else device)
         try:
@@ -245,6 +249,20 @@ def deep(device: torch.device) -> None:
                 row(name, "plain PyTorch loop", step * (runs[0].steps or 0), base, f"{1e3 * step:.3g} ms a step")
 
 
+def modules(device: torch.device) -> None:
+    """A user's networks on digits: stacked over seeds, and one by one."""
+    small = device.type == "cpu"
+    ways = STACKS | {"single": Way(Single, graphs=False)}
+    for network, widths in {"mlp": (8, 256), "cnn": (4, 32)}.items():
+        for width in widths[:1] if small else widths:
+            seeds = 2 if small else 16
+            runs = compose_runs(
+                "model=module", f"model.path={Path(own_networks.__file__)}:{network}", f"width={width}",
+                "optimizer=momentum", "lr=0.01", "lr_unit=absolute", "epochs=60", f"seed=range({seeds})",
+            )  # fmt: skip
+            compare(f"{network} of width {width}, {seeds} seeds", runs, ways, device, epochs=4, share=seeds // 2)
+
+
 def decompositions(device: torch.device) -> None:
     """Float64 matrices one by one on one core of the CPU and on the GPU, and in one call."""
     methods: dict[str, Callable[[torch.Tensor], object]] = {
@@ -325,7 +343,7 @@ def card(device: torch.device) -> None:
     print(f"{name}, {cpu}; {versions}; {datetime.datetime.now(datetime.UTC):%d %B %Y}.")
 
 
-PARTS = {f.__name__: f for f in (training, normalized, deep, decompositions, commands, card)}
+PARTS = {f.__name__: f for f in (training, normalized, deep, modules, decompositions, commands, card)}
 
 
 def main() -> None:

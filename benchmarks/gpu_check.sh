@@ -5,7 +5,7 @@
 #   benchmarks/gpu_check.sh training deep                some of them
 #   benchmarks/gpu_check.sh --device cpu                 a trial without a GPU, small sizes
 #
-# Parts: tests training normalized deep decompositions commands reproduce bench. Each has a time limit; one that fails is a row of
+# Parts: tests training normalized deep modules decompositions commands reproduce bench. Each has a time limit; one that fails is a row of
 # the table and stops no other. From the environment: OUT, a folder for table.md and log.txt (gpu_check/); WHEELS, a
 # folder of wheels that are installed first, for this script alone; PYTHON (python3).
 set -u -o pipefail
@@ -16,7 +16,7 @@ if [ "${1:-}" = --device ]; then
   DEVICE=$2
   shift 2
 fi
-PARTS=${*:-tests training normalized deep decompositions commands reproduce bench}
+PARTS=${*:-tests training normalized deep modules decompositions commands reproduce bench}
 OUT=${OUT:-gpu_check}
 PYTHON=${PYTHON:-python3}
 LIMIT=470
@@ -61,6 +61,7 @@ part tests 110 "$PYTHON" -m pytest -p no:cacheprovider -n "$([ "$DEVICE" = cpu ]
 check training 120
 check normalized 50
 check deep 120
+check modules 40
 check decompositions 40
 check commands 200
 part reproduce 60 "$PYTHON" -m dd.reproduce "device=$DEVICE"
