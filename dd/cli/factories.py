@@ -10,22 +10,20 @@ import ast
 import builtins
 import hashlib
 import inspect
-import os
 import sys
-import tempfile
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FunctionType, ModuleType
 
 from dd.cli.compose import compose_settings
+from dd.cli.kept import assigned, keep
 from dd.errors import ConfigError
 
 PLAIN = (bool, int, float, str, bytes, type(None))
 """Types of constants that are written as they are; tuples, lists and dictionaries of them, too."""
 
 FIX = "put the function into a file of its own, and give model='FILE.py:FUNCTION'"
-
 
 FOLDER = "models"
 """Folder of a table that holds such files; no part of the table."""
@@ -42,8 +40,8 @@ def overrides_with(make: object, overrides: Sequence[str]) -> list[str]:
         if key.lstrip("+~") in ("model", "model.path"):
             raise ConfigError(key, value, "dd.sweep has its network from model=; leave the override out")
     settings = compose_settings(overrides)
-    path = path_of(make, Path(settings.results_dir) / settings.name / FOLDER).replace("'", "\\'")
-    return ["model=module", f"model.path='{path}'", *overrides]
+    path = path_of(make, Path(settings.results_dir) / settings.name / FOLDER)
+    return ["model=module", assigned("model.path", path), *overrides]
 
 
 def path_of(make: object, folder: Path) -> str:
@@ -55,6 +53,7 @@ def path_of(make: object, folder: Path) -> str:
 
     Raises:
         ConfigError: it is neither, or uses what cannot be written down.
+        StoreError: it cannot be written there.
     """
     if isinstance(make, str):
         return make
@@ -66,11 +65,7 @@ def path_of(make: object, folder: Path) -> str:
         return f"{_short(Path(file))}:{name}"
     text = _Script(make).text
     path = folder / f"{hashlib.sha256(text.encode()).hexdigest()[:20]}.py"
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=folder, suffix=".tmp", delete=False) as file_:
-            file_.write(text)
-        os.replace(file_.name, path)
+    keep(path, "the network", lambda opened: opened.write(text.encode()))
     return f"{_short(path)}:{make.__name__}"
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from dd.cli.compose import compose_settings
+from dd.cli.kept import assigned, keep
 from dd.data.file import pool_from
-from dd.errors import ConfigError, StoreError
+from dd.errors import ConfigError
 from dd.samples.arrays import Array, Samples, parts_of, samples_of
 
 FOLDER = "data"
@@ -40,30 +39,16 @@ def overrides_for(data: object, overrides: Sequence[str]) -> list[str]:
     settings = compose_settings(["data=file", *overrides])
     path = _written(held, Path(settings.results_dir) / settings.name / FOLDER)
     task = "classification" if held.classification else "regression"
-    quoted = str(path).replace("'", "\\'")
-    return ["data=file", f"data.path='{quoted}'", f"data.task={task}", *overrides]
+    return ["data=file", assigned("data.path", path), f"data.task={task}", *overrides]
 
 
 def _written(held: Samples, folder: Path) -> Path:
     """The file of some samples, named by their digest; it appears whole or not at all."""
     path = folder / f"samples_{pool_from(held, '').sha256[:16]}.npz"
-    if path.exists():
-        return path
     parts = {"x": held.x, "y": _labels(held, held.y)}
     if held.test_x is not None and held.test_y is not None:
         parts |= {"x_test": held.test_x, "y_test": _labels(held, held.test_y)}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, prefix="_", suffix=".tmp", delete=False) as file:
-            try:
-                np.savez(file, allow_pickle=False, **parts)
-                file.close()
-                os.replace(file.name, path)
-            except BaseException:
-                os.unlink(file.name)
-                raise
-    except OSError as error:
-        raise StoreError(f"results_dir: cannot write the samples to {folder} ({error.strerror or error})") from error
+    keep(path, "the samples", lambda file: np.savez(file, allow_pickle=False, **parts))
     return path
 
 

@@ -136,6 +136,8 @@ class Batches:
         seeds = {run.seed: run for run in runs}
         self._orders = [Orders(run) for run in seeds.values()]
         self._moves = [Moves(run) for run in seeds.values()] if runs[0].augment == "crop_flip" else []
+        self._black = self._x.new_tensor([network.problem.black for network in networks])
+        self._moved_in: tuple[int, Tensor] = -1, torch.empty(0)  # the epoch whose moves are on the device, and they
         self._set = torch.tensor([list(sets).index(key) for key in keys], device=self._x.device)
         self._order = torch.tensor([list(seeds).index(run.seed) for run in runs], device=self._x.device)
 
@@ -157,13 +159,13 @@ class Batches:
 
     def _moved(self, step: int, x: Tensor, index: Tensor, *, shared: bool) -> Tensor:
         """A batch of images as training sees them at a step, from 0."""
-        network = self.networks[0]
-        assert network.run.data.image is not None
-        epoch = step // self._orders[0].per_epoch
-        every = torch.from_numpy(np.stack([moves.epoch(epoch) for moves in self._moves])).to(x.device)
-        own = torch.stack([moves[samples] for moves, samples in zip(every, index, strict=True)])
-        black = x.new_tensor([network.problem.black for network in (self.networks[:1] if shared else self.networks)])
-        return moved(x, network.run.data.image, own if shared else own[self._order], black)
+        image, epoch = self.networks[0].run.data.image, step // self._orders[0].per_epoch
+        assert image is not None
+        if self._moved_in[0] != epoch:
+            every = np.stack([moves.epoch(epoch) for moves in self._moves])
+            self._moved_in = epoch, torch.from_numpy(every).to(x.device)
+        own = torch.stack([moves[samples] for moves, samples in zip(self._moved_in[1], index, strict=True)])
+        return moved(x, image, own if shared else own[self._order], self._black[:1] if shared else self._black)
 
     def samples(self, side: str) -> Samples:
         """All samples of the runs of one of :data:`dd.network.SIDES`, [1 or runs, samples, columns]."""
@@ -180,4 +182,4 @@ class Batches:
     def keep(self, rows: Tensor) -> None:
         """Let all runs go but some."""
         self.networks = [self.networks[i] for i in rows.tolist()]
-        self._set, self._order = self._set[rows], self._order[rows]
+        self._set, self._order, self._black = self._set[rows], self._order[rows], self._black[rows]

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from dd.cli.factories import path_of
-from dd.errors import ConfigError
+from dd.errors import ConfigError, StoreError
 from dd.models._factory import factory
 from tests.models import networks
 
@@ -100,3 +100,10 @@ def test_a_function_of_a_file_is_named_by_it(tmp_path: Path, monkeypatch: pytest
     monkeypatch.chdir(tmp_path)
     assert path_of(networks.mlp, tmp_path) == f"{networks.__file__}:mlp"
     assert path_of("mine.py:make", tmp_path) == "mine.py:make"
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(cell: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "models").write_text("a file", encoding="utf-8")
+    with pytest.raises(StoreError, match="^results_dir: cannot write the network to .*models"):
+        path_of(cell.make, tmp_path / "models")
+    assert [path.name for path in tmp_path.iterdir()] == ["models"]

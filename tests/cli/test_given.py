@@ -1,4 +1,7 @@
-"""dd.sweep(..., data=...): a user's arrays have a table, resume and workers like any other data."""
+"""dd.sweep(..., data=...): a user's arrays have a table, resume and workers like any other data.
+
+Covers: dd/cli/kept.py.
+"""
 
 from __future__ import annotations
 
