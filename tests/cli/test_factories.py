@@ -104,6 +104,6 @@ def test_a_function_of_a_file_is_named_by_it(tmp_path: Path, monkeypatch: pytest
 
 def test_a_folder_that_cannot_be_made_is_one_line(cell: ModuleType, tmp_path: Path) -> None:
     (tmp_path / "models").write_text("a file", encoding="utf-8")
-    with pytest.raises(StoreError, match="^results_dir: cannot write the network to .*models"):
+    with pytest.raises(StoreError, match=r"^results_dir: cannot write the network to .*models"):
         path_of(cell.make, tmp_path / "models")
     assert [path.name for path in tmp_path.iterdir()] == ["models"]
