@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis import association, experiments, peaks, words
+from analysis import association, experiments, peaks, rivals, words
 from analysis.association import Estimate
-from analysis.conditions import FACTORS, LOSS_FLOOR, of_the_study
+from analysis.conditions import ELSEWHERE, FACTORS, LOSS_FLOOR, of_the_study
 from analysis.tables import UnreadableTable, load_runs, table_names
 
 HEIGHT = 0.2
@@ -36,6 +36,9 @@ RESAMPLES = 500
 ENOUGH = 20
 """Conditions that a verdict takes at least."""
 
+NEEDED = ("family", "noisy", "metric", "cluster", "method", "decision", "train_loss", "height", *FACTORS)
+"""Columns of conditions without which there is no verdict."""
+
 FEWEST = 3
 """Conditions with a peak, and without one, that a level takes at least."""
 
@@ -50,6 +53,8 @@ class Verdict:
         statistics: ``name``, ``value``, ``low``, ``high`` (95 % intervals).
         factors: ``factor``, ``levels``, ``explained`` (share of what the train loss leaves of the height), ``p_value``
             (of a permutation test, by Holm), ``l50_spread`` (decades between the L50 of its levels).
+        rivals: the train loss beside other quantities, :class:`analysis.rivals.Rivalry`'s table; empty where one side
+            has too few conditions.
         violators: conditions on the wrong side, worst first, with ``side`` and ``distance`` in decades.
         level: train loss that best separates peak from no peak.
         l50: train loss at which a peak is as likely as not.
@@ -60,6 +65,7 @@ class Verdict:
     conditions: pd.DataFrame
     statistics: pd.DataFrame
     factors: pd.DataFrame
+    rivals: pd.DataFrame
     violators: pd.DataFrame
     level: float
     l50: float
@@ -103,7 +109,7 @@ def _one_sided(family: str, found: pd.DataFrame, dropped: int) -> Verdict:
     none = found.iloc[:0].assign(side="", distance=0.0)
     statistics = pd.DataFrame(columns=["name", "value", "low", "high"])
     factors = pd.DataFrame(columns=["factor", "levels", "explained", "p_value", "l50_spread"])
-    return Verdict(family, found, statistics, factors, none, np.nan, np.nan, " ".join(text))
+    return Verdict(family, found, statistics, factors, pd.DataFrame(), none, np.nan, np.nan, " ".join(text))
 
 
 def _judge(family: str, found: pd.DataFrame, dropped: int, resamples: int) -> Verdict:
@@ -141,16 +147,19 @@ def _judge(family: str, found: pd.DataFrame, dropped: int, resamples: int) -> Ve
         association.theil_sen,
     )  # fmt: skip
     factors = _factors(found, x, height, peaked, clusters)
+    rivalry = rivals.compare(found, peaked, resamples)
     violators = _violators(found, x, height, [v for v in (level, l50.value) if np.isfinite(v)])
     statistics = pd.DataFrame([{"name": name} | vars(estimate) for name, estimate in rows.items()])
     floor = float(found["floor"].median())
     text = [
         words.counts(found, int(peaked.sum()), dropped),
         words.verdict(rows, level, floor),
+        words.rivals(rivalry.table, rivalry.duels),
         words.factors(factors),
         words.violators(violators),
     ]
-    return Verdict(family, found, statistics, factors, violators, 10**level, 10**l50.value, " ".join(text))
+    said = " ".join(sentence for sentence in text if sentence)
+    return Verdict(family, found, statistics, factors, rivalry.table, violators, 10**level, 10**l50.value, said)
 
 
 def _rate(hits: NDArray[np.bool_]) -> float:
@@ -191,7 +200,14 @@ def _robustness(
     heights = found["prominence_at_threshold"].where(found["trained"], found["prominence"]).to_numpy(float)
     by_test, by_height = (found["decision"] == "peak").to_numpy(), heights > HEIGHT
     auc, known = association.auc, np.isfinite(heights)
-    return {
+    elsewhere = {
+        f"AUC of the train loss at the {place}": _among(
+            -np.log(found[column].to_numpy(float)), found["height"].to_numpy(float) > HEIGHT,
+            found[column].notna().to_numpy(), clusters, resamples, auc,
+        )
+        for column, place in zip(ELSEWHERE, ("measured threshold", "peak"), strict=True)
+    }  # fmt: skip
+    return elsewhere | {
         "AUC among conditions that the test decides": _among(falling, by_test, decided, clusters, resamples, auc),
         "AUC with the other height": _among(falling, by_height, known, clusters, resamples, auc),
     }
@@ -296,16 +312,35 @@ def _violators(
     return chosen.sort_values("distance", ascending=False, ignore_index=True)
 
 
+def read_conditions(path: Path) -> pd.DataFrame:
+    """The conditions that ``make figures`` has written: the verdicts of them are the same to the last digit.
+
+    Raises:
+        UnreadableTable: no such file, or columns are missing.
+    """
+    try:
+        found = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise UnreadableTable(f"--conditions {path}: {error}") from None
+    if missing := [column for column in NEEDED if column not in found]:
+        raise UnreadableTable(f"--conditions {path}: lacks the columns {', '.join(missing)}; make figures writes them")
+    return found
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the verdicts in plain words; returns 0, or 1 with a message where there is none."""
     parser = argparse.ArgumentParser(prog="python -m analysis.claim", description="Print the verdict in plain words.")
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder of the tables")
+    parser.add_argument("--conditions", type=Path, metavar="CSV", help="conditions.csv of a report, instead of tables")
     parser.add_argument("--metric", choices=("test_loss", "test_error"), default="test_loss", help="what peaks")
     options = parser.parse_args(arguments)
     try:
-        names = [name for name in table_names(options.results) if experiments.of_the_study(name)]
-        tables = {name: load_runs(options.results, name) for name in names}
-        found = verdicts(of_the_study(tables, options.metric))
+        if options.conditions:
+            found = verdicts(read_conditions(options.conditions))
+        else:
+            names = [name for name in table_names(options.results) if experiments.of_the_study(name)]
+            tables = {name: load_runs(options.results, name) for name in names}
+            found = verdicts(of_the_study(tables, options.metric))
     except UnreadableTable as error:
         print(f"claim: {error}", file=sys.stderr)
         return 1

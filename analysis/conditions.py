@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -42,6 +43,21 @@ CONDITIONING = (
     "feature_condition", "feature_condition_init", "hessian_condition", "preconditioned_condition", "feature_rank",
 )  # fmt: skip
 
+SOLUTION = ("weight_norm", "effective_parameters_train")
+"""What else is measured of a solution at the threshold."""
+
+BUDGET = ("steps", "epochs")
+NOISE = ("label_noise", "data_noise")
+
+ELSEWHERE = ("train_loss_at_measured", "train_loss_at_peak")
+"""The train loss at other widths than the counted threshold."""
+
+BLOCK = 1_000_000
+"""Steps of a schedule that are summed at a time."""
+
+DESCENT = ("gd", "sgd", "momentum", "nesterov")
+"""Optimizers whose step is a multiple of the gradient: lr · steps/(1 - momentum) is a time."""
+
 
 def trained_features(rows: pd.DataFrame) -> pd.Series:
     """Whether the features of each run are trained: parameters = samples × outputs is then known less well."""
@@ -80,9 +96,11 @@ def conditions(tables: Mapping[str, pd.DataFrame], metric: str = "test_loss") ->
           than the squared one)
         - ``train_loss``: median at the threshold, at least ``LOSS_FLOOR``; NaN where the widths there are missing
           or most runs diverged
+        - ``train_loss_at_measured``, ``train_loss_at_peak``: the same elsewhere, see :func:`_elsewhere`
         - ``height``: frozen features: prominence at the threshold; trained ones, whose threshold is known less well:
           that of the most prominent peak
-        - medians at the threshold of ``CONDITIONING`` and, as ``<metric>_at_threshold``, of the metric
+        - ``tau``: :func:`training_time`; ``method``: :func:`method`
+        - medians at the threshold of ``CONDITIONING``, ``SOLUTION`` and, as ``<metric>_at_threshold``, of the metric
     """
     rows = pd.concat([frame.assign(table=name) for name, frame in tables.items()], ignore_index=True)
     # of a run that several tables hold, what finished and was measured in full comes first
@@ -94,7 +112,7 @@ def conditions(tables: Mapping[str, pd.DataFrame], metric: str = "test_loss") ->
         if problem["width"].nunique() < FEWEST_POINTS:
             continue
         table = peaks.table(problem, metric=metric)
-        extra = _of_conditions(problem, metric)
+        extra = _of_conditions(problem, table, metric)
         found.append(pd.concat([table, extra[[c for c in extra if c not in table]]], axis=1))
     if not found:
         return pd.DataFrame()
@@ -104,15 +122,80 @@ def conditions(tables: Mapping[str, pd.DataFrame], metric: str = "test_loss") ->
     every["factor"] = every["table"].map(experiments.factor)
     floor = noise_floor(every["label_noise"], every["label_noise_over"], every["outputs"])
     every["floor"] = floor.where(every["loss"] == "mse")
-    every["train_loss"] = every["train_loss_at_threshold"].clip(lower=LOSS_FLOOR)
+    every["train_loss"] = every["train_loss_at_threshold"]
+    losses = ["train_loss", *ELSEWHERE]
+    every[losses] = every[losses].clip(lower=LOSS_FLOOR)
     every["condition"] = short_labels(every)
     frozen = ~every["trained"]
     every["height"] = every["prominence_at_threshold"].where(frozen, every["prominence"])
-    labels = every[[c for c in FEATURES if c in every]].map(str).agg("|".join, axis=1)
-    every["cluster"] = labels.where(frozen, every.index.map(str))
-    known = every["train_loss"].notna()
-    every[list(CONDITIONING)] = every[list(CONDITIONING)].where(known)
+    every["cluster"] = _joined(every, FEATURES).where(frozen, _joined(every, _settings(every)))
+    every["method"] = [method(row) for row in every.to_dict("records")]
+    measured = [*CONDITIONING, *SOLUTION, "tau"]
+    every[measured] = every[measured].where(every["train_loss"].notna())
     return every
+
+
+def _settings(found: pd.DataFrame) -> list[str]:
+    """Axes of conditions that do not share a trajectory: all but the budget and the noise of the labels."""
+    return [c for c in axis_columns(found) if c not in (*BUDGET, *NOISE, *CHOSEN)]
+
+
+def _joined(found: pd.DataFrame, axes: Iterable[str]) -> pd.Series:
+    """The values of some axes as one text a condition."""
+    labels: pd.Series = found[[c for c in axes if c in found]].map(str).agg("|".join, axis=1)
+    return labels
+
+
+def method(condition: Mapping[Any, Any]) -> str:
+    """Name of the kind of optimization, for weights: kinds count alike, however many conditions they have.
+
+    Steps along the gradient on frozen features are one kind, ``gradient descent``, with full batches, and another,
+    ``mini-batches``, without. What else is changed of a method makes a kind of its own.
+
+    >>> method({"optimizer": "momentum", "trained": False, "batch_size": 200, "n_train": 200, "init_scale": 10})
+    'gradient descent, far start'
+    """
+    name = str(condition["optimizer"])
+    if name in DESCENT and not condition["trained"]:
+        size = condition["batch_size"]
+        name = "mini-batches" if not is_null(size) and size < condition["n_train"] else "gradient descent"
+    changed = {
+        "normalization": str(condition.get("normalization") or "none") != "none",
+        "far start": _above(condition.get("init_scale"), 1),
+        "weight decay": _above(condition.get("optimizer_weight_decay"), 0),
+        "schedule": str(condition.get("schedule") or "constant") not in ("constant", "nan"),
+    }
+    return ", ".join([name, *(change for change, there in changed.items() if there)])
+
+
+def _above(value: object, least: float) -> bool:
+    return not is_null(value) and float(value) > least  # type: ignore[arg-type]
+
+
+def training_time(row: Mapping[Any, Any], rate: float) -> float:
+    """The budget of steps along the gradient: lr · steps/(1 - momentum), the sum of all step sizes with a schedule.
+
+    In units of 1/λmax of the loss at the start: gradient descent has then gone far along directions whose eigenvalue is
+    well above λmax/τ. NaN for other methods, whose step is no multiple of the gradient.
+
+    Args:
+        row: of ``runs``.
+        rate: step size in these units.
+    """
+    if row["optimizer"] not in DESCENT or is_null(row["steps"]):
+        return float("nan")
+    momentum = row.get("optimizer_momentum")
+    total = float(row["steps"])
+    if str(row.get("schedule") or "constant") not in ("constant", "nan"):
+        from dd.results.rebuilt import run_of  # imports torch, which few tables need
+
+        run = run_of({column: None if is_null(value) else value for column, value in row.items()})
+        total = sum(
+            float(run.schedule.factors(run, first, min(first + BLOCK, int(total))).sum())
+            for first in range(0, int(total), BLOCK)
+        )
+    kept = 0.0 if momentum is None or is_null(momentum) else float(momentum)
+    return rate * total / (1 - kept)
 
 
 def family(model: str, data: str, n_train: int, loss: str) -> str:
@@ -154,33 +237,59 @@ def short_labels(found: pd.DataFrame) -> pd.Series:
 
 
 def problem_noise(rows: pd.DataFrame) -> pd.Series:
-    """Whether labels are noisy."""
-    noisy: pd.Series = (rows["label_noise"] > 0).rename("noisy")
-    return noisy
+    """Whether labels, or the targets of a teacher, are noisy."""
+    noisy = rows["label_noise"] > 0
+    if "data_noise" in rows:
+        noisy |= rows["data_noise"] > 0
+    named: pd.Series = noisy.rename("noisy")
+    return named
 
 
-def _of_conditions(problem: pd.DataFrame, metric: str) -> pd.DataFrame:
+def _of_conditions(problem: pd.DataFrame, table: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Table, axes, and medians at the threshold of the runs of each condition, as :func:`peaks.curves` has them."""
     every = [curve.rows for curve in peaks.curves(problem)]
     owner = pd.Series(-1, problem.index)
     for i, rows in enumerate(every):
         owner.loc[rows.index] = i
     good = problem[problem["status"] == "ok"]
-    medians = good.groupby([owner, "width"])[[*CONDITIONING, metric]].median()
+    at_threshold = [c for c in (*CONDITIONING, *SOLUTION, metric) if c in problem]
+    own = [c for c in ("train_loss", "sharpness_init", "lr_absolute") if c in problem]
+    medians = good.groupby([owner, "width"])[[*at_threshold, *own]].median()
     of_each = dict(iter(medians.groupby(level=0)))
     trained = trained_features(problem)
     axes = [a for a in (*PROBLEM, "label_noise", "label_noise_over", *FACTORS, *FEATURES) if a != "step_size"]
     firsts = problem.loc[[rows.index[0] for rows in every]].to_dict("records")
     found = []
-    for i, (rows, first) in enumerate(zip(every, firsts, strict=True)):
-        at = float(rows["interpolation_width"].median())
+    for i, (rows, first, at) in enumerate(zip(every, firsts, _places(table), strict=True)):
+        here = of_each.get(i)
         values: dict[str, object] = {"table": first["table"], "outputs": first["outputs"]}
         values |= {"trained": bool(trained[rows.index[0]])} | {axis: first.get(axis) for axis in axes}
         values["step_size"] = None if pd.isna(first["lr"]) else f"{first['lr']:g} {first['lr_unit']}"
-        there = _at(of_each[i], at) if i in of_each else dict.fromkeys(medians, np.nan)
-        values |= {f"{c}_at_threshold" if c == metric else c: value for c, value in there.items()}
+        there = (
+            dict.fromkeys(medians, np.nan) if here is None else _at(here, float(rows["interpolation_width"].median()))
+        )
+        values |= {f"{c}_at_threshold" if c == metric else c: there[c] for c in at_threshold}
+        values |= {c: np.nan if here is None else _at(here[["train_loss"]], x)["train_loss"] for c, x in at.items()}
+        absolute = there.get("lr_absolute", np.nan) * there.get("sharpness_init", np.nan)
+        rate = float(first["lr"]) if first["lr_unit"] == "sharpness" else absolute
+        values["tau"] = training_time(first, rate)
         found.append(values)
-    return pd.DataFrame(found)
+    return pd.DataFrame(found).reindex(columns=dict.fromkeys([*found[0], *SOLUTION]))
+
+
+def _places(table: pd.DataFrame) -> list[dict[str, float]]:
+    """Where else the train loss of each condition is looked at: at the measured threshold, and at the peak.
+
+    The measured threshold of a problem, and noise, is the least width that any of its conditions fits
+    (``threshold_measured``), or the counted one where none does. Conditions that have no peak by the test are looked at
+    where the others of the problem and noise have it in the median, or at the measured threshold if none has one.
+    """
+    noise = [c for c in NOISE if c in table]
+    cells = table.groupby(noise, dropna=False).ngroup() if noise else pd.Series(0, table.index)
+    fitted = table["threshold_measured"].groupby(cells).transform("min").fillna(table["threshold_counted"])
+    own = table["location"].where(table["decision"] == "peak")
+    peak = own.fillna(own.groupby(cells).transform("median")).fillna(fitted)
+    return [dict(zip(ELSEWHERE, pair, strict=True)) for pair in zip(fitted, peak, strict=True)]
 
 
 def _at(medians: pd.DataFrame, width: float) -> dict[str, float]:

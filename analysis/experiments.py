@@ -18,6 +18,14 @@ RANDOM_FEATURES = {
     "input_scaling": "E5: standardisation of the inputs",
     "initialization": "E6: initialization",
     "claim": "E8: features, optimizers, step sizes and budgets crossed",
+    "claim_chebyshev": "E8: Chebyshev's method for three shares of the spectrum",
+    "claim_conjugate_gradient": "E8: conjugate gradients, stopped early",
+    "claim_decay": "E8: weight decay at equal times",
+    "claim_starts": "E8: starts far away at equal times",
+    "claim_schedules": "E8: step sizes that fall",
+    "claim_batches": "E8: mini-batches at the times of full batches",
+    "claim_adaptive": "E8: adaptive and sign methods",
+    "claim_muon": "E8: Muon",
 }
 
 TWO_LAYER = {
@@ -29,6 +37,19 @@ TWO_LAYER = {
     "two_layer_batch_size_steps": "E7: batch size at equal steps, two-layer nets",
     "two_layer_initialization": "E7: initialization, two-layer nets",
     "two_layer_normalization": "E7: normalisation, two-layer nets",
+}
+
+NETS = {
+    "nets_adam": "E7: Adam, step sizes and budgets",
+    "nets_momentum": "E7: momentum, step sizes and budgets",
+    "nets_sgd": "E7: SGD, step sizes and budgets",
+    "nets_muon": "E7: Muon",
+    "nets_batch_size": "E7: batch size at equal epochs",
+    "nets_initialization": "E7: scale of all initial weights",
+    "nets_normalization": "E7: normalisation of the hidden activations",
+    "nets_error": "E7: the peak of the test error",
+    "nets_teacher": "E7: a linear teacher with noise",
+    "nets_fashion": "E7: Fashion-MNIST",
 }
 
 RMT = {
@@ -76,7 +97,8 @@ RMT_PART = "The study: RMT, a vision backbone"
 
 PARTS = {
     "The study: random features": RANDOM_FEATURES,
-    "The study: two-layer nets": TWO_LAYER,
+    "The study: two-layer nets, n = 1000": NETS,
+    "The study: two-layer nets, n = 100": TWO_LAYER,
     RMT_PART: RMT,
     "Beside the study": BESIDE,
     "Neighbouring studies": NEIGHBOURS,
@@ -86,13 +108,15 @@ PARTS = {
 FEW_RUNS = ("rmt_conditioning",)
 """Experiments of the study that are measured in full at a few runs: no conditions of their own."""
 
-STUDY = (*RANDOM_FEATURES, *TWO_LAYER, *(name for name in RMT if name not in FEW_RUNS))
+STUDY = (*RANDOM_FEATURES, *NETS, *TWO_LAYER, *(name for name in RMT if name not in FEW_RUNS))
 """Experiments whose conditions the verdict is about."""
 
 FACTORS = {
     "width_reference": "ridge", "iterations": "steps", "learning_rate": "learning rate", "optimizer": "optimizer",
     "batch_size": "batch size", "normalization": "normalization", "input_scaling": "normalization",
     "initialization": "initialization", "claim": "crossing", "two_layer": "optimizer", "width": "crossing",
+    "adam": "optimizer", "momentum": "optimizer", "sgd": "optimizer", "muon": "optimizer", "error": "steps",
+    "teacher": "optimizer", "fashion": "crossing",
 }  # fmt: skip
 """What an experiment of the study varies; those that begin alike vary the same."""
 
@@ -137,7 +161,7 @@ def factor(name: str) -> str:
     ('batch size', 'learning rate', 'crossing')
     """
     name = name.removesuffix(FULL)
-    short = name.removeprefix("two_layer_").removeprefix("rmt_")
+    short = name.removeprefix("two_layer_").removeprefix("nets_").removeprefix("rmt_")
     return next((word for known, word in FACTORS.items() if short.startswith(known)), name)
 
 

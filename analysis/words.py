@@ -9,6 +9,7 @@ import pandas as pd
 
 from analysis.association import Estimate
 from analysis.labels import x_title
+from analysis.rivals import LOSS, TIME, Duel
 
 STRONG = 0.8
 """Where the interval of a share lies above this, "if" ("only if") holds; where below, it fails."""
@@ -84,6 +85,41 @@ def verdict(rows: Mapping[str, Estimate], level: float, floor: float) -> str:
             f"height, and of {given} once the train loss is given: it {adds}."
         )
     return " ".join(said)
+
+
+def rivals(table: pd.DataFrame, duels: Mapping[tuple[str, str], Duel]) -> str:
+    """Whether the train loss decides, or what it goes with; empty without a rival to compare with."""
+    about = [
+        (duels[LOSS.name, name], duels[name, LOSS.name]) for name in table["quantity"] if (LOSS.name, name) in duels
+    ]
+    if not about:
+        return ""
+    said = []
+    beside = [f"{d.second} ({_within(d)})" for d, _ in about if d.outcome == "adds"]
+    if beside:
+        said.append(f"Among conditions of equal train loss these tell peak from no peak: {'; '.join(beside)}.")
+    else:
+        said.append("Among conditions of equal train loss nothing is shown to tell peak from no peak.")
+    for back in (back for _, back in about if back.first == TIME):
+        answer = {"adds": "tells more", "nothing": "tells nothing more", "undecided": "is not shown to tell more"}
+        said.append(
+            f"Among the {back.conditions} conditions with a training time τ, within equal τ the train loss "
+            f"{answer[back.outcome]} ({_within(back)}; held-out gain {back.gain} nats a condition)."
+        )
+    by = {word: table.loc[table["sufficient"] == word, "quantity"].tolist() for word in ("yes", "undecided")}
+    if by["yes"]:
+        said.append(f"Sufficient, with no other quantity adding anything: {', '.join(by['yes'])}.")
+    elif by["undecided"]:
+        said.append(
+            f"No quantity is shown to be sufficient; none is shown to add to {', or to '.join(by['undecided'])}."
+        )
+    else:
+        said.append("No single quantity is sufficient: to each another one adds.")
+    return " ".join(said)
+
+
+def _within(duel: Duel) -> str:
+    return f"AUC {duel.within}, p = {duel.p_value:.2g}"
 
 
 def _tells(auc: Estimate) -> str:

@@ -25,7 +25,10 @@ tables have is not computed again, so a stopped run goes on by the same command.
     python -m dd.experiments rmt_width_digits           a long one
 """
 
-LONG = ("rmt_", "liu_", "nakkiran_")
+STUDY = ("claim_", "nets_")
+"""Presets whose names begin so are the hour that the verdict asks for beside the others: ``make study``."""
+
+LONG = ("rmt_", "liu_", "nakkiran_", *STUDY)
 """Presets whose names begin so take long, or need files that are not everywhere; they run only by name."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from scipy import stats
 
 from analysis import claim
 from analysis.association import Estimate
-from analysis.conditions import conditions, noise_floor, of_the_study
+from analysis.conditions import conditions, noise_floor, of_the_study, training_time
 from tests.analysis.synthetic import runs
 
 LEVEL = -2.5
@@ -34,6 +35,7 @@ def planted(height, seed: int = 0, count: int = 160) -> pd.DataFrame:
             "init": "default", "init_scale": 1.0, "normalization": "none", "standardize": "global",
             "model_activation": "tanh", "schedule": "constant",
             "feature_condition": np.exp(rng.standard_normal(count)), "preconditioned_condition": np.nan,
+            "train_loss_at_measured": 10**x, "train_loss_at_peak": 10**x, "method": optimizer,
             "metric": "test_loss", "test_loss_at_threshold": 10 ** (-x) * 1e-4,
         }
     )  # fmt: skip
@@ -227,6 +229,66 @@ def rmt_rows(**columns: object) -> pd.DataFrame:
            "feature_rank": rows["width"], "test_loss": (1 + 0.01 * rows["seed"]) * np.exp(bump) / rows["width"]}
         | columns
     )  # fmt: skip
+
+
+def test_the_budget_of_gradient_steps_is_a_time() -> None:
+    tables = rows_of_a_study({"iterations": [10, 1000]})
+    frame = tables["iterations"]
+    frame["sharpness_init"], frame["lr_absolute"] = 4.0, 0.25
+    assert conditions(tables)["tau"].tolist() == pytest.approx([10, 1000])
+    tables["iterations"] = frame.assign(optimizer="momentum", optimizer_momentum=0.9, lr=0.5)
+    assert conditions(tables)["tau"].tolist() == pytest.approx([50, 5000])
+    tables["iterations"] = frame.assign(lr_unit="absolute", lr=0.5, lr_absolute=0.5)
+    assert conditions(tables)["tau"].tolist() == pytest.approx([20, 2000])
+    tables["iterations"] = frame.assign(optimizer="adam")
+    assert conditions(tables)["tau"].isna().all()
+
+
+def test_a_schedule_shortens_the_time_to_the_sum_of_its_step_sizes() -> None:
+    row = {"optimizer": "gd", "steps": 1000, "batch_size": 10, "n_train": 10, "schedule": "cosine"}
+    row |= {"schedule_per": "step", "schedule_warmup": 0, "schedule_final": 0.0, "optimizer_momentum": np.nan}
+    sizes = (1 + np.cos(np.pi * np.arange(1000) / 1000)) / 2  # torch's CosineAnnealingLR, in closed form
+    assert training_time(row, 0.5) == pytest.approx(0.5 * sizes.sum())
+
+
+def test_the_train_loss_is_looked_at_where_the_family_fits_and_at_the_peak() -> None:
+    tables = rows_of_a_study({"iterations": [10, 100, 300]})
+    frame = tables["iterations"]
+    frame.loc[(frame["steps"] == 300) & (frame["width"] >= 20), "train_loss"] = 1e-6  # fits from 20 on
+    frame.loc[frame["steps"] == 10, "test_loss"] = 1 / frame["width"]  # no peak
+    found = conditions(tables).set_index("steps")
+    fitted = found.loc[300, "threshold_measured"]
+    assert 10 < fitted <= 20
+    medians = frame[frame["steps"] == 10].groupby("width")["train_loss"].median()
+    expected = np.exp(np.interp(np.log(fitted), np.log(medians.index), np.log(medians)))
+    assert found.loc[10, "train_loss_at_measured"] == pytest.approx(expected)
+    assert found.loc[300, "decision"] == "peak"
+    assert found.loc[10, "decision"] == "no peak"
+    assert found.loc[10, "train_loss_at_peak"] == pytest.approx(medians[found.loc[300, "location"]])
+
+
+def test_the_verdict_follows_from_the_exported_conditions_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = planted(by_loss).assign(tau=np.tile([1e2, 1e4], 80), weight_norm=1.5)
+    found.to_csv(tmp_path / "conditions.csv", index=False)
+    (verdict,) = claim.verdicts(found)
+    assert claim.main(["--conditions", str(tmp_path / "conditions.csv")]) == 0
+    assert verdict.text in capsys.readouterr().out
+    found.drop(columns="height").to_csv(tmp_path / "other.csv", index=False)
+    assert claim.main(["--conditions", str(tmp_path / "other.csv")]) == 1
+    assert "lacks the columns height" in capsys.readouterr().err
+    assert claim.main(["--conditions", str(tmp_path / "none.csv")]) == 1
+    assert "none.csv" in capsys.readouterr().err
+
+
+def test_budgets_of_one_net_are_one_cluster() -> None:
+    rows = pd.concat([rmt_rows(steps=steps, epochs=float(steps)) for steps in (50, 500)], ignore_index=True)
+    rows["run_id"] = np.arange(len(rows)).astype(str)
+    found = conditions({"rmt_width_digits": rows})
+    assert len(found) == 8
+    assert found["cluster"].nunique() == 4
+    assert found.groupby("cluster")["steps"].nunique().eq(2).all()
 
 
 def test_the_height_of_a_trained_backbone_is_that_of_its_most_prominent_peak() -> None:
