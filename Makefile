@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 RESULTS := results
 FIGURES := figures
 
-.PHONY: help setup engine sweep experiments rmt figures reproduce test test-rounding test-faults next-hydra bench bench-gpu lint format clean
+.PHONY: help setup engine sweep experiments study rmt figures reproduce test test-rounding test-faults next-hydra bench bench-gpu lint format clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -29,6 +29,9 @@ sweep: setup  ## the main job: 80 runs on digits, then its figure
 
 experiments: setup  ## every preset at the small scale (a quarter of an hour); the same command goes on after a stop
 	@$(BIN)/python -m dd.experiments results_dir=$(RESULTS)
+
+study: setup  ## what the verdict asks for beside the presets: more methods, nets of n = 1000 (an hour on two cores); goes on after a stop
+	@$(BIN)/python -m dd.experiments 'claim_*' 'nets_[!f]*' nets_fashion results_dir=$(RESULTS)
 
 rmt: setup  ## the presets of the vision backbone on digits (an hour on two cores); goes on after a stop
 	@$(BIN)/python -m dd.experiments rmt_width_digits rmt_initialization rmt_normalization rmt_batch_size rmt_optimizer \

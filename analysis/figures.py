@@ -393,6 +393,9 @@ def _write_report(folder: Path, sections: Sequence[report.Section], findings: re
     every = pd.concat([s.peaks.assign(table=s.name) for s in sections if s.peaks is not None], ignore_index=True)
     every.to_csv(folder / "peaks.csv", index=False)
     findings.conditions.to_csv(folder / "conditions.csv", index=False)
+    compared = [v.rivals.assign(family=v.family) for v in findings.verdicts if len(v.rivals)]
+    if compared:
+        pd.concat(compared, ignore_index=True).to_csv(folder / "rivals.csv", index=False)
     for verdict in findings.verdicts:
         print(f"{verdict.family}: {verdict.text}")
     print(report.write(folder, sections, findings))

@@ -11,10 +11,11 @@ from typing import Any
 import pandas as pd
 from matplotlib import pyplot as plt
 
-from analysis import experiments, page
+from analysis import experiments, page, rival_plot
 from analysis.claim import Verdict
 from analysis.curves import SEEDS, axis_columns
 from analysis.labels import OWN_SETTINGS, axis_text, family_of, levels_text, plain, sentence, value_text
+from analysis.rival_plot import draw_rivals
 from analysis.scatter import Cell, cells_of, draw_steps, draw_summary
 from analysis.style import SHEET, Drawing, save
 
@@ -50,6 +51,27 @@ FACTOR_COLUMNS = {
     "p_value": "p (permutation, Holm)",
     "l50_spread": "decades between L50 of its levels",
 }
+
+RIVAL_COLUMNS = {
+    "quantity": "quantity at the threshold",
+    "conditions": "conditions",
+    "auc": "AUC [95 % interval]",
+    "auc_alike": "AUC, methods weighted alike",
+    "loss_auc": "AUC of the train loss on these",
+    "partial": "rank correlation with the height, given all others",
+    "auc_given_loss": "AUC given the train loss",
+    "p_given_loss": "p",
+    "loss_auc_given": "AUC of the train loss given it",
+    "loss_p_given": "p",
+    "gain_given_loss": "gain given the train loss, nats",
+    "loss_gain_given": "gain of the train loss given it, nats",
+    "added": "what adds to it",
+    "sufficient": "sufficient",
+}
+
+RIVAL_ESTIMATES = (
+    "auc", "loss_auc", "partial", "auc_given_loss", "loss_auc_given", "gain_given_loss", "loss_gain_given",
+)  # fmt: skip
 
 ASKED = (
     "Liu and Flanigan (Understanding the Role of Optimization in Double Descent, arXiv 2312.03951) state that the test "
@@ -166,6 +188,9 @@ def _verdict(folder: Path, findings: Findings, images: _Images) -> Iterator[str]
         if len(verdict.statistics):
             yield page.table(_with_intervals(verdict.statistics, ["value"]),
                              {"name": "statistic", "value": "value [95 % interval]"})  # fmt: skip
+        if len(verdict.rivals):
+            yield page.paragraph("The train loss beside what it goes with:")
+            yield page.table(_with_intervals(verdict.rivals, RIVAL_ESTIMATES), RIVAL_COLUMNS)
         if len(verdict.factors):
             yield page.paragraph("What each factor adds once the train loss is given:")
             yield page.table(verdict.factors, FACTOR_COLUMNS)
@@ -173,6 +198,11 @@ def _verdict(folder: Path, findings: Findings, images: _Images) -> Iterator[str]
         if len(verdict.violators):
             words = f"Violations of the claim by {family_of(verdict.family)}: {len(verdict.violators)}"
             yield page.folded(words, page.table(verdict.violators, VIOLATOR_COLUMNS))
+    compared = [(v.family, v.rivals) for v in findings.verdicts if len(v.rivals)]
+    if compared:
+        with plt.style.context(SHEET):
+            png = save(draw_rivals(compared), folder / "rivals")
+        yield images.show(Drawing(png, rival_plot.CAPTION), "AUC of each quantity for a peak, alone and given others")
     if len(findings.conditions) and cells_of(findings.conditions):
         violators = pd.concat([v.violators for v in findings.verdicts]) if findings.verdicts else None
         with plt.style.context(SHEET):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import sys
 import time
 from collections.abc import Sequence
@@ -17,12 +18,13 @@ from dd.executors.signals import exit_code, leave_at_once
 HELP = """\
 python -m dd.experiments [preset ...] [key=value ...]
 
-Run presets one after the other; without names all but those of rmt, liu and nakkiran. Overrides go to each. What the
-tables have is not computed again, so a stopped run goes on by the same command.
+Run presets one after the other; without names all but the long ones. A name may be a pattern. Overrides go to each.
+What the tables have is not computed again, so a stopped run goes on by the same command.
     python -m dd.experiments                            every preset but the long ones
     python -m dd.experiments iterations optimizer       two of them
     python -m dd.experiments claim scale=full           one at the full scale
     python -m dd.experiments rmt_width_digits           a long one
+    python -m dd.experiments 'claim_*' 'nets_*'         those whose names begin so
 """
 
 STUDY = ("claim_", "nets_")
@@ -37,6 +39,23 @@ def presets() -> list[str]:
     return sorted(path.stem for path in (conf_dir() / "experiment").glob("[!_]*.yaml"))
 
 
+def chosen(patterns: Sequence[str]) -> list[str]:
+    """Presets that the patterns name, in their order and each once; without patterns all but the long ones.
+
+    Raises:
+        ConfigError: a pattern that names none.
+    """
+    if not patterns:
+        return [name for name in presets() if not name.startswith(LONG)]
+    found: list[str] = []
+    for pattern in patterns:
+        named = fnmatch.filter(presets(), pattern)
+        if not named:
+            raise ConfigError("preset", pattern, "must be one of " + ", ".join(presets()), "the command line")
+        found += [name for name in named if name not in found]
+    return found
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
@@ -49,17 +68,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(HELP + "\npresets: " + ", ".join(short))
         print("\nlong ones: " + ", ".join(name for name in presets() if name.startswith(LONG)))
         return 0
-    names = [a for a in arguments if "=" not in a]
+    patterns = [a for a in arguments if "=" not in a]
     overrides = [a for a in arguments if "=" in a]
     start, failed = time.monotonic(), 0
     warm_up(["-m", *overrides])
     from dd.cli.sweeps import run_sweep
 
     try:
-        for name in names:
-            if name not in presets():
-                raise ConfigError("preset", name, "must be one of " + ", ".join(presets()), "the command line")
-        names = names or [name for name in presets() if not name.startswith(LONG)]
+        names = chosen(patterns)
         for i, name in enumerate(names, 1):
             print(f"== {name} ({i}/{len(names)}, {time.monotonic() - start:.0f} s)", flush=True)
             line = [f"+experiment={name}", *overrides]

@@ -10,6 +10,7 @@ import pytest
 import dd
 from dd import experiments
 from dd.api import compose_runs
+from dd.errors import ConfigError
 from dd.trainers.stack import Stack
 from tests.data.test_cifar10 import NAMES, archive
 
@@ -32,6 +33,19 @@ def test_presets_run_one_after_the_other_and_resume(
 def test_all_presets_are_known_and_shared_parts_are_none() -> None:
     assert {"iterations", "claim", "two_layer_optimizer", "ridge"} <= set(experiments.presets())
     assert not any(name.startswith("_") for name in experiments.presets())
+
+
+def test_patterns_name_presets_in_order_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(experiments, "presets", lambda: ["claim", "claim_decay", "nets_adam", "nets_fashion"])
+    assert experiments.chosen(["nets_[!f]*", "claim*", "nets_*"]) == [
+        "nets_adam",
+        "claim",
+        "claim_decay",
+        "nets_fashion",
+    ]
+    assert experiments.chosen([]) == ["claim"], "the hour of the study runs by name alone"
+    with pytest.raises(ConfigError, match="mine"):
+        experiments.chosen(["claim", "mine_*"])
 
 
 def test_an_unknown_preset_is_one_clear_line_before_any_run(
