@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from analysis import association, experiments, peaks, rivals, words
 from analysis.association import Estimate
-from analysis.conditions import ELSEWHERE, FACTORS, LOSS_FLOOR, of_the_study
+from analysis.conditions import ELSEWHERE, FACTORS, LOSS_FLOOR, conditions, of_the_study
 from analysis.tables import UnreadableTable, load_runs, table_names
 
 HEIGHT = 0.2
@@ -327,20 +327,29 @@ def read_conditions(path: Path) -> pd.DataFrame:
     return found
 
 
+def _given(options: argparse.Namespace) -> pd.DataFrame:
+    """The conditions that the command line asks about."""
+    if options.conditions:
+        return read_conditions(options.conditions)
+    there = table_names(options.results)
+    if missing := [name for name in options.name or () if name not in there]:
+        raise UnreadableTable(f"--name {missing[0]}: {options.results}/ has {', '.join(there) or 'no tables'}")
+    if options.name:
+        return conditions({name: load_runs(options.results, name) for name in options.name}, options.metric)
+    names = [name for name in there if experiments.of_the_study(name)]
+    return of_the_study({name: load_runs(options.results, name) for name in names}, options.metric)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the verdicts in plain words; returns 0, or 1 with a message where there is none."""
     parser = argparse.ArgumentParser(prog="python -m analysis.claim", description="Print the verdict in plain words.")
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder of the tables")
+    parser.add_argument("--name", nargs="*", help="tables to judge, any; those of the study by default")
     parser.add_argument("--conditions", type=Path, metavar="CSV", help="conditions.csv of a report, instead of tables")
     parser.add_argument("--metric", choices=("test_loss", "test_error"), default="test_loss", help="what peaks")
     options = parser.parse_args(arguments)
     try:
-        if options.conditions:
-            found = verdicts(read_conditions(options.conditions))
-        else:
-            names = [name for name in table_names(options.results) if experiments.of_the_study(name)]
-            tables = {name: load_runs(options.results, name) for name in names}
-            found = verdicts(of_the_study(tables, options.metric))
+        found = verdicts(_given(options))
     except UnreadableTable as error:
         print(f"claim: {error}", file=sys.stderr)
         return 1
@@ -348,10 +357,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{verdict.family}\n    {verdict.text}")
         for row in verdict.statistics.itertuples():
             print(f"    {row.name:<75} {row.value:7.3f} [{row.low:.3f}, {row.high:.3f}]")
+        for row in verdict.rivals.itertuples():
+            print(f"    {words.rival(row)}")
     if not found:
-        print(
-            f"no verdict: {options.results}/ holds too few conditions of the study; make experiments", file=sys.stderr
-        )
+        told = f"no problem in {options.conditions or options.results} has {ENOUGH} conditions"
+        print(f"claim: {told}; make experiments and make study compute the study", file=sys.stderr)
         return 1
     return 0
 

@@ -166,13 +166,15 @@ def factor(name: str) -> str:
 
 
 def command(name: str) -> str | None:
-    """The command that makes the table of a known experiment; None for other tables. Presets of RMT have no scale.
+    """The command that makes the table of a known experiment; None for other tables.
+
+    Presets of RMT, and of nets at n = 1000, have no scale.
 
     >>> command("iterations"), command("iterations_full")
     ('python -m dd.run -m +experiment=iterations', 'python -m dd.run -m +experiment=iterations scale=full')
     """
     known = name.removesuffix(FULL)
-    if not any(known in part for part in PARTS.values()) or (known in RMT and known != name):
+    if not any(known in part for part in PARTS.values()) or (known in (*NETS, *RMT) and known != name):
         return None
     scale = " scale=full" if name.endswith(FULL) else ""
     return f"python -m dd.run -m +experiment={known}{scale}"

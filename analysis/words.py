@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -116,6 +117,15 @@ def rivals(table: pd.DataFrame, duels: Mapping[tuple[str, str], Duel]) -> str:
     else:
         said.append("No single quantity is sufficient: to each another one adds.")
     return " ".join(said)
+
+
+def rival(row: Any) -> str:
+    """One line about a quantity of :class:`analysis.rivals.Rivalry`'s table, given as a named tuple."""
+    duel = "-" if row.quantity == LOSS.name else f"{row.auc_given_loss:.2f}, and the other way {row.loss_auc_given:.2f}"
+    return (
+        f"{row.quantity:<22} AUC {row.auc:.2f} [{row.auc_low:.2f}, {row.auc_high:.2f}] of {row.conditions}; "
+        f"methods alike {row.auc_alike:.2f}; given equal train loss {duel}; sufficient: {row.sufficient}"
+    )
 
 
 def _within(duel: Duel) -> str:
