@@ -28,7 +28,7 @@ from dd.runs.run import Run
 from dd.samples.arrays import as_inputs, channels_last, is_torch_dataset, of_dataset, samples_of
 from dd.trainers.table import trainer_for
 
-WITHOUT_MEANING = ("plan_only", "n_jobs", "name", "force", "results_dir", "measure")
+WITHOUT_MEANING = ("plan_only", "shard", "n_jobs", "name", "force", "results_dir", "measure")
 
 
 @dataclass(frozen=True, repr=False, eq=False)

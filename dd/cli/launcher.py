@@ -147,7 +147,9 @@ class PackedLauncher(Launcher):
         if settings.plan_only:
             return []
         by_id = {answer.run_id: answer for answer in result.answers}
-        found = (by_id[run.run_id] for run in result.runs)
+        mine = [i for i, run in enumerate(result.runs) if run.run_id in by_id]  # all, but for a shard
+        found = (by_id[result.runs[i].run_id] for i in mine)
+        job_overrides = [job_overrides[i] for i in mine]
         answers = [RunsFailed(one.error) if one.status == "failed" else one.test_loss for one in found]
         if self.config.hydra.output_subdir is not None:
             pending = iter(answers)

@@ -21,9 +21,11 @@ from dd.packs.place import check_device, device_of, place_of
 from dd.packs.plan import Pack, plan
 from dd.packs.plan import describe as plan_table
 from dd.packs.rows import Row, failed_row, run_axes
+from dd.packs.shards import runs_of
 from dd.results import Store, runs_schema
 from dd.runs.run import Run
 from dd.runs.settings import MEASURES, Settings
+from dd.runs.shard import shard_of
 from dd.trainers.table import trainer_for
 
 
@@ -97,7 +99,8 @@ def run_sweep(runs: Sequence[Run], settings: Settings, command: str = "") -> Swe
     """
     check_settings(runs, settings)
     runs = identified(runs, settings)
-    distinct = {run.run_id: run for run in runs}
+    whole = {run.run_id: run for run in runs}
+    distinct = _mine(whole, settings)
     store = Store(settings.results_dir, settings.name)
     if not settings.plan_only:
         store.open()
@@ -110,14 +113,15 @@ def run_sweep(runs: Sequence[Run], settings: Settings, command: str = "") -> Swe
     if todo and not settings.force:
         settings = _as_rich(settings, store, {run.run_id for run in todo})
     notes = []
-    if duplicates := len(runs) - len(distinct):
+    if duplicates := len(runs) - len(whole):
         notes.append(f"{duplicates} duplicate{'s' * (duplicates > 1)} left out")
     if skipped := len(distinct) - len(todo):
         notes.append(f"{skipped} already in the table")
     many = len(runs) > 1
     if many:
         extra = f" ({', '.join(notes)})" if notes else ""
-        _say(f"{len(todo)} of {len(runs)} runs to do{extra}")
+        part = f"shard {settings.shard}: " if settings.shard else ""
+        _say(f"{part}{len(todo)} of {len(runs)} runs to do{extra}")
     elif skipped:
         _say(f"already in {store.runs}; force=true computes it again")
     if settings.plan_only:
@@ -129,8 +133,19 @@ def run_sweep(runs: Sequence[Run], settings: Settings, command: str = "") -> Swe
     table = store.rows(distinct, ["run_id", *told(runs_schema().names)])
     columns = (table[f.name].to_pylist() for f in fields(Answer))
     result = SweepResult([Answer(*values) for values in zip(*columns, strict=True)], len(todo), runs)
-    _report(result, table, store, many)
+    _report(result, table, store, many, settings.shard)
+    if settings.shard:
+        there = f"the table has {len(store.stamps(whole))} of {len(whole)} runs"
+        _say(f"shard {settings.shard} is done; {there}; without shard the command sums them up")
     return result
+
+
+def _mine(runs: dict[str, Run], settings: Settings) -> dict[str, Run]:
+    """The runs of the shard that the settings name, all of them if they name none."""
+    if settings.shard is None:
+        return runs
+    shard = shard_of(settings.shard, lambda key: "")
+    return {run.run_id: run for run in runs_of(shard, list(runs.values()), place_of(settings))}
 
 
 def _as_rich(settings: Settings, store: Store, run_ids: set[str]) -> Settings:
@@ -195,10 +210,10 @@ def _record(lost: Lost, pack: Pack, store: Store) -> None:
     store.append(pack.pack_id, rows, [], {}, {"runs": [run_axes(run) for run in lost.runs]})
 
 
-def _report(result: SweepResult, table: pa.Table, store: Store, many: bool) -> None:
-    if many:
+def _report(result: SweepResult, table: pa.Table, store: Store, many: bool, shard: str | None) -> None:
+    if many and not shard:
         print(summary(shown(table)))
-    else:
+    elif not many:
         for row in table.to_pylist():
             print(describe(row))
     if result.failed and many:

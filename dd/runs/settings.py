@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 from dd.errors import ConfigError, is_control
 from dd.runs.axis import Axis, Scope, axes_of, axis
 from dd.runs.run import OriginOf
+from dd.runs.shard import shard_of
 
 EPOCHS = Axis(
     "epochs", int, None, "budget in passes over the data; 500 where neither is named", "epochs", low=0, nullable=True
@@ -39,6 +40,9 @@ class Settings:
         False, "print the plan (packs, runs, trainers, estimated time and memory) and stop", scope=Scope.WHERE
     )
     n_jobs: int | str = axis("auto", "worker processes", unit="processes", low=1, words=("auto",), scope=Scope.WHERE)
+    shard: str | None = axis(
+        None, "compute one part of the sweep: 3/10, or env in a job array (docs/cluster.md)", scope=Scope.WHERE
+    )
     timeout: float | None = axis(
         None, "ends a pack that takes longer; its runs are tried one by one", unit="seconds", low=0, low_open=True,
         scope=Scope.WHERE,
@@ -69,6 +73,8 @@ class Settings:
             raise ConfigError("name", settings.name, f"must be a plain folder name: {fault}", origin("name"))
         if not settings.results_dir.strip():
             raise ConfigError("results_dir", settings.results_dir, "must be a folder", origin("results_dir"))
+        if settings.shard is not None:
+            return replace(settings, shard=str(shard_of(settings.shard, origin)))
         return settings
 
 
