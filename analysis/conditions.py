@@ -43,6 +43,21 @@ CONDITIONING = (
 )  # fmt: skip
 
 
+EXCLUDED = "excluded"
+"""What stands in for the status of runs that do not count; see :func:`without_dead_units`."""
+
+
+def without_dead_units(rows: pd.DataFrame) -> pd.DataFrame:
+    """The runs, those with dead units as if missing: a division by about √eps makes their test loss (docs/columns.md).
+
+    An older dd has no column ``dead_units``: its runs count, unless another table knows better.
+    """
+    if "dead_units" not in rows:
+        return rows
+    dead = rows["dead_units"].astype(float).groupby(rows["run_id"]).transform("max") > 0
+    return rows.assign(status=rows["status"].mask(dead & (rows["status"] == "ok"), EXCLUDED))
+
+
 def trained_features(rows: pd.DataFrame) -> pd.Series:
     """Whether the features of each run are trained: parameters = samples × outputs is then known less well."""
     by_name = rows["model"].isin(FORMERLY_TRAINED)
@@ -83,8 +98,10 @@ def conditions(tables: Mapping[str, pd.DataFrame], metric: str = "test_loss") ->
         - ``height``: frozen features: prominence at the threshold; trained ones, whose threshold is known less well:
           that of the most prominent peak
         - medians at the threshold of ``CONDITIONING`` and, as ``<metric>_at_threshold``, of the metric
+        - ``excluded``: runs that do not count (:func:`without_dead_units`)
     """
     rows = pd.concat([frame.assign(table=name) for name, frame in tables.items()], ignore_index=True)
+    rows = without_dead_units(rows)
     # of a run that several tables hold, what finished and was measured in full comes first
     worst = (rows["status"] == "failed").astype(int) * 2 + (rows["measure"] != "full").astype(int)
     best = worst.groupby(rows["run_id"]).transform("min")
@@ -176,6 +193,7 @@ def _of_conditions(problem: pd.DataFrame, metric: str) -> pd.DataFrame:
         at = float(rows["interpolation_width"].median())
         values: dict[str, object] = {"table": first["table"], "outputs": first["outputs"]}
         values |= {"trained": bool(trained[rows.index[0]])} | {axis: first.get(axis) for axis in axes}
+        values["excluded"] = int((rows["status"] == EXCLUDED).sum())
         values["step_size"] = None if pd.isna(first["lr"]) else f"{first['lr']:g} {first['lr_unit']}"
         there = _at(of_each[i], at) if i in of_each else dict.fromkeys(medians, np.nan)
         values |= {f"{c}_at_threshold" if c == metric else c: value for c, value in there.items()}
