@@ -36,7 +36,7 @@ RESAMPLES = 500
 ENOUGH = 20
 """Conditions that a verdict takes at least."""
 
-NEEDED = ("family", "noisy", "metric", "cluster", "method", "decision", "train_loss", "height", *FACTORS)
+NEEDED = ("family", "noisy", "metric", "cluster", "method", "decision", "train_loss", "height", "excluded", *FACTORS)
 """Columns of conditions without which there is no verdict."""
 
 FEWEST = 3
@@ -85,22 +85,22 @@ def verdicts(found: pd.DataFrame, resamples: int = RESAMPLES) -> list[Verdict]:
     for (family, noisy), members in found.groupby(["family", "noisy"], sort=True):
         name = f"{family}, {'noisy' if noisy else 'clean'} labels"
         usable = members[np.isfinite(members["train_loss"]) & np.isfinite(members["height"])].reset_index(drop=True)
-        peaked = usable["height"] > HEIGHT
+        peaked, excluded = usable["height"] > HEIGHT, int(members["excluded"].sum())
         if len(usable) < ENOUGH:
             continue
         if min(peaked.sum(), (~peaked).sum()) < FEWEST:
-            judged.append(_one_sided(name, usable, len(members) - len(usable)))
+            judged.append(_one_sided(name, usable, len(members) - len(usable), excluded))
         else:
-            judged.append(_judge(name, usable, len(members) - len(usable), resamples))
+            judged.append(_judge(name, usable, len(members) - len(usable), excluded, resamples))
     return judged
 
 
-def _one_sided(family: str, found: pd.DataFrame, dropped: int) -> Verdict:
+def _one_sided(family: str, found: pd.DataFrame, dropped: int, excluded: int) -> Verdict:
     """The verdict where hardly any condition has a peak, or hardly any has none."""
     peaked = found["height"] > HEIGHT
     fitted = found["train_loss"] <= peaks.FITTED
     text = [
-        words.counts(found, int(peaked.sum()), dropped),
+        words.counts(found, int(peaked.sum()), dropped, excluded),
         f"Too few {'with' if peaked.sum() < FEWEST else 'without'} one to place a level of the train loss.",
         f"{int(fitted.sum())} conditions bring the train loss at the threshold to {peaks.FITTED:g} or less, "
         f"{int((fitted & peaked).sum())} of them have a peak, {int((fitted & (found['decision'] == 'no peak')).sum())} "
@@ -112,7 +112,7 @@ def _one_sided(family: str, found: pd.DataFrame, dropped: int) -> Verdict:
     return Verdict(family, found, statistics, factors, pd.DataFrame(), none, np.nan, np.nan, " ".join(text))
 
 
-def _judge(family: str, found: pd.DataFrame, dropped: int, resamples: int) -> Verdict:
+def _judge(family: str, found: pd.DataFrame, dropped: int, excluded: int, resamples: int) -> Verdict:
     x = np.log10(found["train_loss"].to_numpy(float))
     height = found["height"].to_numpy(float)
     peaked = height > HEIGHT
@@ -152,7 +152,7 @@ def _judge(family: str, found: pd.DataFrame, dropped: int, resamples: int) -> Ve
     statistics = pd.DataFrame([{"name": name} | vars(estimate) for name, estimate in rows.items()])
     floor = float(found["floor"].median())
     text = [
-        words.counts(found, int(peaked.sum()), dropped),
+        words.counts(found, int(peaked.sum()), dropped, excluded),
         words.verdict(rows, level, floor),
         words.rivals(rivalry.table, rivalry.duels),
         words.factors(factors),

@@ -59,6 +59,21 @@ DESCENT = ("gd", "sgd", "momentum", "nesterov")
 """Optimizers whose step is a multiple of the gradient: lr · steps/(1 - momentum) is a time."""
 
 
+EXCLUDED = "excluded"
+"""What stands in for the status of runs that do not count; see :func:`without_dead_units`."""
+
+
+def without_dead_units(rows: pd.DataFrame) -> pd.DataFrame:
+    """The runs, those with dead units as if missing: a division by about √eps makes their test loss (docs/columns.md).
+
+    An older dd has no column ``dead_units``: its runs count, unless another table knows better.
+    """
+    if "dead_units" not in rows:
+        return rows
+    dead = rows["dead_units"].astype(float).groupby(rows["run_id"]).transform("max") > 0
+    return rows.assign(status=rows["status"].mask(dead & (rows["status"] == "ok"), EXCLUDED))
+
+
 def trained_features(rows: pd.DataFrame) -> pd.Series:
     """Whether the features of each run are trained: parameters = samples × outputs is then known less well."""
     by_name = rows["model"].isin(FORMERLY_TRAINED)
@@ -96,13 +111,15 @@ def conditions(tables: Mapping[str, pd.DataFrame], metric: str = "test_loss") ->
           than the squared one)
         - ``train_loss``: median at the threshold, at least ``LOSS_FLOOR``; NaN where the widths there are missing
           or most runs diverged
-        - ``train_loss_at_measured``, ``train_loss_at_peak``: the same elsewhere, see :func:`_elsewhere`
+        - ``train_loss_at_measured``, ``train_loss_at_peak``: the same elsewhere, see :func:`_places`
         - ``height``: frozen features: prominence at the threshold; trained ones, whose threshold is known less well:
           that of the most prominent peak
         - ``tau``: :func:`training_time`; ``method``: :func:`method`
         - medians at the threshold of ``CONDITIONING``, ``SOLUTION`` and, as ``<metric>_at_threshold``, of the metric
+        - ``excluded``: runs that do not count (:func:`without_dead_units`)
     """
     rows = pd.concat([frame.assign(table=name) for name, frame in tables.items()], ignore_index=True)
+    rows = without_dead_units(rows)
     # of a run that several tables hold, what finished and was measured in full comes first
     worst = (rows["status"] == "failed").astype(int) * 2 + (rows["measure"] != "full").astype(int)
     best = worst.groupby(rows["run_id"]).transform("min")
@@ -264,6 +281,7 @@ def _of_conditions(problem: pd.DataFrame, table: pd.DataFrame, metric: str) -> p
         here = of_each.get(i)
         values: dict[str, object] = {"table": first["table"], "outputs": first["outputs"]}
         values |= {"trained": bool(trained[rows.index[0]])} | {axis: first.get(axis) for axis in axes}
+        values["excluded"] = int((rows["status"] == EXCLUDED).sum())
         values["step_size"] = None if pd.isna(first["lr"]) else f"{first['lr']:g} {first['lr_unit']}"
         there = (
             dict.fromkeys(medians, np.nan) if here is None else _at(here, float(rows["interpolation_width"].median()))

@@ -28,10 +28,23 @@ KAPPA_GIVEN = "... given the train loss (κ of the features)"
 SIDES = ("low loss, no peak", "high loss, peak")
 
 
-def counts(found: pd.DataFrame, peaked: int, dropped: int) -> str:
-    """How many conditions there are, with a peak and without; with trained features also what counts as which."""
+def counts(found: pd.DataFrame, peaked: int, dropped: int, excluded: int = 0) -> str:
+    """How many conditions there are, with a peak and without; with trained features also what counts as which.
+
+    Args:
+        found: the conditions that were judged.
+        peaked: those with a peak.
+        dropped: conditions that were not.
+        excluded: runs with dead units, of all conditions.
+    """
     decisions = found["decision"].value_counts()
-    lost = f" {dropped} more have no train loss at the threshold (diverged, or no widths there)." if dropped else ""
+    lost = (
+        f" {dropped} more have no train loss at the threshold (diverged, dead units, or no widths there)."
+        if dropped
+        else ""
+    )
+    if excluded:
+        lost += f" {excluded} {'run with dead units was' if excluded == 1 else 'runs with dead units were'} left out."
     clusters = found["cluster"].nunique()
     shared = f" in {clusters} clusters that share their features" if clusters < len(found) else ""
     return (

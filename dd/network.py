@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from dd import losses
+from dd.components.divisors import Divisors
 from dd.components.model import Tensors, with_ones
 from dd.components.module import CompiledNetwork, ModuleModel
 from dd.problems.problem import Problem
@@ -338,6 +339,12 @@ class Network:
         if self.deep is None:
             return {}
         return self.deep.statistics(self.run, self.named(flat[None]).named, self.exact_train.inputs)
+
+    def divisors(self, buffers: Tensors) -> Divisors | None:
+        """What evaluation divides features by, where training samples decide it; None: they do not, or nobody says."""
+        if self.deep:
+            return self.deep.divisors(self.run, buffers)
+        return self.normalization.divisors(self._fixed_buffers if self.linear else buffers)
 
     def code(self, flat: Tensor) -> CompiledNetwork | None:
         """Compiled code for parameters like ``flat``; None where there is none."""

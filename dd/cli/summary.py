@@ -11,6 +11,7 @@ from itertools import accumulate
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dd.packs.notes import kinds
 from dd.results.rebuilt import completed
 from dd.runs.axis import Value
 from dd.runs.registry import ROOMS
@@ -27,8 +28,8 @@ TOLD = frozenset(
 )
 """Columns that the summary reads whatever they hold."""
 
-WORDS = frozenset(("error", "test_error", "feature_condition", "feature_rank"))
-"""Further columns that :func:`describe` reads."""
+WORDS = frozenset(("error", "status_note", "test_error", "feature_condition", "feature_rank"))
+"""Further columns that :func:`describe` and :func:`remark` read."""
 
 SOURCE = ("data_source", "data_sha256")
 """Columns that look like options of the data but tell where they came from."""
@@ -215,3 +216,21 @@ def describe(row: Columns) -> str:
     if row.get("feature_condition") is not None:
         text += f", feature condition {row['feature_condition']:.3g} (rank {row['feature_rank']})"
     return text if row["status"] == "ok" else f"{row['status']}: last finite values {text}"
+
+
+def remark(notes: Sequence[str | None]) -> str | None:
+    """One line about the notes of a sweep's runs, None if there are none; of one run the note itself.
+
+    Args:
+        notes: the column ``status_note``.
+
+    >>> remark(["dead units: 2 of 9", None, "dead units: 1 of 9; near-constant inputs: 5 of 64"])
+    '2 runs have dead units, 1 has near-constant inputs: see status_note'
+    """
+    if len(notes) == 1:
+        return notes[0]
+    said = [f"{count} {'has' if count == 1 else 'have'} {kind}" for kind, count in kinds(notes).items()]
+    if not said:
+        return None
+    said[0] = said[0].replace(" ", " run " if said[0].startswith("1 ") else " runs ", 1)
+    return f"{', '.join(said)}: see status_note"

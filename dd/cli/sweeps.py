@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields, replace
 import pyarrow as pa
 
 from dd.cli.progress import Progress
-from dd.cli.summary import describe, shown, summary, told
+from dd.cli.summary import describe, remark, shown, summary, told
 from dd.executors.dispatch import execute
 from dd.executors.signals import orderly
 from dd.executors.solving import Lost
@@ -219,4 +219,6 @@ def _report(result: SweepResult, table: pa.Table, store: Store, many: bool, shar
     if result.failed and many:
         first = next(answer for answer in result.answers if answer.status == "failed")
         _say(f"{result.failed} runs failed; the first (run_id {first.run_id}): {first.error}")
+    if noted := remark(table["status_note"].to_pylist()):
+        _say(noted)
     print(f"table: {store.runs}")

@@ -37,6 +37,7 @@ from dd.components.blueprint import (
     width_of,
 )
 from dd.components.dataset import Dataset
+from dd.components.divisors import Divisors
 from dd.components.initialization import OwnStart
 from dd.components.model import Model, Tensors, initialization, scale_of, scheme_of
 from dd.components.normalization import AffineNormalization
@@ -84,7 +85,8 @@ class ModuleModel(Model):
         images: whether the module takes [samples, channels, height, width] in place of [samples, columns].
         layers: classes of layers that the run's initialization draws.
         normalizations: names of what ``normalization`` may be; the module makes of it what it likes.
-        norms: classes of layers, beside PyTorch's, whose ``weight`` is a gain and whose ``bias`` is a shift.
+        norms: classes of layers, beside PyTorch's, whose ``weight`` is a gain and whose ``bias`` is a shift. Those with
+            ``running_var`` divide by the root of ``running_var + eps`` in evaluation.
     """
 
     frozen_features = False
@@ -341,6 +343,27 @@ class ModuleModel(Model):
             with torch.no_grad():
                 self.normalised_features(run, trained, x, found, training=True)
         return {k: v / vars(module.get_submodule(k.rpartition(".")[0]))["momentum"] for k, v in found.items()}
+
+    def divisors(self, run: Run, buffers: Mapping[str, Tensor]) -> Divisors | None:
+        """What batch norms divide their channels by in evaluation, of all layers.
+
+        Args:
+            run: any run of the stack.
+            buffers: running statistics by name, each [runs, 1, features].
+
+        Returns:
+            [runs, 1, channels]; None without batch norms, or where a layer does what nobody has said.
+        """
+        module, variances, eps = empty(self.blueprint(run)), [], []
+        for name, variance in buffers.items():
+            path, _, kind = name.rpartition(".")
+            if kind == "running_var":
+                layer = module.get_submodule(path)
+                if type(layer).forward is not nn.BatchNorm1d.forward and type(layer) not in self.norms:
+                    return None
+                variances.append(variance)
+                eps.append(torch.full_like(variance, vars(layer)["eps"]))
+        return Divisors(torch.cat(variances, dim=2), torch.cat(eps, dim=2)) if variances else None
 
     def blueprint(self, run: Run) -> Blueprint:
         """All that the run's module may depend on."""

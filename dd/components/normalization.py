@@ -10,6 +10,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
+from dd.components.divisors import Divisors
 from dd.errors import ConfigError
 from dd.runs.axis import axis
 from dd.runs.component import Component
@@ -30,6 +31,7 @@ class Normalization(Component):
     def __init_subclass__(cls, name: str | None = None) -> None:
         super().__init_subclass__(name)
         cls.withdraw({"batch_dependent": True, "fitted": True}, ("apply",))
+        cls.withdraw({"divisors": Normalization.divisors}, ("apply", "fit", "settled", "scaled"))
 
     @property
     def trains(self) -> bool:
@@ -79,6 +81,14 @@ class Normalization(Component):
             raise ConfigError("normalization", self.name, "is trained: closed forms need one that is not")
         return self
 
+    def divisors(self, buffers: Mapping[str, Tensor]) -> Divisors | None:
+        """What evaluation divides features by, where training samples decide it; None: they do not, or nobody says.
+
+        Args:
+            buffers: of :meth:`fit` or :meth:`settled`, as training has left them.
+        """
+        return None
+
     @abstractmethod
     def apply(
         self, features: Tensor, buffers: dict[str, Tensor], trained: Mapping[str, Tensor], *, training: bool
@@ -116,6 +126,11 @@ class AffineNormalization(Normalization):
         """Divide centred features by the root of ``variance + eps``; then gain and shift, where they exist."""
         unit = centred * (variance + self.eps).rsqrt()
         return torch.addcmul(trained["shift"], unit, trained["gain"]) if "gain" in trained else unit
+
+
+def spread_divisors(inverse: Tensor) -> Divisors:
+    """Divisors of a normalization that multiplies by :func:`inverse_spread`."""
+    return Divisors(torch.where(inverse > 0, inverse.square().reciprocal(), 0.0), eps=None)
 
 
 def inverse_spread(features: Tensor) -> Tensor:

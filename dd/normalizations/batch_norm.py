@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dd.components.divisors import Divisors
 from dd.components.normalization import AffineNormalization
 from dd.errors import ConfigError
 from dd.runs.axis import axis
@@ -49,6 +50,10 @@ class BatchNorm(AffineNormalization):
         """Mean and variance of all features."""
         variance = features.var(dim=1, keepdim=True, unbiased=False)
         return {"mean": features.mean(dim=1, keepdim=True), "variance": variance}
+
+    def divisors(self, buffers: Mapping[str, Tensor]) -> Divisors:
+        """By the variances that evaluation uses."""
+        return Divisors(buffers["variance"], self.eps)
 
     def apply(
         self, features: Tensor, buffers: dict[str, Tensor], trained: Mapping[str, Tensor], *, training: bool

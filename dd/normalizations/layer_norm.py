@@ -12,7 +12,11 @@ from dd.components.normalization import AffineNormalization
 
 @dataclass(frozen=True)
 class LayerNorm(AffineNormalization):
-    """As ``torch.nn.LayerNorm(width)``."""
+    """As ``torch.nn.LayerNorm(width)``.
+
+    It has no divisors that training samples decide: each sample is divided by its own deviation over the features, and
+    none of its features becomes larger than the root of their number.
+    """
 
     batch_dependent = False
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from dd.components.normalization import Normalization, inverse_spread
+from dd.components.divisors import Divisors
+from dd.components.normalization import Normalization, inverse_spread, spread_divisors
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,10 @@ class Standardize(Normalization):
     def fit(self, features: Tensor) -> dict[str, Tensor]:
         """Mean and inverse standard deviation."""
         return {"mean": features.mean(dim=1, keepdim=True), "inverse": inverse_spread(features)}
+
+    def divisors(self, buffers: Mapping[str, Tensor]) -> Divisors:
+        """By the deviations at the start."""
+        return spread_divisors(buffers["inverse"])
 
     def apply(
         self, features: Tensor, buffers: dict[str, Tensor], trained: Mapping[str, Tensor], *, training: bool

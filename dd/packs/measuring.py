@@ -10,6 +10,7 @@ from dd.measure.full_pass import full_pass, measure_parts
 from dd.measure.label_noise import CleanAndNoisy
 from dd.measure.solution import CurvePoint, Solution
 from dd.network import Network, Parameters
+from dd.packs.notes import note_of
 from dd.packs.prepare import Job
 from dd.packs.rows import Row, storable
 from dd.packs.shared import min_norm_columns
@@ -22,6 +23,8 @@ def measured(job: Job, solution: Solution, measure: Measure) -> Row:
     run, network = job.run, job.network
     row = job.row | {"status": solution.status, "steps_done": solution.steps_done, "trainer": solution.trainer}
     theta, buffers = _end(network, solution)
+    divisors = network.divisors(buffers)
+    row |= {"dead_units": None if divisors is None else divisors.dead, "status_note": note_of(network, divisors)}
     wanted = not measure.outcome_alone
     if solution.factors is not None and wanted:
         job.spectrum = solution.factors.spectrum

@@ -11,7 +11,6 @@ from dd.packs.plan import plan
 from dd.runs.run import Run
 from dd.runs.shard import Shard
 
-
 EACH = 4
 """Packs of a shard at least, where there are so many runs."""
 

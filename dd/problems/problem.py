@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from dd.components.dataset import Pool, Samples
+from dd.components.divisors import near_constant
 from dd.errors import ConfigError
 from dd.problems.pools import pool_of, room_of, verify
 from dd.runs.run import Run
@@ -41,6 +42,8 @@ class Problem:
         sha256: digest of the pool that they were drawn from.
         noisy: whether a training label is another than the given one, [n_train]; None without label noise.
         black: what standardisation makes of an input of zero; NaN where that depends on the input.
+        near_constant: inputs that hardly vary (:func:`dd.components.divisors.near_constant`) and have been divided each
+            by its own deviation.
         validation_x: [n_validation, inputs]: training samples held out; None where there are none.
         validation_y: their targets, noisy labels included.
     """
@@ -54,6 +57,7 @@ class Problem:
     sha256: str
     noisy: torch.Tensor | None = None
     black: float = 0.0
+    near_constant: int = 0
     validation_x: torch.Tensor | None = None
     validation_y: torch.Tensor | None = None
 
@@ -280,16 +284,23 @@ def _build(run: Run, settings: Settings) -> Problem:
     # the first samples are held out, for the beginning of their order is balanced whatever the classes
     held_x, train_x, held_y, train_y = *_cut(train_x, run.n_validation), *_cut(train_y, run.n_validation)
     inputs = [_scaled(x, pool) for x in (train_x, test_x, *([held_x] if run.n_validation else []))]
-    zero = np.zeros((1, train_x.shape[1]))
+    probe = np.zeros((2, train_x.shape[1]))  # inputs of zero, and of one
+    probe[1] = 1.0
     targets = [train_y, test_y, *([held_y] if run.n_validation else [])]
-    *inputs, zero = standardize(inputs[0], inputs[1], run.standardize, *inputs[2:], zero)
+    *inputs, probe = standardize(inputs[0], inputs[1], run.standardize, *inputs[2:], probe)
     if run.targets == "linear":
         fitted = linear_targets(np.concatenate(inputs), np.concatenate(targets))
         targets = np.split(fitted, np.cumsum([len(y) for y in targets])[:-1])
     (x, tx, *vx), (y, ty, *vy) = map(_inputs, inputs), map(_tensor, targets)
     held = (vx[0], vy[0]) if vx else (None, None)
-    black = float(zero[0, 0]) if run.standardize in ("none", "global") else math.nan
-    return Problem(x, y, tx, ty, run.classification, pool.source, digest, replaced, black, *held)
+    black = float(probe[0, 0]) if run.standardize in ("none", "global") else math.nan
+    thin = _near_constant(probe[1] - probe[0]) if run.standardize == "feature" else 0
+    return Problem(x, y, tx, ty, run.classification, pool.source, digest, replaced, black, thin, *held)
+
+
+def _near_constant(factors: NDArray[np.float64]) -> int:
+    """Inputs that hardly vary, from what standardisation has multiplied each by, [inputs]; 0: a constant one."""
+    return near_constant(1 / factors[factors > 0])
 
 
 def _cut(samples: Samples, count: int) -> tuple[Samples, Samples]:

@@ -38,11 +38,11 @@ RANKS = ("feature_rank", "feature_rank_init", "hessian_rank", "ntk_rank", "ntk_r
 def runs_schema() -> pa.Schema:
     """Schema of ``runs``: the same in every part, whatever the pack; what does not apply is a typed null."""
     fields: list[tuple[str, type]] = [("run_id", str), ("name", str), ("status", str), ("error", str)]
-    fields += [("parameters", int), ("inputs", int), ("outputs", int), ("trained_features", bool)]
+    fields += [("status_note", str), ("parameters", int), ("inputs", int), ("outputs", int), ("trained_features", bool)]
     fields += [(name, axis.kind) for name, axis in core_axes().items()]
     fields += [("epochs", float), ("validation", float), ("lr_absolute", float)]
     fields += [(key.replace(".", "_"), axis.kind) for key, axis in option_axes()]
-    fields += [(key, float) for key in OUTCOME] + [("steps_done", int), ("best_step", int)]
+    fields += [(key, float) for key in OUTCOME] + [("steps_done", int), ("best_step", int), ("dead_units", int)]
     fields += [(key, float) for key in CONDITIONING]
     fields += [(key, int) for key in RANKS] + [("measure", str), ("measure_method", str)]
     fields += [("data_source", str), ("data_sha256", str)]

@@ -58,11 +58,9 @@ def _scheduled(text: str, count: str | None, origin: OriginOf, environ: Mapping[
     def number(name: str, default: str | None = None) -> int:
         value = environ.get(name, default)
         if value is None:
-            raise ConfigError(
-                "shard", text, f"needs {name}, which is not set; give the number as env/n", origin("shard")
-            )
+            raise fault(f"needs {name}, which is not set; env/n gives the number of shards")
         if not re.fullmatch(r"[0-9]{1,9}", value):
-            raise ConfigError("shard", text, f"needs a whole number in {name}, but it is {value!r}", origin("shard"))
+            raise fault(f"needs a whole number in {name}, not {value!r}")
         return int(value)
 
     if "SLURM_ARRAY_TASK_ID" in environ:

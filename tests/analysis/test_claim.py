@@ -36,7 +36,7 @@ def planted(height, seed: int = 0, count: int = 160) -> pd.DataFrame:
             "model_activation": "tanh", "schedule": "constant",
             "feature_condition": np.exp(rng.standard_normal(count)), "preconditioned_condition": np.nan,
             "train_loss_at_measured": 10**x, "train_loss_at_peak": 10**x, "method": optimizer,
-            "metric": "test_loss", "test_loss_at_threshold": 10 ** (-x) * 1e-4,
+            "metric": "test_loss", "test_loss_at_threshold": 10 ** (-x) * 1e-4, "excluded": 0,
         }
     )  # fmt: skip
 
@@ -218,6 +218,60 @@ def test_of_a_run_in_two_tables_the_finished_one_counts() -> None:
     found = conditions(tables).set_index("steps")
     assert found.loc[100, "train_loss"] == pytest.approx(0.02)
     assert found.loc[100, "table"] == "learning_rate"
+
+
+def false_peak() -> pd.DataFrame:
+    """Two budgets, five seeds: of the longer one two seeds have dead units at width 40, which make a peak of 30."""
+    frame = rows_of_a_study({"iterations": [10, 1000]})["iterations"]
+    more = [frame.assign(seed=frame["seed"] + i, run_id=frame["run_id"] + f"+{i}") for i in (0, 3)]
+    rows = pd.concat(more, ignore_index=True).query("seed < 5").assign(data_seed=lambda found: found["seed"])
+    rows["test_loss"] = np.exp(-0.1 * np.log(rows["width"]) + 0.01 * rows["seed"])
+    dead = (rows["steps"] == 1000) & (rows["width"] == 40) & (rows["seed"] < 3)
+    rows["test_loss"] *= np.where(dead, 30.0, 1.0)
+    return rows.assign(dead_units=np.where(dead, 2.0, np.nan))
+
+
+def test_runs_with_dead_units_do_not_count() -> None:
+    rows = false_peak()
+    flagged = rows["dead_units"] > 0
+    assert flagged.sum() == 3, "of five seeds: the median is theirs"
+    before = conditions({"iterations": rows.drop(columns="dead_units")}).set_index("steps")
+    assert before["excluded"].tolist() == [0, 0]
+    assert before.loc[1000, "height"] == pytest.approx(np.log(30), abs=0.2)
+    after, missing = (
+        conditions({"iterations": found}).set_index("steps")
+        for found in (rows.assign(dead_units=rows["dead_units"].where(rows["seed"] < 2)), rows[~flagged])
+    )
+    assert after["excluded"].tolist() == [0, 2]
+    assert after.loc[1000, "height"] == pytest.approx(0.0, abs=0.02)
+    assert before.loc[10, "height"] == after.loc[10, "height"]
+    gone = conditions({"iterations": rows}).set_index("steps").drop(columns="excluded")
+    pd.testing.assert_frame_equal(gone, missing.drop(columns="excluded"))
+
+
+def test_an_older_table_of_the_same_run_does_not_bring_it_back() -> None:
+    rows = false_peak()
+    tables = {"iterations": rows.drop(columns="dead_units"), "learning_rate": rows}
+    assert conditions(tables)["excluded"].tolist() == [0, 3]
+    nothing = rows.assign(dead_units=None)
+    assert conditions({"iterations": nothing})["excluded"].tolist() == [0, 0]
+    zero = rows.assign(dead_units=pd.array([0] * len(rows), dtype="Int64"))
+    assert conditions({"iterations": zero})["excluded"].tolist() == [0, 0]
+
+
+def test_the_verdict_tells_how_many_runs_were_left_out() -> None:
+    found = planted(by_loss)
+    (verdict,) = claim.verdicts(found, resamples=20)
+    assert "dead units" not in verdict.text
+    found.loc[:4, "excluded"], found.loc[5, ["excluded", "train_loss"]] = 2, [10, np.nan]
+    (verdict,) = claim.verdicts(found, resamples=20)
+    assert (
+        "1 more have no train loss at the threshold (diverged, dead units, or no widths there). 20 runs with dead"
+        in (verdict.text)
+    )
+    assert "20 runs with dead units were left out." in verdict.text
+    (flat,) = claim.verdicts(found.assign(height=0.0, excluded=[1] + [0] * 159), resamples=20)
+    assert "1 run with dead units was left out." in flat.text
 
 
 def rmt_rows(**columns: object) -> pd.DataFrame:

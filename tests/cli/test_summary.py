@@ -10,7 +10,7 @@ import random
 import pytest
 
 from dd.cli.progress import Progress
-from dd.cli.summary import MINIMUM_RATIO, describe, find_peak, shown, summary, told
+from dd.cli.summary import MINIMUM_RATIO, describe, find_peak, remark, shown, summary, told
 from dd.results import runs_schema
 from dd.results.schema import table_of
 
@@ -176,3 +176,13 @@ def test_rows_of_an_older_dd_stand_for_the_defaults() -> None:
     lines = summary(shown(table_of([*old, *new], runs_schema()))).splitlines()
     assert len(lines) == 2
     assert lines[1].split()[:2] == ["sgd", "8"]
+
+
+def test_notes_are_one_line_for_a_sweep_and_whole_for_a_run() -> None:
+    dead, thin = "dead units: 2 of 9 (because)", "near-constant inputs: 5 of 64 (so)"
+    assert remark([dead, None, dead, f"{dead}; {thin}"]) == (
+        "3 runs have dead units, 1 has near-constant inputs: see status_note"
+    )
+    assert remark([None, thin]) == "1 run has near-constant inputs: see status_note"
+    assert remark([f"{dead}; {thin}"]) == f"{dead}; {thin}"
+    assert remark([None]) is remark([None, None]) is remark([]) is None

@@ -63,3 +63,15 @@ def test_a_sweep_answers_for_every_distinct_run(tmp_path: Path) -> None:
     assert all(answer.status == "ok" and answer.error is None for answer in result.answers)
     again = run_sweep(runs, settings)
     assert (again.computed, again.answers) == (0, result.answers)
+
+
+def test_inputs_that_hardly_vary_are_warned_of_once_a_sweep(tmp_path: Path) -> None:
+    line = ("-m", "width=5", "seed=0,1,2", "optimizer=min_norm", "data.n_train=100", "data.n_test=10", "n_jobs=1")
+    for kind, told in (("feature", 1), ("global", 0), ("feature", 1)):
+        done = dd_run(*line, f"data.standardize={kind}", f"name={kind}", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.count("see status_note") == told, "also of a table that has all"
+    assert "\ndd: 3 runs have near-constant inputs: see status_note\n" in done.stderr
+    alone = dd_run("width=5", *line[3:], "data.standardize=feature", "name=alone", cwd=tmp_path)
+    assert "dd: near-constant inputs: " in alone.stderr
+    assert "data.standardize=feature divides by it" in alone.stderr

@@ -17,6 +17,34 @@ def cnn(width: int, image: tuple[int, int, int], outputs: int) -> nn.Module:
     return nn.Sequential(*first, nn.Conv2d(width, width, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(outputs))
 
 
+class Masked(nn.Module):
+    """Inputs to a layer of which two never change."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("mask", (torch.arange(width) > 1).float())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.mask
+
+
+def masked(width: int, inputs: int, outputs: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Linear(inputs, width), Masked(width), nn.BatchNorm1d(width), nn.ReLU(), nn.Linear(width, outputs)
+    )
+
+
+class OwnNorm(nn.BatchNorm1d):
+    """Batch norm, and what nobody knows."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * super().forward(x)
+
+
+def own_norm(width: int, inputs: int, outputs: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(inputs, width), OwnNorm(width), nn.ReLU(), nn.Linear(width, outputs))
+
+
 def dropout(width: int, inputs: int, outputs: int) -> nn.Module:
     return nn.Sequential(nn.Linear(inputs, width), nn.ReLU(), nn.Dropout(0.3), nn.Linear(width, outputs))
 

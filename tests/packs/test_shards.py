@@ -20,7 +20,7 @@ from dd.runs.shard import Shard
 )
 @pytest.mark.parametrize("count", [1, 3, 10])
 def test_shards_are_the_sweep_in_equal_parts(overrides: list[str], count: int) -> None:
-    runs = compose_runs([*overrides, "data.n_train=50"])
+    runs = compose_runs(*overrides, "data.n_train=50")
     parts = [runs_of(Shard(number, count), runs, Place()) for number in range(1, count + 1)]
     ids = [run.run_id for part in parts for run in part]
     assert sorted(ids) == sorted(run.run_id for run in runs)
@@ -32,12 +32,12 @@ def test_shards_are_the_sweep_in_equal_parts(overrides: list[str], count: int) -
 
 
 def test_a_shard_does_not_depend_on_the_order_of_the_runs() -> None:
-    runs = compose_runs(["width=range(10,200,10)", "seed=range(3)", "optimizer=sgd"])
+    runs = compose_runs("width=range(10,200,10)", "seed=range(3)", "optimizer=sgd")
     forth, back = (runs_of(Shard(2, 5), some, Place()) for some in (runs, runs[::-1]))
     assert {run.run_id for run in forth} == {run.run_id for run in back}
 
 
 def test_more_shards_than_runs_leave_some_empty() -> None:
-    runs = compose_runs(["width=10,20", "seed=0"])
+    runs = compose_runs("width=10,20", "seed=0")
     parts = [runs_of(Shard(number, 5), runs, Place()) for number in range(1, 6)]
     assert sorted(len(part) for part in parts) == [0, 0, 0, 1, 1]
