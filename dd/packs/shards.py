@@ -29,7 +29,7 @@ def runs_of(shard: Shard, runs: Sequence[Run], place: Place) -> list[Run]:
     """
     work = [(0.0, number) for number in range(1, shard.count + 1)]  # a heap: the shard with the least work first
     mine: list[Run] = []
-    whole = Place(ON_CPU, place.measure)
+    whole, runs = Place(ON_CPU, place.measure), sorted(runs, key=lambda run: run.run_id)
     packs = plan(runs, whole)
     if len(packs) < EACH * shard.count:
         each = EACH * shard.count
