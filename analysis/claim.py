@@ -119,7 +119,7 @@ def _judge(family: str, found: pd.DataFrame, dropped: int, excluded: int, resamp
     clusters = pd.factorize(found["cluster"])[0]
 
     def interval(statistic: Callable[[NDArray[np.intp]], float]) -> Estimate:
-        return association.cluster_bootstrap(statistic, clusters, resamples)
+        return association.cluster_interval(statistic, clusters, resamples=resamples)
 
     loss, high = association.places(x), association.places(height)
     falling = association.places(-x)
@@ -223,7 +223,7 @@ def _among(
 ) -> Estimate:
     """A statistic of some conditions only."""
     a, b = x[members], y[members]
-    return association.cluster_bootstrap(lambda i: statistic(a[i], b[i]), clusters[members], resamples)
+    return association.cluster_interval(lambda i: statistic(a[i], b[i]), clusters[members], resamples=resamples)
 
 
 def _conditioning(

@@ -20,11 +20,14 @@ LEVEL = 0.05
 SMALLEST = 0.2
 """Smallest prominence of interest in natural log units: 22 %."""
 
-CALIBRATION = 1.5
-"""Factor on the p-values of the t test: without it the worst of the simulated curves are rejected a third too often."""
+CALIBRATION = 2.0
+"""Factor on the p-values of the t tests, without which some simulated curves are rejected too often."""
 
 RESAMPLES = 1000
 FEWEST_POINTS = 4
+
+FEWEST_SEEDS = 3
+"""Seeds that a decision takes: two agree too easily by chance."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ class Peak:
         reason: why it is undecided, else empty.
         p_value: of the test against "no interior maximum"; NaN if there was none.
         prominence_bound: upper confidence bound of the prominence; NaN if there is none.
-        seeds: seeds with at least one finite value.
+        seeds: rows with at least one finite value: seeds, or training sets.
         points: points that count.
         dropped: points that do not, because fewer than half of the seeds (or fewer than two) are finite.
         location: x of the peak.
@@ -108,37 +111,89 @@ def median_over(values: np.ndarray) -> np.ndarray:
 
 
 def counted(logs: np.ndarray) -> np.ndarray:
-    """Whether each point counts, [points]: at least half of the seeds are finite, and two unless there is only one."""
-    finite = np.isfinite(logs).sum(0)
-    seeds = len(logs)
-    return finite >= max(seeds / 2, min(seeds, 2))
+    """Whether each point counts, [..., points]: half of the seeds are finite, and two unless there is only one.
+
+    Args:
+        logs: [..., seeds, points].
+    """
+    seeds = logs.shape[-2]
+    enough: np.ndarray = np.isfinite(logs).sum(-2) >= max(seeds / 2, min(seeds, 2))
+    return enough
 
 
-def held_out_scores(logs: np.ndarray) -> np.ndarray:
-    """Prominence that each seed shows where the other seeds have their peak.
+def of_training_sets(logs: np.ndarray, sets: np.ndarray) -> np.ndarray:
+    """Curves of training sets: medians over the seeds that share one.
 
-    For each seed, (i, j, k) are the valleys and the top of the median curve of the other seeds, and the score is
-    v(j) - max(v(i), v(k)) of the seed itself. Where the expected curve is quasi-convex (monotone, or U-shaped), no
-    triple chosen without the seed has a positive expected score.
+    Args:
+        logs: [..., seeds, points].
+        sets: number of the training set of each seed, 0, 1, ..., [seeds].
+
+    Returns:
+        [..., sets, points]; NaN at the points of a set that do not count (:func:`counted`).
+    """
+    curves = []
+    for each in range(sets.max() + 1):
+        members = logs[..., sets == each, :]
+        curves.append(np.where(counted(members), median_over(np.moveaxis(members, -2, -1)), np.nan))
+    return np.stack(curves, -2)
+
+
+def medians_of_others(logs: np.ndarray) -> np.ndarray:
+    """Median over all other seeds, for each seed of [..., seeds, points]; missing values are left out."""
+    order = np.argsort(logs, axis=-2)  # NaN at the end
+    ordered = np.take_along_axis(logs, order, -2)
+    place = np.argsort(order, axis=-2)
+    finite = np.isfinite(logs)
+    count = finite.sum(-2, keepdims=True) - finite
+    last = logs.shape[-2] - 1
+
+    def others(i: np.ndarray) -> np.ndarray:
+        """The i-th smallest of the others."""
+        i = np.maximum(i, 0)
+        return np.take_along_axis(ordered, np.minimum(i + (i >= place), last), -2)
+
+    middle = (others((count - 1) // 2) + others(count // 2)) / 2
+    return np.where(count > 0, middle, np.nan)
+
+
+def held_out_rises(logs: np.ndarray) -> np.ndarray:
+    """How far each seed rises over the valleys where the other seeds have their peak.
+
+    For each seed, (i, j, k) are the valleys and the top of the median curve of the other seeds, and the rises are
+    v(j) - v(i) and v(j) - v(k) of the seed itself.
 
     Args:
         logs: [..., seeds, points], at least two seeds.
 
     Returns:
-        [..., seeds]; NaN where a seed has fewer than three points.
+        [..., seeds, 2]; NaN where a seed has fewer than three points.
     """
-    scores = []
-    for seed in range(logs.shape[-2]):
-        own = logs[..., seed, :]
-        others = median_over(np.moveaxis(np.delete(logs, seed, axis=-2), -2, -1))
-        others = np.where(np.isfinite(own), others, np.nan)
-        left, top, right = summit(others)
-        score = pick(own, top) - np.maximum(pick(own, left), pick(own, right))
-        scores.append(np.where(np.isfinite(prominences(others)).any(-1), score, np.nan))
-    return np.stack(scores, -1)
+    others = np.where(np.isfinite(logs), medians_of_others(logs), np.nan)
+    left, top, right = summit(others)
+    rises = np.stack([pick(logs, top) - pick(logs, left), pick(logs, top) - pick(logs, right)], -1)
+    return np.where(np.isfinite(prominences(others)).any(-1)[..., None], rises, np.nan)
 
 
-def p_value(scores: np.ndarray) -> np.ndarray:
+def p_value(rises: np.ndarray) -> np.ndarray:
+    """One-sided p-value of held-out rises against a curve without a peak.
+
+    The score of a seed is the smaller one of its two rises. Where the expected curve is quasi-convex (monotone, or
+    U-shaped), no triple chosen without the seed has a positive expected score. The p-value is the largest one of three
+    ``t_test``: of the scores, of the rises on the left, and of those on the right. Scores alone would not do: the low
+    side caps them, and capped scores of a few seeds can agree by chance where the rises over the other valley scatter.
+
+    Args:
+        rises: [..., seeds, 2]; NaN is left out.
+
+    Returns:
+        [...]; NaN with fewer than two seeds.
+    """
+    every = np.concatenate([rises.min(-1, keepdims=True), rises], -1)
+    largest: np.ndarray = t_test(np.moveaxis(every, -1, -2)).max(-1)
+    return largest
+
+
+def t_test(scores: np.ndarray) -> np.ndarray:
     """One-sided p-value of held-out scores against an expectation of at most zero.
 
     Student's t with the variance of the mean enlarged from s²/S to s² (1/S + 1/(S - 1)): the choices of two seeds are
@@ -212,7 +267,7 @@ def ends_below_minimum(logs: np.ndarray, top: int, alpha: float = LEVEL) -> str:
 
     ``yes`` if the last point is below *every* point on the left by its paired t interval, which needs no correction for
     their number. ``no`` if it is above the lowest one, which the other seeds choose for each seed as in
-    ``held_out_scores``; the bootstrap interval of ``final_descent`` would take the luckiest of several level points for
+    ``held_out_rises``; the bootstrap interval of ``final_descent`` would take the luckiest of several level points for
     lower. Each at level alpha/2.
 
     Args:
@@ -230,7 +285,7 @@ def ends_below_minimum(logs: np.ndarray, top: int, alpha: float = LEVEL) -> str:
     for seed, own in enumerate(rises):
         others = np.where(np.isfinite(own), median_over(np.delete(logs[:, :top], seed, axis=0).T), np.nan)
         scores.append(own[np.nanargmin(others)] if np.isfinite(others).any() else np.nan)
-    return "no" if p_value(np.array(scores)) <= alpha / 2 else "undecided"
+    return "no" if t_test(np.array(scores)) <= alpha / 2 else "undecided"
 
 
 @lru_cache(maxsize=8)
@@ -300,6 +355,26 @@ def missing_at(x: np.ndarray, counts: np.ndarray, threshold: float) -> bool:
     return not counts[after if x[after] == threshold else after - 1 : after + 1].all()
 
 
+def decisions(
+    logs: np.ndarray, alpha: float = LEVEL, delta: float = SMALLEST
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Decide whether curves have a peak, by the rules of :func:`judge` that ask for nothing but their values.
+
+    Args:
+        logs: [..., seeds, points], at least two seeds.
+        alpha: level of the test and of the bound.
+        delta: smallest prominence of interest.
+
+    Returns:
+        ``peak``, ``no peak`` or ``undecided``; p-values of the test; upper bounds of the prominence; each [...].
+    """
+    p, bound = p_value(held_out_rises(logs)), prominence_bound(logs, alpha)
+    risen = prominences(median_over(np.moveaxis(logs, -2, -1))).max(-1) > 0
+    enough = np.isfinite(logs).any(-1).sum(-1) >= FEWEST_SEEDS
+    decided = np.select([~enough, bound < delta, (p <= alpha) & risen], ["undecided", "no peak", "peak"], "undecided")
+    return decided, p, bound
+
+
 def judge(
     x: np.ndarray,
     logs: np.ndarray,
@@ -308,6 +383,7 @@ def judge(
     alpha: float = LEVEL,
     delta: float = SMALLEST,
     resamples: int = RESAMPLES,
+    unit: str = "seed",
 ) -> Peak:
     """Find the most prominent peak of the median curve and decide whether it is one.
 
@@ -315,19 +391,22 @@ def judge(
       maximum.
     - ``no peak``: the upper confidence bound of the prominence is below delta. This goes first: a peak that is
       significant, but certainly smaller than what is of interest, is reported as ``no peak`` with its prominence.
-    - ``undecided`` otherwise. Also with one seed, which says nothing about its own scatter; with fewer than four points
-      that count; and where a point that is or brackets the threshold does not count, since the peak would be there.
+    - ``undecided`` otherwise. Also with fewer than three seeds, which say too little about their scatter; with fewer
+      than four points that count; and where a point that is or brackets the threshold does not count, since the peak
+      would be there.
 
     Intervals come from resampling whole seeds: runs of one seed share random numbers across x, so that their values are
     not independent.
 
     Args:
         x: [points], positive, ascending.
-        logs: [seeds, points], natural logarithms of the metric; NaN where a run is missing or has diverged.
+        logs: [seeds, points], natural logarithms of the metric; NaN where a run is missing or has diverged. Seeds must
+            be independent: curves of training sets (``of_training_sets``) where several seeds share one.
         threshold: where the model can just fit the training set, in units of x; None if not known.
         alpha: level of the test and of the bound, 1 - alpha that of the intervals.
         delta: smallest prominence of interest in natural log units.
         resamples: of the bootstrap.
+        unit: name of a row of logs, for ``reason``.
 
     Raises:
         ValueError: if x is not positive and ascending, or shapes do not match.
@@ -349,19 +428,15 @@ def judge(
         return Peak("undecided", reason, nothing, nothing, seeds, points, dropped)
     estimates: dict[str, Any] = _estimates(here, kept, threshold, alpha, resamples)
     p = bound = nothing
-    if seeds > 1:
-        p, bound = float(p_value(held_out_scores(kept))), float(prominence_bound(kept, alpha))
     decision, reason = "undecided", ""
+    if seeds > 1:
+        decision, p, bound = (found.item() for found in decisions(kept, alpha, delta))
     if threshold is not None and missing_at(x, counts, threshold):
         estimates["prominence_at_threshold"] = UNKNOWN
-        reason = f"no runs to count on at the threshold {threshold:g}"
-    elif seeds == 1:
-        reason = "one seed"
-    elif bound < delta:
-        decision = "no peak"
-    elif p <= alpha and estimates["prominence"].value > 0:
-        decision = "peak"
-    else:
+        decision, reason = "undecided", f"no runs to count on at the threshold {threshold:g}"
+    elif seeds < FEWEST_SEEDS:
+        decision, reason = "undecided", f"{seeds} {unit}{'s' if seeds > 1 else ''}, fewer than {FEWEST_SEEDS}"
+    elif decision == "undecided":
         reason = f"p = {p:.2g}, prominence up to {bound:.2g}"
     ends_below = "undecided"
     if seeds > 1 and estimates["prominence"].value > 0:

@@ -22,7 +22,18 @@ from analysis.curves import (
     split,
     varying_axes,
 )
-from analysis.judgement import LEVEL, RESAMPLES, SMALLEST, Estimate, Peak, counted, judge, median_over, missing_at
+from analysis.judgement import (
+    LEVEL,
+    RESAMPLES,
+    SMALLEST,
+    Estimate,
+    Peak,
+    counted,
+    judge,
+    median_over,
+    missing_at,
+    of_training_sets,
+)
 from analysis.labels import legend_of
 from analysis.prominence import first_fall, value_at
 
@@ -44,7 +55,8 @@ def table(
 ) -> pd.DataFrame:
     """Judge the peak of every curve of a table.
 
-    A curve has everything fixed but x and the seeds; a seed is a pair (``seed``, ``data_seed``). What dd settles by
+    A curve has everything fixed but x and the seeds; a seed is a pair (``seed``, ``data_seed``). Where several training
+    sets have several seeds each, the training sets are judged, by the median curves of their seeds. What dd settles by
     itself (``solver``, ``dtype``) does not split curves. Along ``n_train`` full batches are one batch size, and where
     runs agree in epochs rather than in steps, epochs are the budget.
 
@@ -66,8 +78,10 @@ def table(
         - ``condition``: short unique name made of the axes that vary in the table; then every axis as a column of its
           own (null where it is not the same throughout the curve), without options that are null everywhere
         - ``metric``, ``x``: names
-        - ``decision`` (``peak``, ``no peak``, ``undecided``), ``reason``, ``p_value``, ``prominence_bound``, ``seeds``,
+        - ``decision`` (``peak``, ``no peak``, ``undecided``), ``reason``, ``p_value``, ``prominence_bound``,
           ``points``, ``dropped``, ``ends_below_minimum``: see ``judgement.Peak``
+        - ``seeds``, ``training_sets``: with at least one finite value; with one training set everything that is
+          inferred holds for that set
         - ``location``, ``prominence``, ``height_over_plateau``, ``height_over_minimum``, ``width_at_half_height``,
           ``final_descent``, ``peak_value``, ``plateau_value``, ``minimum_value``, ``minimum_location``,
           ``prominence_at_threshold``, each with ``…_low`` and ``…_high``: see ``judgement.Peak``
@@ -157,8 +171,11 @@ class _Grid:
 
     def __init__(self, rows: pd.DataFrame, x: str) -> None:
         self.x, self.column = np.unique(rows[x].to_numpy(dtype=float), return_inverse=True)
-        seeds = [rows[c].fillna(-1).to_numpy(dtype=np.int64) for c in (*SEEDS, "test_seed") if c in rows]
-        self.row = np.unique(np.column_stack(seeds), axis=0, return_inverse=True)[1].reshape(-1)
+        columns = [c for c in (*SEEDS, "test_seed") if c in rows]
+        seeds = np.column_stack([rows[c].fillna(-1).to_numpy(dtype=np.int64) for c in columns])
+        distinct, row = np.unique(seeds, axis=0, return_inverse=True)
+        self.row = row.reshape(-1)
+        self.set_of_row = distinct[:, columns.index("data_seed")] if "data_seed" in columns else np.zeros(len(distinct))
         self.ok = (rows["status"] == "ok").to_numpy()
 
     def fill(self, values: pd.Series) -> np.ndarray:
@@ -180,7 +197,13 @@ def _judged(
     found = []
     for metric in metrics:
         logs = np.log(np.maximum(grid.fill(rows[metric]), grid.fill(_floor(rows, metric))))
-        peak = judge(grid.x, logs, threshold, alpha=alpha, delta=delta, resamples=resamples)
+        there = np.isfinite(logs).any(1)
+        names, sets = np.unique(grid.set_of_row[there], return_inverse=True)
+        unit = "seed"
+        if 1 < len(names) < there.sum():  # seeds of one set are not independent
+            unit, logs = "training set", of_training_sets(logs[there], sets)
+        peak = judge(grid.x, logs, threshold, alpha=alpha, delta=delta, resamples=resamples, unit=unit)
+        seeds = peak.seeds if unit == "seed" else int(there.sum())
         known = threshold is not None and not missing_at(grid.x, counted(logs), threshold)
         at = float(value_at(grid.x, np.log(np.maximum(losses, 1e-300)), threshold)) if known and threshold else np.nan
         of_loss = {
@@ -189,7 +212,7 @@ def _judged(
             "train_loss_at_threshold": np.exp(at),
             "diverged": diverged,
         }
-        found.append(_flat(peak) | of_loss)
+        found.append(_flat(peak) | of_loss | {"seeds": seeds, "training_sets": len(names)})
     return found
 
 

@@ -113,34 +113,76 @@ def test_explained_share_is_that_of_kruskal_and_wallis() -> None:
     assert association.explained_by(np.repeat([1.0, 2.0, 3.0], 30), levels) == pytest.approx(1)
 
 
-def test_cluster_bootstrap_is_wider_than_one_that_takes_conditions_as_independent() -> None:
+def test_interval_of_a_mean_of_equal_clusters_is_students_of_their_means() -> None:
     rng = np.random.default_rng(7)
     cluster = np.repeat(np.arange(12), 25)
     values = rng.standard_normal(12)[cluster] + 0.1 * rng.standard_normal(300)
-
-    def mean(i: np.ndarray) -> float:
-        return float(values[i].mean())
-
-    clustered = association.cluster_bootstrap(mean, cluster, 400)
-    naive = association.cluster_bootstrap(mean, np.arange(300), 400)
-    assert clustered.value == naive.value == pytest.approx(values.mean())
-    width = (clustered.high - clustered.low) / (2 * 1.96)
+    got = association.cluster_interval(lambda i: float(values[i].mean()), cluster)
     of_means = np.array([values[cluster == c].mean() for c in range(12)])
-    assert width == pytest.approx(of_means.std() / np.sqrt(12), rel=0.2)
-    assert clustered.high - clustered.low > 3 * (naive.high - naive.low)
+    expected = stats.ttest_1samp(of_means, 0).confidence_interval(0.95)
+    assert got.value == pytest.approx(values.mean())
+    assert [got.low, got.high] == pytest.approx([expected.low, expected.high])
+    alone = association.cluster_interval(lambda i: float(values[i].mean()), np.arange(300))
+    assert got.high - got.low > 3 * (alone.high - alone.low)
 
 
-def test_cluster_bootstrap_is_a_plain_loop() -> None:
+def test_interval_is_a_plain_jackknife_of_whole_clusters_on_the_scale() -> None:
     rng = np.random.default_rng(11)
-    cluster, values = rng.choice(["a", "b", "c", "d"], 30), rng.standard_normal(30)
+    cluster = np.repeat(["a", "b", "c", "d", "e"], [12, 11, 10, 9, 8])
+    x = rng.standard_normal(50)
+    y = x + rng.standard_normal(50)
+    left = [stats.spearmanr(x[cluster != c], y[cluster != c]).statistic for c in "abcde"]
+    rho = stats.spearmanr(x, y).statistic
+    fisher = np.arctanh(np.array([*left, rho]) * 50 / 51)
+    error = np.sqrt(4 / 5 * np.sum((fisher[:-1] - fisher[-1]) ** 2))
+    n2 = np.array([12, 11, 10, 9, 8]) ** 2
+    t = stats.t.ppf(0.975, n2.sum() ** 2 / (n2**2).sum() - 1)
+    expected = np.tanh(fisher[-1] + np.array([-t, t]) * error) * 51 / 50
+    got = association.cluster_interval(lambda i: association.spearman(x[i], y[i]), cluster, "correlation")
+    assert [got.low, got.value, got.high] == pytest.approx([expected[0], rho, expected[1]])
+
+
+def test_a_statistic_that_jumps_is_resampled_in_whole_clusters() -> None:
+    rng = np.random.default_rng(11)
+    cluster, values = np.tile(["a", "b", "c", "d"], 8), rng.standard_normal(32)
     names = sorted(set(cluster))
     for seed, resamples in ((0, 60), (1, 60), (0, 90)):
         generator, drawn = np.random.default_rng(seed), []
         for _ in range(resamples):
             chosen = [names[c] for c in generator.integers(0, 4, 4)]
             drawn.append(np.concatenate([values[cluster == c] for c in chosen]).max())
-        got = association.cluster_bootstrap(lambda i: float(values[i].max()), cluster, resamples, seed=seed)
-        assert [got.low, got.high] == pytest.approx(np.quantile(drawn, [0.025, 0.975]).tolist())
+        reach = stats.t.ppf(0.975, 3) * np.sqrt(4 / 3 * np.mean((np.array(drawn) - values.max()) ** 2))
+        got = association.cluster_interval(
+            lambda i: float(values[i].max()), cluster, smooth=False, resamples=resamples, seed=seed
+        )
+        assert [got.low, got.high] == pytest.approx([values.max() - reach, values.max() + reach])
+
+
+def test_degrees_of_freedom_count_clusters_by_size() -> None:
+    assert association.freedom(np.full(15, 24)) == pytest.approx(14)
+    assert association.freedom(np.array([1000, 1, 1])) == 1
+    assert 1 < association.freedom(np.array([100, 50, 50, 10])) < 3
+
+
+@pytest.mark.parametrize("share", [1.0, 0.0])
+def test_a_share_of_all_or_none_is_wilsons_of_the_clusters(share: float) -> None:
+    cluster = np.repeat(np.arange(12), 5)
+    hits = np.full(60, share)
+    expected = stats.binomtest(int(12 * share), 12).proportion_ci(method="wilson")
+    got = association.cluster_interval(lambda i: float(hits[i].mean()), cluster, "share")
+    assert [got.low, got.high] == pytest.approx([expected.low, expected.high], abs=1e-12)
+    among = cluster < 4  # four clusters have observations
+    got = association.cluster_interval(lambda i: float(hits[i][among[i]].mean()), cluster, "share", among=among)
+    expected = stats.binomtest(int(4 * share), 4).proportion_ci(method="wilson")
+    assert [got.low, got.high] == pytest.approx([expected.low, expected.high], abs=1e-12)
+
+
+def test_a_share_never_leaves_its_range() -> None:
+    cluster = np.repeat(np.arange(6), 4)
+    hits = np.ones(24)
+    hits[:2] = 0
+    got = association.cluster_interval(lambda i: float(hits[i].mean()), cluster, "share")
+    assert 0 < got.low < got.value < got.high <= 1
 
 
 def test_slope_is_scipys_theil_sen() -> None:
@@ -190,9 +232,13 @@ def test_holm_is_the_step_down_correction() -> None:
     assert np.isnan(got[2])
 
 
-def test_a_statistic_that_is_hardly_ever_defined_has_no_interval() -> None:
+def test_a_statistic_that_needs_one_cluster_has_no_interval() -> None:
     positive = np.array([True] + [False] * 11)
     x = np.arange(12.0)
-    got = association.cluster_bootstrap(lambda i: association.auc(-x[i], positive[i]), np.arange(12), 200)
-    assert got.value == 1
-    assert np.isnan(got.low)
+    for smooth in (True, False):
+        got = association.cluster_interval(
+            lambda i: association.auc(-x[i], positive[i]), np.arange(12), "share", smooth=smooth
+        )
+        assert got.value == 1
+        assert np.isnan([got.low, got.high]).all()
+    assert np.isnan(association.cluster_interval(lambda i: 0.5, np.zeros(9, int)).low)

@@ -10,13 +10,18 @@ import pytest
 from scipy import stats
 
 from analysis.judgement import (
+    CALIBRATION,
     counted,
+    decisions,
     ends_below_minimum,
-    held_out_scores,
+    held_out_rises,
     judge,
     median_over,
+    medians_of_others,
+    of_training_sets,
     p_value,
     prominence_bound,
+    t_test,
 )
 from analysis.prominence import prominences, summit
 from dd.theory.isotropic import min_norm_risk
@@ -91,7 +96,18 @@ def _rise(curve: np.ndarray, i: int, j: int, k: int) -> float:
     return float(curve[j] - max(curve[i], curve[k]))
 
 
-def test_held_out_scores_are_those_of_a_plain_loop() -> None:
+def test_medians_of_others_are_those_of_a_plain_loop() -> None:
+    for seeds in (2, 3, 6):
+        logs = np.random.default_rng(seeds).standard_normal((20, seeds, 5)).round(1)
+        logs[np.random.default_rng(1).random(logs.shape) < 0.3] = np.nan
+        got = medians_of_others(logs)
+        for seed in range(seeds):
+            with warnings.catch_warnings(action="ignore"):  # points that no other seed has
+                expected = np.nanmedian(np.delete(logs, seed, 1), axis=1)
+            np.testing.assert_array_equal(got[:, seed], expected)
+
+
+def test_held_out_rises_are_those_of_a_plain_loop() -> None:
     logs = np.random.default_rng(2).standard_normal((4, 7))
     expected = []
     for seed in range(4):
@@ -99,29 +115,64 @@ def test_held_out_scores_are_those_of_a_plain_loop() -> None:
         i, j, k = max(
             triples(7), key=lambda t: (others[t[1]] - max(others[t[0]], others[t[2]]), -others[[t[0], t[2]]].sum())
         )
-        expected.append(logs[seed, j] - max(logs[seed, i], logs[seed, k]))
-    np.testing.assert_allclose(held_out_scores(logs), expected)
+        expected.append((logs[seed, j] - logs[seed, i], logs[seed, j] - logs[seed, k]))
+    np.testing.assert_allclose(held_out_rises(logs), expected)
 
 
 def test_a_seed_is_scored_only_where_it_has_values() -> None:
     logs = np.random.default_rng(3).standard_normal((3, 6))
     logs[0, 2] = np.nan
     logs[1, 1:5] = np.nan
-    got = held_out_scores(logs)
-    assert got[0] == pytest.approx(held_out_scores(np.delete(logs, 2, 1))[0])
-    assert np.isnan(got[1]), "two points make no triple"
+    got = held_out_rises(logs)
+    assert got[0] == pytest.approx(held_out_rises(np.delete(logs, 2, 1))[0])
+    assert np.isnan(got[1]).all(), "two points make no triple"
 
 
-def test_p_value_is_a_t_test_with_an_enlarged_variance() -> None:
+def test_t_test_has_an_enlarged_variance() -> None:
     scores = np.random.default_rng(4).standard_normal((20, 5)) + 0.5
     t = stats.ttest_1samp(scores, 0, axis=-1).statistic * np.sqrt((1 / 5) / (1 / 5 + 1 / 4))
-    np.testing.assert_allclose(p_value(scores), np.minimum(1.5 * stats.t.sf(t, 4), 1))
-    assert p_value(np.append(scores[0], np.nan)) == pytest.approx(1.5 * stats.t.sf(t[0], 4))
-    assert np.isnan(p_value(np.array([1.0, np.nan])))
+    np.testing.assert_allclose(t_test(scores), np.minimum(CALIBRATION * stats.t.sf(t, 4), 1))
+    assert t_test(np.append(scores[0], np.nan)) == pytest.approx(CALIBRATION * stats.t.sf(t[0], 4))
+    assert np.isnan(t_test(np.array([1.0, np.nan])))
+
+
+def test_p_value_is_the_largest_of_scores_and_sides() -> None:
+    rises = np.random.default_rng(4).standard_normal((20, 5, 2)) + 0.5
+    rises[0, 2] = np.nan
+    expected = np.maximum(t_test(rises.min(-1)), np.maximum(t_test(rises[..., 0]), t_test(rises[..., 1])))
+    np.testing.assert_array_equal(p_value(rises), expected)
+    # the right valley caps all scores at 0.3, while the left one scatters
+    capped = np.array([[3.0, 0.3], [0.4, 0.31], [1.5, 0.3]])
+    assert t_test(capped.min(-1)) < 0.01 < 0.1 < p_value(capped)
 
 
 def test_scores_without_variance_are_taken_at_their_word() -> None:
-    assert p_value(np.array([[0.1] * 3, [0.0] * 3, [-0.1] * 3])).tolist() == [0, 1, 1]
+    scores = np.array([[0.1] * 3, [0.0] * 3, [-0.1] * 3])
+    assert t_test(scores).tolist() == [0, 1, 1]
+    assert p_value(np.stack([scores, scores + 1], -1)).tolist() == [0, 1, 1]
+
+
+def test_curves_of_training_sets_are_medians_over_their_seeds() -> None:
+    logs = np.random.default_rng(5).standard_normal((2, 7, 4))
+    logs[0, :2, 1] = np.nan
+    logs[1, 3, 2] = np.nan
+    sets = np.array([0, 0, 0, 1, 1, 1, 2])
+    got = of_training_sets(logs, sets)
+    assert np.isnan(got[0, 0, 1]), "one of three"
+    expected = np.stack([np.nanmedian(logs[:, sets == each], axis=1) for each in range(3)], axis=1)
+    expected[0, 0, 1] = np.nan
+    np.testing.assert_array_equal(got, expected)
+
+
+def test_decisions_of_many_curves_are_those_of_each() -> None:
+    rng = np.random.default_rng(15)
+    scale = np.geomspace(0.02, 1, 40)[:, None, None]
+    logs = BUMP * rng.choice([0, 1.0], (40, 1, 1)) + scale * rng.standard_normal((40, 4, POINTS))
+    decided, p, bound = decisions(logs)
+    assert set(decided) == {"peak", "no peak", "undecided"}
+    for i, curve in enumerate(logs):
+        peak = judge(X, curve, resamples=10)
+        assert (peak.decision, peak.p_value, peak.prominence_bound) == (decided[i], p[i], bound[i])
 
 
 def test_bound_is_the_largest_of_all_triples() -> None:
@@ -139,7 +190,7 @@ def test_a_shift_of_a_whole_seed_changes_no_score_and_no_bound() -> None:
     rng = np.random.default_rng(6)
     logs = rng.standard_normal((2, 5))
     shifted = logs + rng.standard_normal((2, 1))  # with two seeds medians of others are the other seed
-    np.testing.assert_allclose(held_out_scores(shifted), held_out_scores(logs))
+    np.testing.assert_allclose(held_out_rises(shifted), held_out_rises(logs))
     np.testing.assert_allclose(prominence_bound(shifted), prominence_bound(logs))
 
 
@@ -148,7 +199,7 @@ def test_a_shift_of_a_whole_seed_changes_no_score_and_no_bound() -> None:
 @pytest.mark.parametrize("null", NULLS)
 def test_curves_without_a_peak_are_rejected_at_the_level(null: str, kind: str, seeds: int) -> None:
     logs = NULLS[null] + noise(kind, seeds, np.random.default_rng(7))
-    assert np.mean(p_value(held_out_scores(logs)) <= 0.05) <= 0.05
+    assert np.mean(p_value(held_out_rises(logs)) <= 0.05) <= 0.05
 
 
 @pytest.mark.parametrize("seeds", [3, 5, 10])
@@ -162,7 +213,7 @@ def test_the_bound_is_seldom_below_the_prominence(kind: str, seeds: int) -> None
 
 def test_a_clear_peak_is_found_and_placed() -> None:
     logs = BUMP + noise("independent", 5, np.random.default_rng(9))
-    assert np.mean(p_value(held_out_scores(logs)) <= 0.05) >= 0.95
+    assert np.mean(p_value(held_out_rises(logs)) <= 0.05) >= 0.95
     assert np.mean(prominence_bound(logs) >= 0.2) >= 0.95
     _, top, _ = summit(np.median(logs, axis=-2))
     assert np.mean(np.abs(top - 6) <= 1) >= 0.95
@@ -206,7 +257,7 @@ def test_an_end_off_the_left_side_is_told_from_it() -> None:
     for shift, word in ((-0.5, "yes"), (0.5, "no")):
         moved = curve + shift * (np.arange(POINTS) == POINTS - 1)
         words = [ends_below_minimum(moved + 0.1 * rng.standard_normal((5, POINTS)), 6) for _ in range(200)]
-        assert words.count(word) >= 0.95 * 200
+        assert words.count(word) >= 0.9 * 200
 
 
 def test_quantities_of_a_curve_without_noise() -> None:
@@ -246,11 +297,12 @@ def test_a_peak_too_small_to_matter_is_no_peak() -> None:
     assert judge(np.arange(1.0, 6), logs, delta=0.05).decision == "peak"
 
 
-def test_one_seed_decides_nothing() -> None:
-    peak = judge(np.arange(1.0, 6), np.array([[0.0, 1, 5, 1, 0]]))
-    assert (peak.decision, peak.reason) == ("undecided", "one seed")
-    assert peak.prominence.value == 5
-    assert np.isnan(peak.prominence.low)
+def test_one_or_two_seeds_decide_nothing() -> None:
+    for seeds, reason in ((1, "1 seed, fewer than 3"), (2, "2 seeds, fewer than 3")):
+        for curve in ([0.0, 1, 5, 1, 0], [0.0, 1, 2, 3, 4]):
+            peak = judge(np.arange(1.0, 6), np.tile(curve, (seeds, 1)))
+            assert (peak.decision, peak.reason) == ("undecided", reason)
+            assert np.isnan(peak.prominence.low) == (seeds == 1)
 
 
 def test_points_count_if_half_of_the_seeds_are_there() -> None:
@@ -297,11 +349,11 @@ def test_the_exact_isotropic_curve_peaks_beside_the_threshold() -> None:
     """The mean risk is infinite at n - 1 … n + 1, which is missing; either neighbour is the top."""
     x = np.array([10, 50, 100, 150, 180, 195, 198, 200, 202, 205, 220, 300, 500, 1000])
     curve = np.log([min_norm_risk(200, p, 0.5) for p in x])
-    peak = judge(x, np.tile(curve, (2, 1)))
+    peak = judge(x, np.tile(curve, (3, 1)))
     assert (peak.decision, peak.dropped) == ("peak", 1)
     assert peak.location.value in (198, 202)
     under = x < 200
-    assert judge(x[under], np.tile(curve[under], (2, 1))).decision == "no peak"
+    assert judge(x[under], np.tile(curve[under], (3, 1))).decision == "no peak"
 
 
 def test_min_norm_regressions_peak_at_the_threshold() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.judgement import judge
 from analysis.peaks import curves, table
 from analysis.tables import curve_rows, load_runs
 from dd.packs.plan import Pack
@@ -31,7 +32,7 @@ def synthetic(x: str, values: np.ndarray, curve: np.ndarray, seeds: int = 3, **c
         for at, loss in zip(values, curve, strict=True):
             row = {
                 "run_id": f"{columns}{seed}{at}", "status": "ok", "optimizer": "sgd", "width": 100, "n_train": 40,
-                "n_test": 1000, "batch_size": 10, "steps": 100, "epochs": 25.0, "seed": seed, "data_seed": seed % 2,
+                "n_test": 1000, "batch_size": 10, "steps": 100, "epochs": 25.0, "seed": seed, "data_seed": seed,
                 "test_loss": loss * np.exp(0.01 * rng.standard_normal()), "test_error": 0.0, "train_loss": 1 / at,
                 "interpolation_width": 40.0, "lr": 0.1, "optimizer_penalty": np.nan,
             }  # fmt: skip
@@ -207,6 +208,47 @@ def test_several_metrics_are_judged_as_each_by_itself() -> None:
     both = table(frame, metric=["test_loss", "test_error"], resamples=20)
     alone = [table(frame, metric=metric, resamples=20) for metric in ("test_loss", "test_error")]
     pd.testing.assert_frame_equal(both, pd.concat(alone, ignore_index=True))
+
+
+def test_seeds_that_share_training_sets_are_judged_by_the_sets() -> None:
+    """Curves of the training sets are the medians over their seeds, and count as much as one seed each."""
+    widths, curve = np.array([10, 20, 30, 40, 50, 60, 80]), np.array([1, 0.8, 0.7, 2, 0.7, 0.6, 0.5])
+    frame = synthetic("width", widths, curve, seeds=15)
+    frame["test_loss"] *= np.exp(0.1 * np.random.default_rng(1).standard_normal(len(frame)))
+    frame["data_seed"] = frame["seed"] % 3
+    got = table(frame, resamples=50).iloc[0]
+    assert (got["seeds"], got["training_sets"]) == (15, 3)
+    logs = np.log(frame.pivot(index=["data_seed", "seed"], columns="width", values="test_loss"))
+    expected = judge(widths, logs.groupby("data_seed").median().to_numpy(), 40.0, resamples=50)
+    assert got["p_value"] == pytest.approx(expected.p_value)
+    assert got["prominence_bound"] == pytest.approx(expected.prominence_bound)
+    assert got["prominence"] == pytest.approx(expected.prominence.value)
+    assert got["p_value"] > 2 * table(frame.assign(data_seed=frame["seed"])).loc[0, "p_value"]
+
+
+def test_two_training_sets_decide_nothing_and_one_is_given() -> None:
+    widths, curve = np.array([10, 20, 30, 40, 50, 60, 80]), np.array([1, 0.8, 0.7, 2, 0.7, 0.6, 0.5])
+    frame = synthetic("width", widths, curve, seeds=10)
+    two = table(frame.assign(data_seed=frame["seed"] % 2), resamples=50).iloc[0]
+    assert (two["decision"], two["reason"]) == ("undecided", "2 training sets, fewer than 3")
+    assert (two["seeds"], two["training_sets"]) == (10, 2)
+    # one training set for all: what is inferred holds for that one, and seeds are independent
+    one, own = (table(frame.assign(data_seed=sets), resamples=50) for sets in (0, frame["seed"]))
+    assert (one.loc[0, "decision"], one.loc[0, "training_sets"], own.loc[0, "training_sets"]) == ("peak", 1, 10)
+    judged = ["p_value", "prominence_bound", "prominence_low", "seeds"]
+    pd.testing.assert_frame_equal(one[judged], own[judged])
+
+
+def test_a_training_set_counts_where_half_of_its_seeds_do() -> None:
+    widths, curve = np.array([10, 20, 30, 40, 50, 60, 80]), np.array([1, 0.8, 0.7, 2, 0.7, 0.6, 0.5])
+    frame = synthetic("width", widths, curve, seeds=12)
+    frame["data_seed"] = frame["seed"] // 3
+    gone = (frame["width"] == 20) & (frame["seed"] % 3 > 0)  # one run of three is left in each set
+    got = table(frame[~gone], resamples=50).iloc[0]
+    assert (got["points"], got["dropped"]) == (6, 1)
+    some = gone & (frame["data_seed"] < 2)  # two sets of four are left
+    got = table(frame[~some], resamples=50).iloc[0]
+    assert (got["points"], got["dropped"], got["decision"]) == (7, 0, "peak")
 
 
 def test_what_does_not_apply_gives_no_row_or_no_decision(trained: Path) -> None:
