@@ -152,6 +152,11 @@ def _resampled(member: tuple[int, ...], resamples: int, seed: int) -> list[Whole
     return [np.concatenate([groups[g] for g in drawn]) for drawn in chosen]
 
 
+def rarer(positive: Flags) -> Flags:
+    """Members of the class that has fewer."""
+    return positive if 2 * positive.sum() < len(positive) else ~positive
+
+
 def places(x: Floats) -> Whole:
     """Number of each value among the distinct ones, from 0: it has the same ranks, and they are counted, not sorted."""
     found: Whole = np.unique(x, return_inverse=True)[1]

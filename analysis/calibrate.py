@@ -362,7 +362,7 @@ def _statistics(found: dict[str, np.ndarray]) -> dict[str, tuple[Callable[[assoc
     """Statistics of the verdict, and how their intervals are asked for."""
     loss, height = found["loss"], found["height"]
     peaked = height > 0
-    rarer = peaked if 2 * peaked.sum() < len(peaked) else ~peaked
+    rarer = association.rarer(peaked)
     places = {name: association.places(values) for name, values in found.items()}
     falling, low = association.places(-loss), loss < 0
 

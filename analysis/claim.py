@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis import association, experiments, peaks, rivals, words
-from analysis.association import Estimate
+from analysis.association import Estimate, Flags
 from analysis.conditions import ELSEWHERE, FACTORS, LOSS_FLOOR, conditions, of_the_study
 from analysis.tables import UnreadableTable, load_runs, table_names
 
@@ -31,7 +31,7 @@ CLEAR_LOW = 0.1
 """... where no peak means a prominence below this."""
 
 RESAMPLES = 500
-"""Of the cluster bootstrap."""
+"""Of the bootstrap of whole clusters, for statistics that jump."""
 
 ENOUGH = 20
 """Conditions that a verdict takes at least."""
@@ -41,6 +41,10 @@ NEEDED = ("family", "noisy", "metric", "cluster", "method", "decision", "train_l
 
 FEWEST = 3
 """Conditions with a peak, and without one, that a level takes at least."""
+
+
+Interval = Callable[..., Estimate]
+"""``association.cluster_interval`` on the conditions of a problem."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ def verdicts(found: pd.DataFrame, resamples: int = RESAMPLES) -> list[Verdict]:
 
     Args:
         found: rows of :func:`analysis.conditions.conditions`.
-        resamples: of the cluster bootstrap.
+        resamples: of the bootstrap, for statistics that jump.
     """
     if not len(found):
         return []
@@ -118,36 +122,40 @@ def _judge(family: str, found: pd.DataFrame, dropped: int, excluded: int, resamp
     peaked = height > HEIGHT
     clusters = pd.factorize(found["cluster"])[0]
 
-    def interval(statistic: Callable[[NDArray[np.intp]], float]) -> Estimate:
-        return association.cluster_interval(statistic, clusters, resamples=resamples)
+    def interval(statistic: Callable[[NDArray[np.intp]], float], **options: Any) -> Estimate:
+        return association.cluster_interval(statistic, clusters, resamples=resamples, **options)
 
+    rarer = association.rarer(peaked)
     loss, high = association.places(x), association.places(height)
     falling = association.places(-x)
     level = association.separating_level(x, peaked)
-    l50 = interval(lambda i: association.logistic_midpoint(x[i], peaked[i]))
+    l50 = interval(lambda i: association.logistic_midpoint(x[i], peaked[i]), among=rarer)
     rows: dict[str, Estimate] = {
-        words.AUC: interval(lambda i: association.auc(falling[i], peaked[i])),
-        words.RANK: interval(lambda i: association.spearman(loss[i], high[i])),
-        "Spearman among heights above 0.05": _among(loss, high, height > 0.05, clusters, resamples),
+        words.AUC: interval(lambda i: association.auc(falling[i], peaked[i]), scale="share", among=rarer),
+        words.RANK: interval(lambda i: association.spearman(loss[i], high[i]), scale="correlation"),
+        "Spearman among heights above 0.05": _among(loss, high, height > 0.05, clusters),
         words.L50: l50,
-        "separating level, log10 train loss": interval(lambda i: association.separating_level(x[i], peaked[i])),
+        "separating level, log10 train loss": interval(
+            lambda i: association.separating_level(x[i], peaked[i]), among=rarer, smooth=False
+        ),
     }
     rows |= _shares(x, peaked, clusters, interval)
-    rows |= _robustness(found, falling, clusters, resamples)
+    rows |= _robustness(found, falling, clusters)
     rows |= _conditioning(found, loss, high, interval)
     for name, group in (("steps", found["steps"]), ("features", found["cluster"])):
         labels = pd.factorize(group)[0]
         rows[f"Spearman of train loss and height within equal {name}"] = interval(
-            lambda i, labels=labels: association.within_spearman(loss[i], high[i], labels[i])  # type: ignore[misc]
+            lambda i, labels=labels: association.within_spearman(loss[i], high[i], labels[i]),  # type: ignore[misc]
+            scale="correlation",
         )
     small = found["train_loss"] * found["outputs"] / 2 < 1e-2
     test = np.log(found[f"{found['metric'].iloc[0]}_at_threshold"].to_numpy(float))
     rows["slope of log test loss on log train loss at the threshold"] = _among(
-        x * np.log(10), test, (small & (x > np.log10(LOSS_FLOOR)) & np.isfinite(test)).to_numpy(), clusters, resamples,
-        association.theil_sen,
+        x * np.log(10), test, (small & (x > np.log10(LOSS_FLOOR)) & np.isfinite(test)).to_numpy(), clusters,
+        association.theil_sen, "real",
     )  # fmt: skip
     factors = _factors(found, x, height, peaked, clusters)
-    rivalry = rivals.compare(found, peaked, resamples)
+    rivalry = rivals.compare(found, peaked)
     violators = _violators(found, x, height, [v for v in (level, l50.value) if np.isfinite(v)])
     statistics = pd.DataFrame([{"name": name} | vars(estimate) for name, estimate in rows.items()])
     floor = float(found["floor"].median())
@@ -170,31 +178,35 @@ def _shares(
     x: NDArray[np.float64],
     peaked: NDArray[np.bool_],
     clusters: NDArray[np.intp],
-    interval: Callable[[Callable[[NDArray[np.intp]], float]], Estimate],
+    interval: Interval,
 ) -> dict[str, Estimate]:
     """Both halves of the claim at the separating level, found anew in each resample, and for conditions left out."""
 
-    def at_level(part: Callable[[NDArray[np.bool_], NDArray[np.bool_]], float]) -> Estimate:
-        return interval(lambda i: part(x[i] <= association.separating_level(x[i], peaked[i]), peaked[i]))
+    def at_level(part: Callable[[Flags, Flags], float], among: Flags) -> Estimate:
+        def share(i: NDArray[np.intp]) -> float:
+            return part(x[i] <= association.separating_level(x[i], peaked[i]), peaked[i])
+
+        return interval(share, scale="share", among=among, smooth=False)
+
+    def of(hits: Flags, among: Flags) -> Estimate:
+        return interval(lambda i: _rate(hits[i][among[i]]), scale="share", among=among)
 
     alone = association.left_out_predictions(x, peaked, np.arange(len(x)))
     apart = association.left_out_predictions(x, peaked, clusters)
     return {
-        words.IF: at_level(lambda low, peak: _rate(peak[low])),
-        words.ONLY_IF: at_level(lambda low, peak: _rate(low[peak])),
+        words.IF: at_level(lambda low, peak: _rate(peak[low]), association.rarer(peaked)),
+        words.ONLY_IF: at_level(lambda low, peak: _rate(low[peak]), peaked),
         "specificity: share of conditions without a peak above the level": at_level(
-            lambda low, peak: _rate(~low[~peak])
+            lambda low, peak: _rate(~low[~peak]), ~peaked
         ),
-        "if, each condition left out": interval(lambda i: _rate(peaked[i][alone[i]])),
-        "only if, each condition left out": interval(lambda i: _rate(alone[i][peaked[i]])),
-        "specificity, each condition left out": interval(lambda i: _rate(~alone[i][~peaked[i]])),
-        "accuracy, whole clusters left out": interval(lambda i: _rate(peaked[i] == apart[i])),
+        "if, each condition left out": of(peaked, alone),
+        "only if, each condition left out": of(alone, peaked),
+        "specificity, each condition left out": of(~alone, ~peaked),
+        "accuracy, whole clusters left out": of(peaked == apart, np.ones(len(x), bool)),
     }
 
 
-def _robustness(
-    found: pd.DataFrame, falling: NDArray[np.intp], clusters: NDArray[np.intp], resamples: int
-) -> dict[str, Estimate]:
+def _robustness(found: pd.DataFrame, falling: NDArray[np.intp], clusters: NDArray[np.intp]) -> dict[str, Estimate]:
     """AUC by other notions of a peak: what the test decides, and the other height."""
     decided = found["decision"].isin(["peak", "no peak"]).to_numpy()
     heights = found["prominence_at_threshold"].where(found["trained"], found["prominence"]).to_numpy(float)
@@ -203,13 +215,13 @@ def _robustness(
     elsewhere = {
         f"AUC of the train loss at the {place}": _among(
             -np.log(found[column].to_numpy(float)), found["height"].to_numpy(float) > HEIGHT,
-            found[column].notna().to_numpy(), clusters, resamples, auc,
+            found[column].notna().to_numpy(), clusters, auc, "share",
         )
         for column, place in zip(ELSEWHERE, ("measured threshold", "peak"), strict=True)
     }  # fmt: skip
     return elsewhere | {
-        "AUC among conditions that the test decides": _among(falling, by_test, decided, clusters, resamples, auc),
-        "AUC with the other height": _among(falling, by_height, known, clusters, resamples, auc),
+        "AUC among conditions that the test decides": _among(falling, by_test, decided, clusters, auc, "share"),
+        "AUC with the other height": _among(falling, by_height, known, clusters, auc, "share"),
     }
 
 
@@ -218,19 +230,20 @@ def _among(
     y: NDArray[Any],
     members: NDArray[np.bool_],
     clusters: NDArray[np.intp],
-    resamples: int,
     statistic: Callable[[NDArray[Any], NDArray[Any]], float] = association.spearman,
+    scale: association.Scale = "correlation",
 ) -> Estimate:
-    """A statistic of some conditions only."""
+    """A statistic of some conditions only; y says which have a peak where it is a share."""
     a, b = x[members], y[members]
-    return association.cluster_interval(lambda i: statistic(a[i], b[i]), clusters[members], resamples=resamples)
+    rarer = association.rarer(b) if scale == "share" else None
+    return association.cluster_interval(lambda i: statistic(a[i], b[i]), clusters[members], scale, among=rarer)
 
 
 def _conditioning(
     found: pd.DataFrame,
     loss: NDArray[np.intp],
     height: NDArray[np.intp],
-    interval: Callable[[Callable[[NDArray[np.intp]], float]], Estimate],
+    interval: Interval,
 ) -> dict[str, Estimate]:
     """Whether condition numbers tell something that the train loss does not, and the other way round."""
     rows: dict[str, Estimate] = {}
@@ -255,9 +268,9 @@ def _conditioning(
         def given_kappa(i: NDArray[np.intp], kappa: NDArray[np.intp] = places) -> float:
             return association.partial_spearman(loss[i], height[i], kappa[i])
 
-        rows[f"Spearman of {name} and height"] = interval(among(alone))
-        rows[f"... given the train loss ({name})"] = interval(among(given_loss))
-        rows[f"Spearman of train loss and height given {name}"] = interval(among(given_kappa))
+        rows[f"Spearman of {name} and height"] = interval(among(alone), scale="correlation")
+        rows[f"... given the train loss ({name})"] = interval(among(given_loss), scale="correlation")
+        rows[f"Spearman of train loss and height given {name}"] = interval(among(given_kappa), scale="correlation")
     return rows
 
 

@@ -34,8 +34,6 @@ have a fit."""
 
 PERMUTATIONS = 1999
 
-RESAMPLES = 500
-
 
 @dataclass(frozen=True)
 class Rival:
@@ -252,13 +250,12 @@ class Rivalry:
     duels: Mapping[tuple[str, str], Duel]
 
 
-def compare(found: pd.DataFrame, positive: Flags, resamples: int = RESAMPLES) -> Rivalry:
+def compare(found: pd.DataFrame, positive: Flags) -> Rivalry:
     """Compare all quantities that enough conditions have.
 
     Args:
         found: rows of :func:`analysis.conditions.conditions` of one problem.
         positive: whether each has a peak.
-        resamples: of the intervals.
     """
     clusters = pd.factorize(found["cluster"])[0]
     values = {r.name: found[r.column].to_numpy(float) for r in RIVALS if r.column in found}
@@ -271,9 +268,9 @@ def compare(found: pd.DataFrame, positive: Flags, resamples: int = RESAMPLES) ->
             both = known[first.name] & known[second.name]
             if first is not second and _enough(np.where(both, values[second.name], np.nan), positive):
                 arrays = values[first.name][both], values[second.name][both], positive[both], clusters[both]
-                duels[first.name, second.name] = _duel(first, second, *arrays, resamples)
+                duels[first.name, second.name] = _duel(first, second, *arrays)
     height, kinds = found["height"].to_numpy(float), found["method"].to_numpy(str)
-    rows = [_row(r, values, known, positive, height, kinds, clusters, duels, resamples) for r in able]
+    rows = [_row(r, values, known, positive, height, kinds, clusters, duels) for r in able]
     return Rivalry(pd.DataFrame(rows), duels)
 
 
@@ -284,9 +281,7 @@ def _enough(x: Floats, positive: Flags) -> bool:
     return int(there.sum()) >= FEWEST and few >= 3 and len(np.unique(x[there])) > 2
 
 
-def _duel(
-    first: Rival, second: Rival, a: Floats, b: Floats, positive: Flags, clusters: NDArray[np.intp], resamples: int
-) -> Duel:
+def _duel(first: Rival, second: Rival, a: Floats, b: Floats, positive: Flags, clusters: NDArray[np.intp]) -> Duel:
     logs = np.log10(np.stack([a, b]))
     folds = folds_of(clusters)
     gain = clustered_mean(held_out(logs, positive, folds) - held_out(logs[:1], positive, folds), clusters)
@@ -295,7 +290,9 @@ def _duel(
     def statistic(i: NDArray[np.intp]) -> float:
         return within_auc(score[i], positive[i], stratum[i])
 
-    within = association.cluster_bootstrap(statistic, clusters, resamples)
+    pairs = _mixed(positive, stratum)
+    compared = np.isin(np.arange(len(a)), np.concatenate(pairs)) if pairs else np.zeros(len(a), bool)
+    within = association.cluster_interval(statistic, clusters, "share", among=compared)
     p = within_p(score.astype(float), positive, stratum)
     return Duel(first.name, second.name, len(a), gain, within, p)
 
@@ -309,14 +306,14 @@ def _row(
     kinds: NDArray[np.generic],
     clusters: NDArray[np.intp],
     duels: Mapping[tuple[str, str], Duel],
-    resamples: int,
 ) -> dict[str, object]:
     """What the table says of a quantity."""
     there = known[rival.name] & known[LOSS.name]
     peaked, groups = positive[there], clusters[there]
 
-    def interval(statistic: Callable[[NDArray[np.intp]], float]) -> Estimate:
-        return association.cluster_bootstrap(statistic, groups, resamples)
+    def interval(statistic: Callable[[NDArray[np.intp]], float], scale: association.Scale) -> Estimate:
+        among = association.rarer(peaked) if scale == "share" else None
+        return association.cluster_interval(statistic, groups, scale, among=among)
 
     own = association.places(rival.sign * values[rival.name][there])
     loss = association.places(LOSS.sign * values[LOSS.name][there])
@@ -327,9 +324,9 @@ def _row(
     row: dict[str, object] = {"quantity": rival.name, "conditions": int(there.sum())}
     row["auc_alike"] = weighted_auc(own.astype(float), peaked, equal_weights(kinds[there]))
     estimates = {
-        "auc": interval(lambda i: association.auc(own[i], peaked[i])),
-        "loss_auc": interval(lambda i: association.auc(loss[i], peaked[i])),
-        "partial": interval(lambda i: partial_given(x[i], y[i], given[:, i])),
+        "auc": interval(lambda i: association.auc(own[i], peaked[i]), "share"),
+        "loss_auc": interval(lambda i: association.auc(loss[i], peaked[i]), "share"),
+        "partial": interval(lambda i: partial_given(x[i], y[i], given[:, i]), "correlation"),
     }
     for pair, gain, within, p in (
         ((LOSS.name, rival.name), "gain_given_loss", "auc_given_loss", "p_given_loss"),

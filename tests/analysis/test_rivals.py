@@ -130,7 +130,7 @@ def planted(by: str, rng: np.random.Generator, count: int = 400) -> pd.DataFrame
 )
 def test_the_quantity_that_decides_is_found(by: str, name: str, other: str, rng: np.random.Generator) -> None:
     found = planted(by, rng)
-    rivalry = rivals.compare(found, (found["height"] > 0.2).to_numpy(), resamples=100)
+    rivalry = rivals.compare(found, (found["height"] > 0.2).to_numpy())
     table = rivalry.table.set_index("quantity")
     assert rivalry.duels[other, name].outcome == "adds"
     assert rivalry.duels[name, other].outcome == "nothing"
@@ -148,6 +148,6 @@ def test_the_quantity_that_decides_is_found(by: str, name: str, other: str, rng:
 def test_a_quantity_that_few_conditions_have_is_not_compared(rng: np.random.Generator) -> None:
     found = planted("loss", rng)
     found.loc[10:, "tau"] = np.nan
-    rivalry = rivals.compare(found, (found["height"] > 0.2).to_numpy(), resamples=20)
+    rivalry = rivals.compare(found, (found["height"] > 0.2).to_numpy())
     assert rivals.TIME not in set(rivalry.table["quantity"])
     assert "training time" not in words.rivals(rivalry.table, rivalry.duels)
