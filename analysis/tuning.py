@@ -82,8 +82,8 @@ def chosen(logged: pd.DataFrame, choice: Choice, x: str = "width") -> pd.DataFra
     """The logged state that is chosen for each x and seed.
 
     What is not free stays untuned: the learning rate of the lowest median train loss at the end among runs of the
-    smallest weight decay, that weight decay, and the end of training. Runs that diverged are never chosen; where all
-    have, there is no row.
+    smallest weight decay, that weight decay, and the end of training. Runs that diverged are never chosen, and their
+    train loss counts as infinite; where all have diverged, there is no row.
 
     Args:
         logged: logged steps that differ in x, seeds, learning rate, weight decay and step only, a row for each run and
@@ -92,20 +92,21 @@ def chosen(logged: pd.DataFrame, choice: Choice, x: str = "width") -> pd.DataFra
         x: column that the curves run over.
 
     Returns:
-        Rows of ``logged``, at most one for each x and seed; of equal losses the earliest step.
+        Rows of ``logged``, at most one for each x and seed; of equal losses the earliest step. Test losses are those
+        of the curves, which may be of fewer samples than the test set has (docs/columns.md).
     """
-    good = logged[logged["status"] == "ok"]
-    last = good["step"] == good.groupby("run_id")["step"].transform("max")
-    least = good[DECAY] == logged[DECAY].min()
-    allowed = pd.Series(data=True, index=good.index)
+    good, least = logged["status"] == "ok", logged[DECAY] == logged[DECAY].min()
+    last = logged[STEP] == logged.groupby("run_id")[STEP].transform("max")
+    allowed = good.copy()
     if LR not in choice.free:
-        allowed &= good[LR] == good[last & least].groupby(LR)["train_loss"].median().idxmin()
+        fit = logged["train_loss"].where(good, np.inf)[last & least]
+        allowed &= logged[LR] == fit.groupby(logged[LR]).median().idxmin()
     if DECAY not in choice.free:
         allowed &= least
     if STEP not in choice.free:
         allowed &= last
-    seeds = [c for c in (*SEEDS, "test_seed") if c in good]  # nulls are equal to each other here
-    ordered = good[allowed].sort_values([choice.by, STEP], kind="stable")
+    seeds = [c for c in (*SEEDS, "test_seed") if c in logged]  # nulls are equal to each other here
+    ordered = logged[allowed].sort_values([choice.by, STEP], kind="stable")
     return ordered.drop_duplicates([x, *seeds]).sort_values([x, *seeds])
 
 

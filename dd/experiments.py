@@ -17,7 +17,7 @@ from dd.executors.signals import exit_code, leave_at_once
 HELP = """\
 python -m dd.experiments [preset ...] [key=value ...]
 
-Run presets one after the other; without names all but those of rmt, liu and nakkiran. Overrides go to each. What the
+Run presets one after the other; without names all but the long ones below. Overrides go to each. What the
 tables have is not computed again, so a stopped run goes on by the same command.
     python -m dd.experiments                            every preset but the long ones
     python -m dd.experiments iterations optimizer       two of them
@@ -25,7 +25,7 @@ tables have is not computed again, so a stopped run goes on by the same command.
     python -m dd.experiments rmt_width_digits           a long one
 """
 
-LONG = ("rmt_", "liu_", "nakkiran_")
+LONG = ("rmt_", "liu_", "nakkiran_", "tuned_")
 """Presets whose names begin so take long, or need files that are not everywhere; they run only by name."""
 
 

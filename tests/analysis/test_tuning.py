@@ -102,6 +102,12 @@ def test_where_all_runs_diverged_nothing_is_chosen() -> None:
     found = chosen(points.assign(status=points["status"].mask(lost, "diverged")), CHOICES[-2])
     assert len(found) == len(WIDTHS) * SEEDS - 1
     assert not ((found["width"] == 20) & (found["seed"] == 1)).any()
+    some = points["status"].mask((points["lr"] == 1) & (points["seed"] < 4), "diverged")
+    assert set(chosen(points.assign(status=some), CHOICES[0])[LR]) <= {0.1, 10}, "a rate at which most diverge fits"
+    every = points["status"].mask(points[DECAY] == 0, "diverged")
+    assert chosen(points.assign(status=every), CHOICES[0]).empty
+    assert len(chosen(points.assign(status=every), CHOICES[2])) == len(WIDTHS) * SEEDS
+    assert "untuned" not in set(judged(points.assign(status=every))["choice"])
 
 
 def test_the_peak_is_left_by_the_choices_that_leave_its_cause() -> None:
