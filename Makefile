@@ -31,7 +31,7 @@ experiments: setup  ## every preset at the small scale (a quarter of an hour); t
 	@$(BIN)/python -m dd.experiments results_dir=$(RESULTS)
 
 study: setup  ## what the verdict asks for beside the presets: more methods, nets of n = 1000 (an hour on two cores); goes on after a stop
-	@$(BIN)/python -m dd.experiments 'claim_*' 'nets_[!f]*' nets_fashion results_dir=$(RESULTS)
+	@$(BIN)/python -m dd.experiments 'claim_*' 'nets_[!f]*' 'tuned_*' nets_fashion results_dir=$(RESULTS)
 
 rmt: setup  ## the presets of the vision backbone on digits (an hour on two cores); goes on after a stop
 	@$(BIN)/python -m dd.experiments rmt_width_digits rmt_initialization rmt_normalization rmt_batch_size rmt_optimizer \

@@ -68,6 +68,8 @@ BESIDE = {
     "label_noise": "The min-norm limit with and without label noise",
     "linear_teacher": "Least squares with a known risk",
     "early_stopping": "Early stopping by samples held out",
+    "tuned_nets": "Two-layer nets tuned on samples held out",
+    "tuned_random_features": "Random features tuned on samples held out",
 }
 
 NEIGHBOURS = {

@@ -40,6 +40,7 @@ from analysis.processes import processes
 from analysis.scatter import steps_needed
 from analysis.style import SHEET, Drawing, save
 from analysis.tables import UnreadableTable, curve_rows, environments, load_curves, load_runs, table_names
+from analysis.tuning import TUNING_CAPTION, draw_tuning, has_tuning
 
 MAX_LINES = 8
 """More lines than this are spread over several figures."""
@@ -201,6 +202,8 @@ def _figures(rows: pd.DataFrame, layout: Layout, curves: pd.DataFrame) -> Iterat
                 yield more | {"conditioning": ""}, draw_conditioning(part, fixed, left, layout.x), CONDITIONING_CAPTION
     if layout.x == "width" and "optimizer_penalty" in own and rows["width"].nunique() > 1:
         yield from _penalty_maps(rows, title, [a for a in own if a != "optimizer_penalty"])
+    if has_tuning(curves, own):
+        yield {"tuning": ""}, draw_tuning(curves, title, layout.x), TUNING_CAPTION
     if len(curves) and layout.x == "width":
         yield from _epoch_figures(curves, title, own)
 

@@ -18,7 +18,7 @@ from dd.executors.signals import exit_code, leave_at_once
 HELP = """\
 python -m dd.experiments [preset ...] [key=value ...]
 
-Run presets one after the other; without names all but the long ones. A name may be a pattern. Overrides go to each.
+Run presets one after the other; without names all but the long ones below. A name may be a pattern. Overrides go to each.
 What the tables have is not computed again, so a stopped run goes on by the same command.
     python -m dd.experiments                            every preset but the long ones
     python -m dd.experiments iterations optimizer       two of them
@@ -27,7 +27,7 @@ What the tables have is not computed again, so a stopped run goes on by the same
     python -m dd.experiments 'claim_*' 'nets_*'         those whose names begin so
 """
 
-STUDY = ("claim_", "nets_")
+STUDY = ("claim_", "nets_", "tuned_")
 """Presets whose names begin so are the hour that the verdict asks for beside the others: ``make study``."""
 
 LONG = ("rmt_", "liu_", "nakkiran_", *STUDY)

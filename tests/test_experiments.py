@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -139,3 +140,21 @@ def test_the_presets_of_deep_networks_compose() -> None:
         assert {run.batch_size for run in runs} == {128}
     assert {run.epochs for run in runs} == {4000}
     assert {run.augment for run in runs} == {"crop_flip"}
+
+
+def test_the_tuned_presets_try_every_rate_with_every_decay_on_the_same_samples_held_out() -> None:
+    for name, model, trained, runs_in_all in (
+        ("tuned_nets", "two_layer", 800, 7 * 5 * 4 * 4),
+        ("tuned_random_features", "random_features", 200, 2 * 9 * 5 * 4 * 4),
+    ):
+        runs = compose_runs(f"+experiment={name}")
+        assert len(runs) == runs_in_all
+        assert {(run.model.name, run.n_train, run.n_validation) for run in runs} == {(model, trained, trained // 4)}
+        assert all(run.data_seed == run.seed for run in runs)
+        tried: dict[tuple[float, ...], set[tuple[float, float]]] = {}
+        for run in runs:
+            pair = (run.lr, run.optimizer.values()["weight_decay"])
+            tried.setdefault((run.label_noise, run.width, run.seed), set()).add(pair)
+        rates, decays = ({pair[i] for pairs in tried.values() for pair in pairs} for i in (0, 1))
+        assert all(pairs == set(itertools.product(rates, decays)) for pairs in tried.values())
+        assert 0 in decays
