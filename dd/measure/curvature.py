@@ -106,8 +106,8 @@ def lanczos(jacobian: Jacobian, budget: int, *, curved: bool = True, diagonal: T
     """Extreme non-zero eigenvalues of Fᵀ F (or of the tangent kernel J Jᵀ) without forming F.
 
     By ``scipy.sparse.linalg.eigsh`` on the smaller one of Fᵀ F and F Fᵀ, which share their non-zero eigenvalues. Where
-    it does not find the smallest, because it is a zero or close to many others, that matrix is formed and decomposed, if
-    this fits ``budget`` and :data:`GRAM_WORK`.
+    it does not find the smallest, because it is a zero or close to many others, that matrix is formed and decomposed,
+    if this fits ``budget`` and :data:`GRAM_WORK`.
 
     Args:
         jacobian: of the run.

@@ -58,6 +58,7 @@ def split_top(spectrum: FeatureSpectrum) -> tuple[FeatureSpectrum, float | None]
         eigenvalues=spectrum.eigenvalues[kept],
         multiplicity=spectrum.multiplicity[kept],
         power=spectrum.power[kept],
+        cross=None,
     )
     return rest, float(spectrum.eigenvalues[top])
 

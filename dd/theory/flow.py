@@ -95,12 +95,13 @@ def flow_risk(
     nu = _nu_of_poles(spectrum, n, p, n * poles / time)
     share = residues / poles
     both, clean = (float((share @ product @ share).real) for product in pair_risk(spectrum, n, p, nu, noise, start))
+    other = float((share @ spectrum.other_target(nu)).real) + spectrum.apart
     lam = n * poles / (2 * time)
     nu = _nu_of_poles(spectrum, n, p, lam)
     freedom = spectrum.freedom(nu)
     left = (n - freedom) / n * (noise + spectrum.left_power(nu) / (1 - freedom * (1 / spectrum.population)))
     train = float((share @ (left + start * lam * freedom / n)).real)
-    return Risk(max(clean, 0.0), max(both - noise - clean, 0.0), max(train, 0.0), noise)
+    return Risk(max(clean + other, 0.0), max(both - noise - clean, 0.0), max(train, 0.0), noise)
 
 
 def _nu_of_poles(spectrum: FeatureSpectrum, n: float, p: float, lam: Array) -> Array:

@@ -37,7 +37,7 @@ class Risk:
     """Mean squared errors, summed over outputs.
 
     Attributes:
-        bias: of the mean prediction over the noise, against the noise-free target.
+        bias: of the mean prediction over the noise, against the noise-free target of new samples.
         variance: what noise on the training targets adds to it.
         train: on the training targets, noise included.
         noise: variance of the noise on new targets.
@@ -175,8 +175,12 @@ def ridge_risk(spectrum: FeatureSpectrum, n: float, p: float, lam: float = 0.0, 
             return Risk(math.inf, math.inf if noise else 0.0, 0.0, noise)
         bias = spectrum.tail_power / ((1 - share) * (1 - spectrum.rank / spectrum.population))
         variance = noise * share / (1 - share)
-        return Risk(bias, variance, (1 - share) ** 2 * (bias + variance + noise), noise)
+        train = (1 - share) ** 2 * (bias + variance + noise)
+        other = 2 * spectrum.tail_cross / (1 - spectrum.rank / spectrum.population) + spectrum.apart
+        return Risk(bias + other, variance, train, noise)
     both, clean = (float(product[0, 0]) for product in pair_risk(spectrum, n, p, np.array([nu]), noise))
     freedom = float(spectrum.freedom(nu))
     train = 0.0 if interpolates and p > n else (1 - freedom / n) ** 2 * both
-    return Risk(clean, max(both - noise - clean, 0.0), train, noise)
+    # new targets may be others than the training targets, which bias and train are about
+    other = float(spectrum.other_target(nu)) + spectrum.apart
+    return Risk(clean + other, max(both - noise - clean, 0.0), train, noise)
