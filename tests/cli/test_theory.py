@@ -9,6 +9,8 @@ import csv
 import io
 import itertools
 import math
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +21,8 @@ import pytest
 from dd.cli.theory import COMMANDS, main
 from dd.models.random_features import RandomFeatures
 from dd.runs.axis import axes_of
+from dd.theory import units
+from tests.helpers import runs_of, solve_rows
 from tests.theory.simulation import erf_features
 from tests.theory.test_flow import REFERENCE as FLOW
 from tests.theory.test_flow import TIMES
@@ -217,6 +221,44 @@ def test_help_has_every_key_column_and_an_example_that_runs(capsys: pytest.Captu
     rows = table(capsys, name, *command.example.replace("'", "").split())
     assert set(command.columns) - {"gamma"} <= set(rows[0])
     assert all(float(row[result]) >= 0 for row in rows for result in command.columns if row.get(result, "0") != "nan")
+
+
+PAGE = (ROOT / "docs" / "theory.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["ridge", "gradient flow"])
+def test_the_worked_example_of_the_page_holds(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    """The page's conversion of dd's keys, its prediction, and dd's own losses."""
+    example = PAGE.split("A worked example:")[1].split("## What is implemented")[0].replace("\\\n", "")
+    command = "random_features" if name == "ridge" else "flow"
+    optimizer = "optimizer=ridge" if name == "ridge" else "optimizer=gradient_flow"
+    (typed,) = re.findall(rf"^ *python -m dd\.run -m (.* {optimizer} .*)$", example, re.MULTILINE)
+    (theory,) = re.findall(rf"^ *python -m dd\.theory ({command} .*)$", example, re.MULTILINE)
+    (row,) = table(capsys, theory)
+    runs = runs_of(*shlex.split(typed))
+    d, p, n = 100, runs[0].width, runs[0].n_train
+    assert (len(runs), float(row["psi1"]), float(row["psi2"])) == (30, p / d, n / d)
+    if name == "ridge":
+        # λ of Mei & Montanari beside the penalty of the theory's own units
+        lam = units.ridge(3.6, p)
+        assert "optimizer.penalty=3.6" in typed
+        assert float(row["ridge"]) == pytest.approx(lam * d / n)
+    else:
+        assert {"lr=0.1", "steps=2000", "init=zero"} <= set(typed.split())
+        assert float(row["time"]) == pytest.approx(units.time("gradient_flow", 0.1, 2000, p, 1) / d)
+    (cells,) = re.findall(rf"^\| {name} \| (.*) \|$", example, re.MULTILINE)
+    test, shown_test, train, shown_train = cells.split(" | ")
+    rows = solve_rows(*runs)
+    for key, column_name, shown, predicted in (
+        ("test_loss", "excess_test", test, shown_test), ("train_loss", "train", train, shown_train),
+    ):  # fmt: skip
+        assert float(predicted) == pytest.approx(float(row[column_name]), abs=6e-5)
+        measured = np.array([r[key] for r in rows])
+        error = measured.std() / math.sqrt(len(measured))
+        mean, told = map(float, shown.split(" ± "))
+        assert abs(mean - measured.mean()) < 0.1 * told + 10.0 ** -len(shown.split(" ± ")[0].split(".")[1])
+        assert told == pytest.approx(error, rel=0.5)
+        assert abs(float(predicted) - measured.mean()) < 3 * error + 0.02 * mean
 
 
 def shell(line: str) -> subprocess.CompletedProcess[str]:
