@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,8 @@ from dd.theory import units
 from dd.theory.activations import FUNCTIONS, coefficients
 from dd.theory.edges import feature_condition
 from dd.theory.flow import flow_risk
-from dd.theory.population import population_spectrum
+from dd.theory.label_noise import expected
+from dd.theory.population import NORMALIZATIONS, population_spectrum
 from dd.theory.random_features import Risk, ridge_risk
 from dd.theory.spectrum import FeatureSpectrum, isotropic
 
@@ -69,6 +70,25 @@ Formula = Callable[[FeatureSpectrum, Point, float], Risk]
 
 
 @dataclass(frozen=True, eq=False)
+class Problem:
+    """What is learned.
+
+    Attributes:
+        spectrum: of the features, with the target in it.
+        noise: variance of the noise on training targets, over all outputs.
+        mean: squared mean of the training targets, over all outputs, where features are centred and cannot learn it.
+        new_mean: the same of new samples' targets.
+        balanced: whether training sets hold all classes alike, so that noise alone moves their mean target.
+    """
+
+    spectrum: FeatureSpectrum
+    noise: float
+    mean: float = 0.0
+    new_mean: float = 0.0
+    balanced: bool = False
+
+
+@dataclass(frozen=True, eq=False)
 class Prediction:
     """Theory along a curve.
 
@@ -104,9 +124,9 @@ def predict(rows: pd.DataFrame, x: str) -> Prediction | None:
         x: column that the curve runs over.
 
     Returns:
-        None where there is none: anything but random features in squared error without bias or normalisation; other
-        optimizers, unknown starts, few steps, unstable ones, step sizes that change, weight decay; on data sets all but
-        closed forms; tables without a column that it needs.
+        None where there is none: anything but random features in squared error without bias, as they are, scaled or
+        standardised; other optimizers, unknown starts, few steps, unstable ones, step sizes that change, weight decay;
+        on data sets all but closed forms; tables without a column that it needs.
     """
     formula = _formula(rows)
     return None if formula is None else _along(rows, x, formula)
@@ -142,18 +162,14 @@ def _is(rows: pd.DataFrame, column: str, value: object) -> bool:
 
 
 def _has_theory(rows: pd.DataFrame) -> bool:
-    """Random features as they are, in squared error, of an activation whose features are independent."""
-    plain = {
-        "model": "random_features",
-        "model_bias": False,
-        "normalization": "none",
-        "loss": "mse",
-        "targets": "given",
-    }
-    one = ["model_activation", "model_weights", "data", "standardize"]
+    """Random features in squared error, of an activation whose features are independent."""
+    plain = {"model": "random_features", "model_bias": False, "loss": "mse", "targets": "given"}
+    one = ["model_activation", "model_weights", "data", "standardize", "normalization"]
     if not all(_is(rows, column, value) for column, value in plain.items()):
         return False
     if rows.empty or not _has(rows, *one, "status", "outputs", "n_train", "width", "inputs"):
+        return False
+    if rows["normalization"].iloc[0] not in NORMALIZATIONS:
         return False
     if _is(rows, "model_activation", "cosine"):
         return _has(rows, "model_bandwidth") and bool((rows[[*one, "model_bandwidth"]].nunique() == 1).all())
@@ -174,9 +190,11 @@ def _of_teacher(rows: pd.DataFrame) -> bool:
 
 
 def _of_data_set(rows: pd.DataFrame) -> bool:
-    """A set of samples with clean labels, of which more are left than are trained on."""
+    """A set of samples with one share of noisy labels, of which more are left than are trained on."""
     run = _data_of(rows)
-    if run is None or not _is(rows, "label_noise", 0):
+    noise = ["label_noise", "label_noise_over"]
+    alike = _has(rows, *noise) and bool((rows[noise].nunique() == 1).all())
+    if run is None or not (alike or _is(rows, "label_noise", 0)):
         return False
     held = run.data.train_samples
     if held is not None and run.chosen is not None:
@@ -245,21 +263,32 @@ def _along(rows: pd.DataFrame, x: str, risk: Formula) -> Prediction | None:
         drawn &= (_share_of_stable(good).groupby(good[x]).median() < AT_LIMIT).to_numpy()
     if not drawn.any():
         return None
-    spectrum = _spectrum_of(points)
-    if spectrum is None:
+    problem = _problem_of(points)
+    if problem is None:
         return None
-    noise = _noise_of(points)
+    # standardised features have lost one direction of the samples, their mean
+    lost = int(_is(rows, "normalization", "standardize"))
     found = {column: np.full(len(points), np.nan) for column in COLUMNS}
     records = points.to_dict("records")
     for i in np.flatnonzero(drawn):
         point = records[i]
         n, p, outputs = int(point["n_train"]), int(point["width"]), int(point["outputs"])
-        errors = risk(spectrum, point, noise)
+        errors = risk(problem.spectrum, point | {"n_train": n - lost}, problem.noise)
+        if lost:
+            errors = _with_mean(problem, errors, n)
         found["test_loss"][i] = units.mean_loss(errors.excess, outputs)
         found["train_loss"][i] = units.mean_loss(errors.train, outputs)
-        found["feature_condition"][i] = feature_condition(spectrum, n, p)
+        found["feature_condition"][i] = feature_condition(problem.spectrum, n - lost, p)
     drawable = {column: np.where(np.isfinite(v) & (v > 0), v, np.nan) for column, v in found.items()}
     return Prediction(points[x].to_numpy(), drawable)
+
+
+def _with_mean(problem: Problem, errors: Risk, n: int) -> Risk:
+    """Errors with the means of targets, which centred features do not learn, and the training mean's own noise."""
+    spectrum = problem.spectrum
+    power = 0.0 if problem.balanced else float(spectrum.power.sum()) + spectrum.tail_power
+    mean = problem.mean + (power * (1 - n / spectrum.population) + problem.noise) / n
+    return replace(errors, bias=errors.bias + problem.new_mean, train=(1 - 1 / n) * errors.train + mean)
 
 
 def _share_of_stable(rows: pd.DataFrame) -> pd.Series:
@@ -301,31 +330,44 @@ def _risk_of_flow(spectrum: FeatureSpectrum, point: Point, noise: float) -> Risk
     return flow_risk(spectrum, int(point["n_train"]), p, time, noise, start)
 
 
-def _spectrum_of(rows: pd.DataFrame) -> FeatureSpectrum | None:
-    """Of features and target of a line; None where its data set is not at hand, or is another."""
+def _problem_of(rows: pd.DataFrame) -> Problem | None:
+    """Features and target of a line; None where its data set is not at hand, or is another."""
     first = rows.iloc[0]
-    activation = str(first["model_activation"])
+    activation, normalization = str(first["model_activation"]), str(first["normalization"])
     bandwidth = float(first["model_bandwidth"]) if activation == "cosine" else 1.0
     if first["data"] in TEACHERS:
         linear = first["data"] == "linear_teacher"
         target = (1.0,) if linear else tuple(float(first[f"data_c{k}"]) ** 2 for k in (1, 2, 3))
-        return isotropic(coefficients(activation, DEGREES, bandwidth), int(first["inputs"]), target)
+        spectrum = isotropic(
+            coefficients(activation, DEGREES, bandwidth), int(first["inputs"]), target,
+            centred=normalization == "standardize", scaled=normalization != "none",
+        )  # fmt: skip
+        return Problem(spectrum, float(first["data_noise"]) ** 2)
     sha256 = set(rows["data_sha256"]) if "data_sha256" in rows else set()
     content = str(sha256.pop()) if len(sha256) == 1 else ""
-    weights = str(first["model_weights"])
     run = _data_of(rows)
     if run is None:
         return None
-    return _data_spectrum(run, content, str(first["standardize"]), activation, weights, bandwidth)
+    features = Features(str(first["standardize"]), activation, str(first["model_weights"]), bandwidth, normalization)
+    share = float(first["label_noise"])
+    return _data_problem(run, content, features, share, str(first["label_noise_over"]) if share else "")
+
+
+class Features(NamedTuple):
+    """What makes the features of a data set; the bandwidth is 1 for activations that have none."""
+
+    standardize: str
+    activation: str
+    weights: str
+    bandwidth: float
+    normalization: str
 
 
 @cache
-def _data_spectrum(
-    run: Run, sha256: str, kind: str, activation: str, weights: str, bandwidth: float
-) -> FeatureSpectrum | None:
+def _data_problem(run: Run, sha256: str, features: Features, share: float, over: str) -> Problem | None:
     """Of a data set's samples, all of them or a random :data:`POPULATION` (3 s); kept while the process lives.
 
-    The bandwidth is 1 for activations that have none.
+    New samples have clean labels.
     """
     from dd.problems.problem import standardize  # imports torch, which few tables need
 
@@ -336,11 +378,15 @@ def _data_spectrum(
         pool = pool.of_classes(run.chosen)
     chosen = np.random.default_rng(0).permutation(len(pool.x))[:POPULATION]
     raw = np.asarray(pool.x[chosen] * pool.scale, np.float64)
-    x, _ = standardize(raw, raw[:0], kind)
-    y = np.asarray(np.eye(run.outputs)[pool.y[chosen]] if run.classification else pool.y[chosen], np.float64)
-    return population_spectrum(x, y, activation, weights=weights, bandwidth=bandwidth)
-
-
-def _noise_of(rows: pd.DataFrame) -> float:
-    """Variance of the noise on training targets; that of a data set is part of its targets."""
-    return float(rows["data_noise"].iloc[0]) ** 2 if rows["data"].iloc[0] in TEACHERS else 0.0
+    x, _ = standardize(raw, raw[:0], features.standardize)
+    new = np.asarray(np.eye(run.outputs)[pool.y[chosen]] if run.classification else pool.y[chosen], np.float64)
+    y, noise = expected(new, share, over) if share else (new, 0.0)
+    means = [np.zeros(run.outputs)] * 2
+    if features.normalization == "standardize":
+        means = [y.mean(axis=0), new.mean(axis=0)]
+    spectrum = population_spectrum(
+        x, y - means[0], features.activation, weights=features.weights, bandwidth=features.bandwidth,
+        normalization=features.normalization, new=new - means[1] if share else None,
+    )  # fmt: skip
+    old, clean = (float(mean @ mean) for mean in means)
+    return Problem(spectrum, noise, old, clean, balanced=run.classification)

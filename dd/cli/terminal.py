@@ -42,7 +42,13 @@ codecs.register_error(HANDLER, _replaced)
 
 
 class Steady(io.TextIOWrapper):
-    """A text stream whose reader may leave: what is written after that is dropped, and the sweep goes on."""
+    """A text stream whose reader may leave: what is written after that is dropped, and the sweep goes on.
+
+    Attributes:
+        left: whether the reader has left.
+    """
+
+    left = False
 
     def write(self, text: str) -> int:
         """Write, or drop."""
@@ -61,6 +67,7 @@ class Steady(io.TextIOWrapper):
 
     def _drop(self) -> None:
         """Send what is left, and all that follows, nowhere."""
+        self.left = True
         with contextlib.suppress(OSError, ValueError):
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self.fileno())

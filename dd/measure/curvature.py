@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,6 +23,15 @@ LANCZOS_RESTARTS = 10
 
 LANCZOS_VECTORS = 60
 
+GRAM_WORK = 1e11
+"""Where Lanczos does not find the smallest eigenvalue, all are found by up to so many multiplications, some minutes."""
+
+PRODUCT_COST = 10
+"""What a multiplication costs in a product of the operator, in units of one in a matrix product."""
+
+GRAM_COPIES = 3
+"""Matrices of the size of Fᵀ F, or of F Fᵀ, that this holds at once."""
+
 
 @dataclass(frozen=True)
 class Curvature:
@@ -33,8 +42,8 @@ class Curvature:
         lowest: smallest one above the tolerance; NaN for a zero matrix, and where unknown.
         trace: sum of all eigenvalues; NaN where unknown.
         rank: eigenvalues above the tolerance; None where unknown.
-        method: ``exact`` (closed form), ``jacobian`` (singular values of the whole Jacobian), ``lanczos``, or
-            ``lanczos_top`` where ``lowest`` is unknown.
+        method: ``exact`` (closed form), ``jacobian`` (singular values of the whole Jacobian), ``lanczos``, ``gram``
+            (all eigenvalues of a matrix made of products), or ``lanczos_top`` where ``lowest`` is unknown.
         values: eigenvalues above the tolerance, or the extreme ones.
     """
 
@@ -96,11 +105,13 @@ def jacobi(factor: Tensor) -> Tensor:
 def lanczos(jacobian: Jacobian, budget: int, *, curved: bool = True, diagonal: Tensor | None = None) -> Curvature:
     """Extreme non-zero eigenvalues of Fᵀ F (or of the tangent kernel J Jᵀ) without forming F.
 
-    By ``scipy.sparse.linalg.eigsh`` on the smaller one of Fᵀ F and F Fᵀ, which share their non-zero eigenvalues.
+    By ``scipy.sparse.linalg.eigsh`` on the smaller one of Fᵀ F and F Fᵀ, which share their non-zero eigenvalues. Where
+    it does not find the smallest, because it is a zero or close to many others, that matrix is formed and decomposed,
+    if this fits ``budget`` and :data:`GRAM_WORK`.
 
     Args:
         jacobian: of the run.
-        budget: bytes for the rows that the trace is summed from.
+        budget: bytes for the rows that the trace is summed from, and for that matrix.
         curved: whether rows carry the loss's curvature.
         diagonal: preconditioner D > 0, [parameters], for D^-1/2 Fᵀ F D^-1/2.
     """
@@ -120,8 +131,14 @@ def lanczos(jacobian: Jacobian, budget: int, *, curved: bool = True, diagonal: T
     def product(vector: Tensor) -> Tensor:
         return second(first(vector))
 
-    highest, lowest = _extremes(product, torch.empty(size, dtype=torch.float64, device=jacobian.flat.device))
+    like = torch.empty(size, dtype=torch.float64, device=jacobian.flat.device)
+    highest, lowest = _extremes(product, like)
     trace = _trace(jacobian, budget, scale, curved=curved)
+    if math.isnan(lowest) and highest > 0:
+        matrix = _gram(jacobian, product, like, budget, scale, curved=curved)
+        values = None if matrix is None else _above_rounding(matrix, highest)
+        if values is not None:
+            return Curvature(highest, float(values[0]), trace, len(values), "gram", values)
     values = torch.tensor([lowest, highest], dtype=torch.float64)
     return Curvature(highest, lowest, trace, None, "lanczos_top" if math.isnan(lowest) else "lanczos", values)
 
@@ -150,7 +167,7 @@ def _extremes(product: Callable[[Tensor], Tensor], like: Tensor) -> tuple[float,
 
     smallest = size * EPS  # in units of the largest: below, eigenvalues are rounding
     if size <= LANCZOS_VECTORS + 1:
-        values = np.linalg.eigvalsh(np.stack([apply(unit) for unit in np.eye(size)]))
+        values = np.linalg.eigvalsh(_matrix(product, like))
         above = values[values > smallest * values[-1]]
         return max(float(values[-1]), 0.0), float(above[0]) if len(above) else math.nan
     options = {
@@ -169,16 +186,54 @@ def _extremes(product: Callable[[Tensor], Tensor], like: Tensor) -> tuple[float,
     return highest, lowest if lowest > smallest * highest else math.nan
 
 
+def _gram(
+    jacobian: Jacobian, product: Callable[[Tensor], Tensor], like: Tensor, budget: int, scale: Tensor, *, curved: bool
+) -> NDArray[np.float64] | None:
+    """The smaller one of Fᵀ F and F Fᵀ, [size, size]; None where it takes too much memory or work."""
+    rows, columns = jacobian.shape
+    size = like.numel()
+    if GRAM_COPIES * 8 * size**2 > budget:
+        return None
+    if columns <= rows and not jacobian.coupled:
+        if rows * columns**2 > GRAM_WORK:
+            return None
+        total = torch.zeros(size, size, dtype=torch.float64, device=like.device)
+        for block in _factor_rows(jacobian, budget, scale, curved=curved):
+            total.addmm_(block.T, block)
+        return total.cpu().numpy()
+    return _matrix(product, like) if PRODUCT_COST * size * jacobian.samples * columns <= GRAM_WORK else None
+
+
+def _matrix(product: Callable[[Tensor], Tensor], like: Tensor) -> NDArray[np.float64]:
+    """The symmetric matrix of v -> A v, [size, size]."""
+    matrix = np.empty((like.numel(), like.numel()))
+    for row in range(len(matrix)):
+        unit = torch.zeros_like(like)
+        unit[row] = 1.0
+        matrix[row] = product(unit).cpu().numpy()
+    return matrix
+
+
+def _above_rounding(matrix: NDArray[np.float64], highest: float) -> Tensor | None:
+    """Eigenvalues above rounding, ascending; None where the smallest of them has not ``LANCZOS_RTOL`` left of it."""
+    values = np.linalg.eigvalsh(matrix)
+    rounding = len(values) * EPS * highest
+    values = values[values > rounding]
+    return torch.from_numpy(values) if rounding <= LANCZOS_RTOL * values[0] else None
+
+
 def _trace(jacobian: Jacobian, budget: int, scale: Tensor, *, curved: bool) -> float:
-    """Sum of squares of F's entries, in blocks of samples; NaN where batch statistics tie them together."""
+    """Sum of squares of F's entries; NaN where batch statistics tie samples together."""
     if jacobian.coupled:
         return math.nan
-    total, first = 0.0, 0
+    return sum(float(rows.square().sum()) for rows in _factor_rows(jacobian, budget, scale, curved=curved))
+
+
+def _factor_rows(jacobian: Jacobian, budget: int, scale: Tensor, *, curved: bool) -> Iterator[Tensor]:
+    """Rows of F in blocks of samples, [rows, parameters] each."""
+    first = 0
     for block in jacobian.blocks(budget // 4):
         count = len(block)
         rows = block.reshape(count * jacobian.outputs, -1) * scale
-        if curved:
-            rows = jacobian.curved(rows, first)
-        total += float(rows.square().sum())
+        yield jacobian.curved(rows, first) if curved else rows
         first += count
-    return total

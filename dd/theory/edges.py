@@ -58,11 +58,12 @@ def split_top(spectrum: FeatureSpectrum) -> tuple[FeatureSpectrum, float | None]
         eigenvalues=spectrum.eigenvalues[kept],
         multiplicity=spectrum.multiplicity[kept],
         power=spectrum.power[kept],
+        cross=None,
     )
     return rest, float(spectrum.eigenvalues[top])
 
 
-def edges(spectrum: FeatureSpectrum, n: int, p: int) -> Edges:
+def edges(spectrum: FeatureSpectrum, n: float, p: float) -> Edges:
     """Edges of the spectrum of n samples of p features; raises as :func:`dd.theory.random_features.ridgeless_nu`."""
     bulk, single = split_top(spectrum)
 
@@ -84,7 +85,7 @@ def edges(spectrum: FeatureSpectrum, n: int, p: int) -> Edges:
     return Edges(_low(bulk, n, p), float(found.fun), outlier)
 
 
-def _low(bulk: FeatureSpectrum, n: int, p: int) -> float:
+def _low(bulk: FeatureSpectrum, n: float, p: float) -> float:
     """Lower edge: the maximum of x between nu_a and nu_b, df(nu_a) = max(n, p), df(nu_b) = min(n, p)."""
     right = ridgeless_nu(bulk, n, p)
     if right == 0:
@@ -99,7 +100,7 @@ def _low(bulk: FeatureSpectrum, n: int, p: int) -> float:
     return -float(found.fun)
 
 
-def feature_condition(spectrum: FeatureSpectrum, n: int, p: int) -> float:
+def feature_condition(spectrum: FeatureSpectrum, n: float, p: float) -> float:
     """Condition number of the n × p features: √(largest/smallest eigenvalue of K); its median at p = n.
 
     There s_min = u √(nu_0/n) with Edelman's law of u, so that the condition number grows like n.

@@ -39,7 +39,7 @@ def exponential_poles(count: int = POLES) -> tuple[NDArray[np.complex128], NDArr
     return poles, np.exp(poles) * slope / (1j * count)
 
 
-def complex_nu(spectrum: FeatureSpectrum, n: int, p: int, lam: Array) -> Array:
+def complex_nu(spectrum: FeatureSpectrum, n: float, p: float, lam: Array) -> Array:
     """Roots nu of the penalty equation at complex penalties, [points].
 
     Each is followed from the root at |lam| while the argument is turned; Im nu has the sign of Im lam throughout.
@@ -59,7 +59,7 @@ def complex_nu(spectrum: FeatureSpectrum, n: int, p: int, lam: Array) -> Array:
     return found
 
 
-def _penalty_slope(spectrum: FeatureSpectrum, n: int, p: int, nu: Array) -> Array:
+def _penalty_slope(spectrum: FeatureSpectrum, n: float, p: float, nu: Array) -> Array:
     """Derivative of :func:`penalty` in nu."""
     freedom, slope = spectrum.freedom(nu), spectrum.freedom_slope(nu)
     scarce = 1 / spectrum.population
@@ -69,7 +69,9 @@ def _penalty_slope(spectrum: FeatureSpectrum, n: int, p: int, nu: Array) -> Arra
     return found
 
 
-def flow_risk(spectrum: FeatureSpectrum, n: int, p: int, time: float, noise: float = 0.0, start: float = 0.0) -> Risk:
+def flow_risk(
+    spectrum: FeatureSpectrum, n: float, p: float, time: float, noise: float = 0.0, start: float = 0.0
+) -> Risk:
     """Mean squared errors of gradient flow on (1/2n)|y - Z w|² from a random start.
 
     Args:
@@ -93,15 +95,16 @@ def flow_risk(spectrum: FeatureSpectrum, n: int, p: int, time: float, noise: flo
     nu = _nu_of_poles(spectrum, n, p, n * poles / time)
     share = residues / poles
     both, clean = (float((share @ product @ share).real) for product in pair_risk(spectrum, n, p, nu, noise, start))
+    other = float((share @ spectrum.other_target(nu)).real) + spectrum.apart
     lam = n * poles / (2 * time)
     nu = _nu_of_poles(spectrum, n, p, lam)
     freedom = spectrum.freedom(nu)
     left = (n - freedom) / n * (noise + spectrum.left_power(nu) / (1 - freedom * (1 / spectrum.population)))
     train = float((share @ (left + start * lam * freedom / n)).real)
-    return Risk(clean, both - noise - clean, max(train, 0.0), noise)
+    return Risk(max(clean + other, 0.0), max(both - noise - clean, 0.0), max(train, 0.0), noise)
 
 
-def _nu_of_poles(spectrum: FeatureSpectrum, n: int, p: int, lam: Array) -> Array:
+def _nu_of_poles(spectrum: FeatureSpectrum, n: float, p: float, lam: Array) -> Array:
     """Roots at penalties in conjugate pairs, in the order of :func:`exponential_poles`."""
     half = complex_nu(spectrum, n, p, lam[: len(lam) // 2])
     return np.concatenate([half, half[::-1].conj()])

@@ -8,6 +8,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from dd.theory.random_features import Risk
+
 
 def min_norm_risk(n: int, p: int, noise: float, dim: int | None = None) -> float:
     """Mean excess risk of min-norm least squares on the first ``p`` of ``dim`` Gaussian inputs.
@@ -44,20 +46,17 @@ def min_norm_risk(n: int, p: int, noise: float, dim: int | None = None) -> float
     return math.inf
 
 
-def ridge_risk(gamma: float, ridge: float, noise: float, signal: float = 1.0) -> float:
-    """Excess risk E |b_hat - b|² of the minimiser of (1/n) |y - X b|² + ridge |b|², in the limit (Hastie et al.).
+def ridge_errors(gamma: float, ridge: float, noise: float, signal: float = 1.0) -> Risk:
+    """Errors of the minimiser of (1/n) |y - X b|² + ridge |b|², in the limit (Hastie et al.).
 
     Args:
         gamma: inputs over samples, p/n.
         ridge: penalty, as above; 0 is the min-norm solution.
-        noise: standard deviation of the noise on training targets.
+        noise: variance of the noise on targets.
         signal: |b|².
 
     Returns:
-        The risk; infinite at ``gamma`` = 1 without ``ridge``.
-
-    >>> round(ridge_risk(2.0, 0.1, 0.5), 8), ridge_risk(1.0, 0.0, 0.5)
-    (0.68652866, inf)
+        The errors; those on new samples are infinite at ``gamma`` = 1 without ``ridge``.
     """
     shift = ridge + gamma - 1
     root = math.sqrt(shift**2 + 4 * ridge)
@@ -65,32 +64,54 @@ def ridge_risk(gamma: float, ridge: float, noise: float, signal: float = 1.0) ->
     k = (shift + root) / 2 if shift >= 0 else 2 * ridge / (root - shift)
     amplified = gamma / (1 + k) ** 2
     if amplified == 1:
-        return math.inf
-    return (signal * (k / (1 + k)) ** 2 + noise**2 * amplified) / (1 - amplified)
+        return Risk(math.inf if signal else 0.0, math.inf if noise else 0.0, 0.0, noise)
+    bias = signal * (k / (1 + k)) ** 2 / (1 - amplified)
+    variance = noise * amplified / (1 - amplified)
+    # 1 - df/n of generalised cross-validation, as ridge = k (1 - df/n)
+    left = ridge / k if k > 0 else 1 - gamma
+    return Risk(bias, variance, left**2 * (bias + variance + noise), noise)
 
 
-def flow_risk(gamma: float, time: float, noise: float, signal: float = 1.0) -> float:
-    """Excess risk of gradient flow from zero on (1/2n) |y - X b|², in the limit: a Marchenko-Pastur integral.
+def ridge_risk(gamma: float, ridge: float, noise: float, signal: float = 1.0) -> float:
+    """Excess risk E |b_hat - b|² of :func:`ridge_errors`, where ``noise`` is a standard deviation.
+
+    >>> round(ridge_risk(2.0, 0.1, 0.5), 8), ridge_risk(1.0, 0.0, 0.5)
+    (0.68652866, inf)
+    """
+    return ridge_errors(gamma, ridge, noise**2, signal).excess
+
+
+def flow_errors(gamma: float, time: float, noise: float, signal: float = 1.0) -> Risk:
+    """Errors of gradient flow from zero on (1/2n) |y - X b|², in the limit: Marchenko-Pastur integrals.
 
     Args:
         gamma: inputs over samples, p/n.
         time: of the flow, in units of 1/curvature, up to 1e9 (at ``gamma`` = 1).
-        noise: standard deviation of the noise on training targets.
+        noise: variance of the noise on targets.
         signal: |b|².
 
     Returns:
-        The risk, relative error 1e-10.
-
-    >>> round(flow_risk(0.5, 10.0, 0.5), 10)
-    0.2108377397
+        The errors, relative error 1e-10.
     """
 
     def learned(x: NDArray[np.float64]) -> NDArray[np.float64]:
         gone: NDArray[np.float64] = np.expm1(-time * x) ** 2 / x
         return gone
 
-    bias = _marchenko_pastur(gamma, time, lambda x: np.exp(-2 * time * x)) + max(1 - 1 / gamma, 0.0)
-    return signal * bias + noise**2 * gamma * _marchenko_pastur(gamma, time, learned)
+    kept = _marchenko_pastur(gamma, time, lambda x: np.exp(-2 * time * x))
+    unlearned = _marchenko_pastur(gamma, time, lambda x: x * np.exp(-2 * time * x))
+    train = signal * unlearned + noise * (gamma * kept + max(1 - gamma, 0.0))
+    bias = signal * (kept + max(1 - 1 / gamma, 0.0))
+    return Risk(bias, noise * gamma * _marchenko_pastur(gamma, time, learned), train, noise)
+
+
+def flow_risk(gamma: float, time: float, noise: float, signal: float = 1.0) -> float:
+    """Excess risk of :func:`flow_errors`, where ``noise`` is a standard deviation.
+
+    >>> round(flow_risk(0.5, 10.0, 0.5), 10)
+    0.2108377397
+    """
+    return flow_errors(gamma, time, noise**2, signal).excess
 
 
 def _marchenko_pastur(gamma: float, time: float, f: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> float:

@@ -8,6 +8,11 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
 
 def lower_bound(n: int, p: int) -> float:
     """Least label-noise error of any p features of any inputs.
@@ -54,3 +59,23 @@ def sphere(n: int, p: int) -> float:
     if n == 1:
         return 1 / p
     return n * (p - 2) / (p * (p - n - 1)) if p > n + 1 else math.inf
+
+
+def expected(labels: Array, share: float, over: str) -> tuple[Array, float]:
+    """Mean of one-hot labels of which some are replaced, and their variance around it.
+
+    Args:
+        labels: one-hot, [samples, classes].
+        share: share of labels that is replaced.
+        over: by one of the ``other`` classes, or redrawn over ``all``.
+
+    Returns:
+        The mean, [samples, classes]: labels shrink towards the uniform distribution. The variance, summed over classes:
+        one number, the same for every label.
+    """
+    classes = labels.shape[1]
+    redrawn = share if over == "all" else share * classes / (classes - 1)
+    kept, other = 1 - redrawn * (classes - 1) / classes, redrawn / classes
+    # sum_k p_k (1 - p_k) of the label's own class and of all others
+    variance = kept * (1 - kept) + (classes - 1) * other * (1 - other)
+    return (1 - redrawn) * labels + redrawn / classes, variance

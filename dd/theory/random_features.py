@@ -37,7 +37,7 @@ class Risk:
     """Mean squared errors, summed over outputs.
 
     Attributes:
-        bias: of the mean prediction over the noise, against the noise-free target.
+        bias: of the mean prediction over the noise, against the noise-free target of new samples.
         variance: what noise on the training targets adds to it.
         train: on the training targets, noise included.
         noise: variance of the noise on new targets.
@@ -59,7 +59,7 @@ class Risk:
         return self.excess + self.noise
 
 
-def ridgeless_nu(spectrum: FeatureSpectrum, n: int, p: int) -> float:
+def ridgeless_nu(spectrum: FeatureSpectrum, n: float, p: float) -> float:
     """nu_0 with df(nu_0) = min(n, p); 0 where the features span fewer directions.
 
     Raises:
@@ -83,14 +83,14 @@ def nu_of(spectrum: FeatureSpectrum, freedom: float) -> float:
     return math.exp(root)
 
 
-def penalty(spectrum: FeatureSpectrum, n: int, p: int, nu: Array) -> Array:
+def penalty(spectrum: FeatureSpectrum, n: float, p: float, nu: Array) -> Array:
     """The ridge lam that belongs to nu, [points]; real or complex."""
     freedom = spectrum.freedom(nu)
     found: Array = nu * (n - freedom) * (1 - freedom / p) / (1 - freedom * (1 / spectrum.population))
     return found
 
 
-def solve_nu(spectrum: FeatureSpectrum, n: int, p: int, lam: float) -> float:
+def solve_nu(spectrum: FeatureSpectrum, n: float, p: float, lam: float) -> float:
     """Root nu >= nu_0 of lam = :func:`penalty`."""
     low = ridgeless_nu(spectrum, n, p)
     if lam == 0:
@@ -109,7 +109,7 @@ def solve_nu(spectrum: FeatureSpectrum, n: int, p: int, lam: float) -> float:
     return math.exp(brentq(gap, start, high, xtol=1e-15, rtol=4 * np.finfo(float).eps))
 
 
-def pair_freedom(n: int, p: int, left: Array, right: Array, s2: Array) -> Array:
+def pair_freedom(n: float, p: float, left: Array, right: Array, s2: Array) -> Array:
     """Ups at two points: S2 and df of both, [points, other points] and [points]; 1 - Ups is what amplifies errors."""
     total, product = np.add.outer(left, right), np.multiply.outer(left, right)
     found: Array = (s2 - (s2 * total - product) / p) / (n * (1 - s2 / p))
@@ -117,7 +117,7 @@ def pair_freedom(n: int, p: int, left: Array, right: Array, s2: Array) -> Array:
 
 
 def pair_risk(
-    spectrum: FeatureSpectrum, n: int, p: int, nu: Array, noise: float, start: float = 0.0
+    spectrum: FeatureSpectrum, n: float, p: float, nu: Array, noise: float, start: float = 0.0
 ) -> tuple[Array, Array]:
     """Mean products of the errors of two ridge estimators on new noisy samples, for all pairs of penalties.
 
@@ -146,12 +146,12 @@ def pair_risk(
     return (signal + noisy) / amplified, signal / amplified
 
 
-def ridge_risk(spectrum: FeatureSpectrum, n: int, p: int, lam: float = 0.0, noise: float = 0.0) -> Risk:
+def ridge_risk(spectrum: FeatureSpectrum, n: float, p: float, lam: float = 0.0, noise: float = 0.0) -> Risk:
     """Mean squared errors of ridge regression; of the min-norm solution at ``lam`` = 0.
 
     Args:
         spectrum: of the features, with the target in it.
-        n: training samples, fewer than the population has.
+        n: training samples, fewer than the population has; with ``p`` and multiplicities in any common unit.
         p: features.
         lam: ridge beside |y - Z w|² with Z = features/√p; dd's penalty is in ``dd.theory.units``.
         noise: variance of the noise on targets, over all outputs.
@@ -175,8 +175,12 @@ def ridge_risk(spectrum: FeatureSpectrum, n: int, p: int, lam: float = 0.0, nois
             return Risk(math.inf, math.inf if noise else 0.0, 0.0, noise)
         bias = spectrum.tail_power / ((1 - share) * (1 - spectrum.rank / spectrum.population))
         variance = noise * share / (1 - share)
-        return Risk(bias, variance, (1 - share) ** 2 * (bias + variance + noise), noise)
+        train = (1 - share) ** 2 * (bias + variance + noise)
+        other = 2 * spectrum.tail_cross / (1 - spectrum.rank / spectrum.population) + spectrum.apart
+        return Risk(bias + other, variance, train, noise)
     both, clean = (float(product[0, 0]) for product in pair_risk(spectrum, n, p, np.array([nu]), noise))
     freedom = float(spectrum.freedom(nu))
     train = 0.0 if interpolates and p > n else (1 - freedom / n) ** 2 * both
-    return Risk(clean, both - noise - clean, train, noise)
+    # new targets may be others than the training targets, which bias and train are about
+    other = float(spectrum.other_target(nu)) + spectrum.apart
+    return Risk(clean + other, max(both - noise - clean, 0.0), train, noise)

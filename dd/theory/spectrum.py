@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,10 @@ class FeatureSpectrum:
         tail_power: target power there; no finite sample learns it.
         population: samples that there are, where training and test samples are drawn from them without replacement;
             infinite for independent samples. See ``dd.theory.random_features``.
+        cross: where new targets are others than the expected training targets f (clean labels, f of noisy ones): the
+            products of f with the difference g of the two, summed over outputs, [k]; None where they are the same.
+        tail_cross: the same in the tail.
+        apart: E |g|².
     """
 
     eigenvalues: NDArray[np.float64]
@@ -36,6 +40,9 @@ class FeatureSpectrum:
     tail: float = 0.0
     tail_power: float = 0.0
     population: float = math.inf
+    cross: NDArray[np.float64] | None = None
+    tail_cross: float = 0.0
+    apart: float = 0.0
 
     @property
     def trace(self) -> float:
@@ -86,9 +93,22 @@ class FeatureSpectrum:
         nu = np.asarray(nu)
         return (nu[..., None] / (self.eigenvalues + nu[..., None])) @ self.power + self.tail_power
 
+    def other_target(self, nu: Array | float) -> Any:
+        """What new targets add that are f + g: 2 E g (f - prediction), of the shape of ``nu``; plus ``apart``.
+
+        The mean prediction keeps s_i/(s_i + nu) of f in an eigenspace; leaving a sample out of a finite population
+        divides the rest by 1 - df/N.
+        """
+        nu = np.asarray(nu)
+        if self.cross is None:
+            return np.zeros_like(nu)
+        left = (nu[..., None] / (self.eigenvalues + nu[..., None])) @ self.cross + self.tail_cross
+        lost = self.freedom(nu) / self.population if math.isfinite(self.population) else 0.0
+        return 2 * left / (1 - lost)
+
 
 def isotropic(
-    activation: Coefficients, dim: int, target: Sequence[float] = (1.0,), *, centred: bool = False
+    activation: Coefficients, dim: int, target: Sequence[float] = (1.0,), *, centred: bool = False, scaled: bool = False
 ) -> FeatureSpectrum:
     """Spectrum of features act(w·x), w uniform of norm 1, on inputs N(0, I_dim) or uniform of norm √dim.
 
@@ -103,7 +123,11 @@ def isotropic(
         target: power of the target in degrees 1, 2, ...: F1², and what beyond it is F*². Degrees that are not resolved,
             or that features do not have, are in ``tail_power``.
         centred: features from which their mean mu_0 is taken.
+        scaled: features over their standard deviation.
     """
+    if scaled:
+        variance = sum(activation.power[1:]) + activation.rest
+        activation = Coefficients(tuple(power / variance for power in activation.power), activation.rest / variance)
     values, counts, powers = [], [], []
     tail, unseen = activation.rest, float(sum(target))
     if activation.power[0] > 0 and not centred:
@@ -119,21 +143,24 @@ def isotropic(
     return FeatureSpectrum(np.array(values), np.array(counts), np.array(powers), tail, max(unseen - sum(powers), 0.0))
 
 
-def of_kernel(kernel: NDArray[np.float64], targets: NDArray[np.float64]) -> FeatureSpectrum:
+def of_kernel(
+    kernel: NDArray[np.float64], targets: NDArray[np.float64], new: NDArray[np.float64] | None = None
+) -> FeatureSpectrum:
     """Spectrum of a kernel on a population of samples, all of them; the population is finite.
 
     Args:
         kernel: E_w act(w·x_i) act(w·x_j), [samples, samples].
-        targets: expected targets of the samples, [samples, outputs]; powers are sums over outputs.
+        targets: expected training targets of the samples, [samples, outputs]; powers are sums over outputs.
+        new: targets of new samples, where they are others, of the same shape.
     """
     count = len(kernel)
     values, vectors = np.linalg.eigh(kernel)
-    powers = (vectors.T @ targets) ** 2
+    along = vectors.T @ targets
     # eigenvalues below rounding are zero: nothing of the target there is learned
     seen = values > count * np.finfo(np.float64).eps * values[-1]
-    power = powers.sum(axis=1) / count
+    power = (along**2).sum(axis=1) / count
     kept = slice(None, None, -1)
-    return FeatureSpectrum(
+    found = FeatureSpectrum(
         values[seen][kept] / count,
         np.ones(int(seen.sum())),
         power[seen][kept],
@@ -141,3 +168,9 @@ def of_kernel(kernel: NDArray[np.float64], targets: NDArray[np.float64]) -> Feat
         float(power[~seen].sum()),
         float(count),
     )
+    if new is None:
+        return found
+    gap = new - targets
+    cross = (along * (vectors.T @ gap)).sum(axis=1) / count
+    apart = float(np.sum(gap**2)) / count
+    return replace(found, cross=cross[seen][kept], tail_cross=float(cross[~seen].sum()), apart=apart)

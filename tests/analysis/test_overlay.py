@@ -192,7 +192,7 @@ def test_against_samples_and_penalties_theory_is_at_the_points() -> None:
 
 
 @pytest.mark.parametrize("changed", [
-    {"model": "linear"}, {"model_bias": True}, {"normalization": "scale"}, {"loss": "cross_entropy"},
+    {"model": "linear"}, {"model_bias": True}, {"normalization": "layer_norm"}, {"loss": "cross_entropy"},
     {"targets": "linear"}, {"standardize": "feature"}, {"model_activation": "fourier"}, {"inputs": 5},
 ])  # fmt: skip
 def test_other_set_ups_have_no_theory(closed: pd.DataFrame, changed: dict[str, object]) -> None:
@@ -249,7 +249,7 @@ def test_a_ridge_of_unknown_penalty_and_a_hermite_teacher_of_unknown_degrees_hav
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """A population that is decomposed in no time."""
     monkeypatch.setattr(overlay, "POPULATION", 500)
-    overlay._data_spectrum.cache_clear()
+    overlay._data_problem.cache_clear()
 
 
 def test_digits_have_the_theory_of_their_own_spectrum(small: None) -> None:
@@ -260,10 +260,51 @@ def test_digits_have_the_theory_of_their_own_spectrum(small: None) -> None:
         assert at(got, "test_loss", width) == pytest.approx(medians.loc[width, "test_loss"], rel=0.2)
         assert at(got, "feature_condition", width) == pytest.approx(medians.loc[width, "feature_condition"], rel=0.25)
     assert overlay.predict(rows.assign(model_bandwidth=np.nan), "width") is not None
-    assert overlay._data_spectrum.cache_info().misses == 1
-    assert overlay.predict(rows.assign(label_noise=0.1), "width") is None
+    assert overlay._data_problem.cache_info().misses == 1
+    assert overlay.predict(rows.assign(label_noise=[0, 0.1] * 6), "width") is None
     assert overlay.predict(rows.assign(data_sha256="of other digits"), "width") is None
     assert overlay.predict(rows.assign(n_train=600), "width") is None
+
+
+NOISY = ("data.label_noise=0.3",)
+SPHERE = ("data.n_train=100", "data.n_test=1000", "data.standardize=sphere")
+
+
+@pytest.mark.parametrize("changed", [
+    NOISY, (*NOISY, "data.label_noise_over=all"), ("normalization=scale",), ("normalization=standardize",),
+    (*NOISY, "normalization=standardize"),
+])  # fmt: skip
+def test_noisy_labels_and_normalised_features_have_their_theory(small: None, changed: tuple[str, ...]) -> None:
+    line = (*SPHERE, "optimizer=ridge", "optimizer.penalty=10", *changed)
+    rows = table(*line, seeds=6, widths=(50, 300))
+    got, means = overlay.predict(rows, "width"), rows.groupby("width").mean(numeric_only=True)
+    for width in (50, 300):
+        assert at(got, "test_loss", width) == pytest.approx(means.loc[width, "test_loss"], rel=0.08)
+        assert at(got, "train_loss", width) == pytest.approx(means.loc[width, "train_loss"], rel=0.15)
+    # what clean labels or plain features would have is elsewhere
+    plain = overlay.predict(rows.assign(label_noise=0.0, normalization="none"), "width")
+    away = [at(plain, c, w) / means.loc[w, c] - 1 for c in ("test_loss", "train_loss") for w in (50, 300)]
+    assert max(map(abs, away)) > 0.2
+
+
+@pytest.mark.parametrize("kind", ["scale", "standardize"])
+def test_normalised_features_of_a_teacher_have_their_theory(kind: str) -> None:
+    line = (*TEACHER[:2], "data.n_train=80", "data.n_test=1000", "model.weights=sphere", f"normalization={kind}",
+            "optimizer=gd", "batch_size=full", "steps=100")  # fmt: skip
+    rows = table(*line, seeds=20, widths=(30, 240))
+    got, groups = overlay.predict(rows, "width"), rows.groupby("width")
+    for column in ("test_loss", "train_loss"):
+        for width in (30, 240):
+            measured = groups[column].get_group(width)
+            error = measured.std() / np.sqrt(len(measured))
+            assert abs(at(got, column, width) - measured.mean()) < 3 * error + 0.05 * measured.mean()
+    plain = overlay.predict(rows.assign(normalization="none"), "width")
+    assert abs(at(plain, "train_loss", 240) / groups["train_loss"].mean()[240] - 1) > 0.2
+    # standardised features lose the mean of the samples: the threshold is one sample earlier
+    at_threshold = table(*TEACHER, "optimizer=min_norm", f"normalization={kind}", widths=(30, 49, 50, 100))
+    infinite = 49 if kind == "standardize" else 50
+    limit = overlay.predict(at_threshold, "width")
+    assert [w for w in (30, 49, 50, 100) if np.isnan(at(limit, "test_loss", w))] == [infinite]
 
 
 def test_some_classes_have_the_theory_of_their_own_spectrum(small: None) -> None:

@@ -247,6 +247,58 @@ def test_lanczos_finds_both_ends_where_they_are_apart() -> None:
     assert (found.method, dense.rank) == ("lanczos", 36)
 
 
+GRAM = {  # a net, and eigenvalues that are no zeros: more parameters than rows, fewer, through batch statistics
+    ("data=linear_teacher", "data.dim=20", "data.n_train=250", "width=100"): 250,
+    ("data=mnist1d", "data.n_train=100", "width=4"): 210,
+    ("data=linear_teacher", "data.dim=5", "data.n_train=100", "width=12", "normalization=batch_norm"): 73,
+}
+
+
+@pytest.mark.parametrize("overrides", GRAM)
+def test_what_lanczos_does_not_find_is_found_in_the_whole_matrix(
+    monkeypatch: pytest.MonkeyPatch, overrides: tuple[str, ...]
+) -> None:
+    network = network_of(run_of("model=two_layer", "data.n_test=10", *overrides))
+    jacobian = Jacobian(network, network.theta[0], {})
+    found = curvature.lanczos(jacobian, 10**8)
+    values = np.linalg.eigvalsh(dense_gauss_newton(network, network.theta[0]).numpy())
+    kept = values[values > len(values) * np.finfo(float).eps * values[-1]]
+    assert (found.method, found.rank) == ("gram", GRAM[overrides])
+    assert len(kept) == found.rank
+    assert found.condition == pytest.approx(kept[-1] / kept[0], rel=1e-4)
+    np.testing.assert_allclose(found.values.numpy(), kept, rtol=1e-4)
+    # without it the smallest eigenvalue is unknown; all else is as it was
+    for name, value in (("GRAM_WORK", 0), ("GRAM_COPIES", 10**9)):
+        with monkeypatch.context() as patched:
+            patched.setattr(curvature, name, value)
+            before = curvature.lanczos(jacobian, 10**8)
+        assert before.method == "lanczos_top"
+        assert math.isnan(before.condition)
+        assert before.highest == found.highest
+        assert before.trace == pytest.approx(found.trace, nan_ok=True)
+
+
+def test_a_smallest_eigenvalue_that_rounding_reaches_stays_unknown() -> None:
+    # three eigenvalues: rounding is 7e-16 of the largest
+    found = curvature._above_rounding(np.diag([0.0, 1e-11, 1.0]), 1.0)
+    assert found is not None
+    assert found.tolist() == [1e-11, 1.0]
+    assert curvature._above_rounding(np.diag([0.0, 5e-12, 1.0]), 1.0) is None
+
+
+def test_a_net_beyond_memory_has_a_condition_number() -> None:
+    base = ("data=linear_teacher", "data.dim=5", "data.n_train=200", "data.n_test=20", "model=two_layer", "width=20",
+            "optimizer=momentum", "batch_size=full", "steps=20", "lr=0.5", "dtype=float64")  # fmt: skip
+    exact = full_row(*base)
+    # too little for the Jacobian's decomposition, enough for JᵀJ
+    short = solve_rows(run_of(*base), settings=Settings(device="cpu", measure_name="full", measure_memory=6e-4))[0]
+    assert (exact["measure_method"], short["measure_method"]) == ("jacobian", "gram")
+    for column in ("hessian_condition", "preconditioned_condition"):
+        assert short[column] == pytest.approx(exact[column], rel=1e-3)
+    assert short["hessian_rank"] == exact["hessian_rank"] < 141
+    assert short["jacobi_condition"] is None
+
+
 def test_a_net_too_large_for_basic_is_measured_by_full_alone() -> None:
     base = ("data=mnist1d", "data.n_train=60", "data.n_test=30", "model=two_layer", "width=40", "steps=5")
     basic, full = row_of(*base), full_row(*base)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from dd.theory.isotropic import flow_risk, min_norm_risk, ridge_risk
+from dd.theory.isotropic import flow_errors, flow_risk, min_norm_risk, ridge_errors, ridge_risk
 
 RIDGE = {  # gamma: l = 0, 1e-3, 0.1, 1; |b| = 1, noise variance 0.25
     0.25: (0.08333333, 0.08304038, 0.07719385, 0.31304273),
@@ -45,7 +45,7 @@ def test_late_flow_is_the_min_norm_solution(gamma: float) -> None:
     assert flow_risk(gamma, 1e6, 0.5, signal=2.0) == pytest.approx(ridge_risk(gamma, 0.0, 0.5, signal=2.0), rel=1e-10)
 
 
-@pytest.mark.parametrize("gamma", [0.5, 1.0])
+@pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0])
 def test_ridge_and_flow_are_those_of_a_simulation(gamma: float) -> None:
     n, ridge, time = 300, 0.01, 20.0
     p = int(gamma * n)
@@ -54,11 +54,18 @@ def test_ridge_and_flow_are_those_of_a_simulation(gamma: float) -> None:
         x = np.random.default_rng(seed).standard_normal((n, p))
         curvature = np.linalg.svd(x, compute_uv=False) ** 2 / n
         # averaged over direction and noise: only the spectrum is left
-        shrunk = ridge / (curvature + ridge)
-        kept = np.exp(-time * curvature)
-        measured.append([
-            np.mean(shrunk**2) + 0.25 / n * np.sum(curvature / (curvature + ridge) ** 2),
-            np.mean(kept**2) + 0.25 / n * np.sum((1 - kept) ** 2 / curvature),
-        ])  # fmt: skip
-    expected = [ridge_risk(gamma, ridge, 0.5), flow_risk(gamma, time, 0.5)]
-    np.testing.assert_allclose(np.mean(measured, axis=0), expected, rtol=0.01)
+        draw = []
+        for left in (ridge / (curvature + ridge), np.exp(-time * curvature)):
+            unseen, unfitted = p - len(curvature), n - len(curvature)
+            draw += [
+                (np.sum(left**2) + unseen) / p,
+                0.25 / n * np.sum((1 - left) ** 2 / curvature),
+                np.sum(curvature * left**2) / p + 0.25 * (np.sum(left**2) + unfitted) / n,
+            ]
+        measured.append(draw)
+    errors = ridge_errors(gamma, ridge, 0.25), flow_errors(gamma, time, 0.25)
+    expected = [v for risk in errors for v in (risk.bias, risk.variance, risk.train)]
+    np.testing.assert_allclose(np.mean(measured, axis=0), expected, rtol=0.02, atol=1e-4)
+    assert errors[0].excess == ridge_risk(gamma, ridge, 0.5)
+    assert errors[1].excess == flow_risk(gamma, time, 0.5)
+    assert errors[0].total == errors[0].excess + 0.25

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from dd.theory.label_noise import gaussian, lower_bound, sphere
+from analysis.conditions import noise_floor
+from dd.problems.problem import noisy_labels
+from dd.theory.label_noise import expected, gaussian, lower_bound, sphere
 from tests.helpers import run_of, solve_rows
 
 REPEATS = 2000
@@ -88,3 +91,19 @@ def test_a_teacher_of_noise_alone_has_the_label_noise_error(width: int) -> None:
                  "data.n_train=15", f"width={width}", "optimizer=min_norm")  # fmt: skip
     losses = [row["test_loss"] for row in solve_rows(*(run.replace(data_seed=seed) for seed in range(120)))]
     assert abs(np.mean(losses) - gaussian(15, width)) < 4 * np.std(losses) / math.sqrt(len(losses))
+
+
+@pytest.mark.parametrize(
+    ("over", "share"), [("other", 0.3), ("all", 0.3), ("other", 0.9), ("all", 1.0), ("other", 0.0)]
+)
+def test_noisy_labels_have_the_mean_and_variance_of_dd(over: str, share: float) -> None:
+    classes, count = 5, 200_000
+    labels = np.arange(count) % classes
+    noisy = np.eye(classes)[noisy_labels(labels, classes, share, over, 0)]
+    mean, variance = expected(np.eye(classes), share, over)
+    for k in range(classes):
+        own = noisy[labels == k]
+        np.testing.assert_allclose(own.mean(axis=0), mean[k], atol=0.01)
+        assert own.var(axis=0).sum() == pytest.approx(variance, abs=0.01)
+    floor = noise_floor(pd.Series([share]), pd.Series([over]), pd.Series([classes]))
+    assert variance == pytest.approx(classes * floor.iloc[0])

@@ -60,3 +60,20 @@ def test_targets_outside_the_features_are_in_the_tail() -> None:
 def test_other_activations_are_refused() -> None:
     with pytest.raises(ValueError, match="activation='fourier' must be one of"):
         kernel(inputs(4), "fourier")
+
+
+@pytest.mark.parametrize("normalization", ["scale", "standardize"])
+def test_normalised_features_have_variance_one(normalization: str) -> None:
+    x = np.random.default_rng(0).standard_normal((300, 20)) + 0.5
+    x[:, 3] = 0
+    got = kernel(x, "relu", normalization=normalization)
+    plain = kernel(x, "relu")
+    if normalization == "standardize":
+        assert np.trace(got) / len(x) == pytest.approx(1)
+        np.testing.assert_allclose(got.sum(axis=0), 0, atol=1e-9)
+    else:
+        assert np.trace(got) / len(x) > np.trace(plain) / len(x)
+        centred = got - got.mean(axis=0) - got.mean(axis=1)[:, None] + got.mean()
+        assert np.trace(centred) / len(x) == pytest.approx(1)
+    with pytest.raises(ValueError, match="normalization='layer_norm' must be one of none, scale, standardize"):
+        kernel(x, "relu", normalization="layer_norm")

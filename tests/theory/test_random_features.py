@@ -13,6 +13,7 @@ import pytest
 
 from dd.theory import units
 from dd.theory.activations import coefficients
+from dd.theory.flow import flow_risk
 from dd.theory.random_features import Risk, ridge_risk, ridgeless_nu
 from dd.theory.spectrum import FeatureSpectrum, isotropic, of_kernel
 from tests.helpers import run_of, solve_rows
@@ -205,6 +206,51 @@ def test_a_finite_population_is_drawn_without_replacement(p: int, ridge: float) 
     assert abs(independent.excess / expected.excess - 1) > 0.06
     if expected.train > 0:
         assert np.mean([d[1] for d in draws]) == pytest.approx(expected.train, rel=0.03)
+
+
+@pytest.mark.parametrize(("p", "ridge"), [(60, 0.0), (300, 0.0), (60, 0.05), (200, 0.05)])
+def test_new_targets_may_be_others_than_those_of_training(p: int, ridge: float) -> None:
+    """Training targets f = 0.7 h, new ones h + 0.3 k, as with labels that noise has shrunk; no replacement."""
+    size, n, noise = 400, 200, 0.1
+    values = decaying(size)
+    learned, new, extra = [], [], 0.3 / size
+    for seed in range(6):
+        generator = np.random.default_rng(seed)
+        vectors = np.linalg.qr(generator.standard_normal((size, size)))[0] * math.sqrt(size)
+        features = vectors * np.sqrt(values) @ generator.standard_normal((size, p)) / math.sqrt(p)
+        u, s, vh = np.linalg.svd(features[:n], full_matrices=False)
+        predict = features[n:] @ (vh.T @ ((s / (s**2 + ridge))[:, None] * u.T))
+        old = 0.7 * vectors * np.sqrt(values / values.sum())  # one column a direction, of random sign
+        other = old / 0.7 + vectors * math.sqrt(extra)
+        gone = predict @ old[:n]
+        variance = noise * np.sum(predict**2) / (size - n)
+        learned.append(np.sum((gone - old[n:]) ** 2) / (size - n) + variance)
+        new.append(np.sum((gone - other[n:]) ** 2) / (size - n) + variance)
+    power = values / values.sum()
+    plain = FeatureSpectrum(values, np.ones(size), 0.49 * power, population=size)
+    # g = 0.3 h + 0.3 k, in each direction along f
+    gap = 0.3 * np.sqrt(power) + math.sqrt(extra)
+    spectrum = replace(plain, cross=0.7 * np.sqrt(power) * gap, apart=float(np.sum(gap**2)))
+    before, got = ridge_risk(plain, n, p, ridge, noise), ridge_risk(spectrum, n, p, ridge, noise)
+    assert np.mean(learned) == pytest.approx(before.excess, rel=0.03)
+    assert np.mean(new) == pytest.approx(got.excess, rel=0.03)
+    assert (got.variance, got.train) == (before.variance, before.train)
+    assert abs(got.excess / before.excess - 1) > 0.15  # the test can fail
+    independent = replace(spectrum, population=math.inf)
+    late, limit = flow_risk(independent, n, p + 1, 1e16, noise), ridge_risk(independent, n, p + 1, 0.0, noise)
+    assert late.excess == pytest.approx(limit.excess, rel=1e-6)
+    assert flow_risk(spectrum, n, p, 1e-9).excess == pytest.approx(np.sum((0.7 * np.sqrt(power) + gap) ** 2), rel=1e-6)
+
+
+@pytest.mark.parametrize("centred", [False, True])
+def test_scaled_features_have_variance_one(centred: bool) -> None:
+    plain = isotropic(coefficients("relu", 3), 50, centred=centred)
+    scaled = isotropic(coefficients("relu", 3), 50, centred=centred, scaled=True)
+    variance = 0.5 - 1 / (2 * math.pi)
+    assert scaled.trace == pytest.approx(plain.trace / variance)
+    assert ridge_risk(scaled, 100, 80, 0.1 / variance, 0.2).excess == pytest.approx(
+        ridge_risk(plain, 100, 80, 0.1, 0.2).excess
+    )
 
 
 def test_without_ridge_a_finite_population_is_one_factor() -> None:
