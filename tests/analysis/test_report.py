@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import experiments, report
+from analysis import experiments, report, rivals
 from analysis.figures import draw_table
 from tests.analysis.synthetic import runs
+from tests.analysis.test_rivals import planted
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 ODD = 'a<b>&"c'
@@ -68,6 +69,7 @@ class Found:
     text: str
     statistics: pd.DataFrame
     factors: pd.DataFrame
+    rivals: pd.DataFrame
     violators: pd.DataFrame
 
 
@@ -117,14 +119,16 @@ def whole(tmp_path_factory: pytest.TempPathFactory, conditions: pd.DataFrame) ->
         report.Section(ODD, rows.assign(status="failed")),
     ]
     statistics = pd.DataFrame({"name": ["AUC"], "value": [0.98765], "low": [0.9], "high": [1.0]})
-    verdict = Found("random_features", "The claim <holds>.", statistics, FACTORS, conditions.iloc[1:])
+    beside = planted("loss", np.random.default_rng(0))
+    rivalry = rivals.compare(beside, (beside["height"] > 0.2).to_numpy())
+    verdict = Found("random_features", "The claim <holds>.", statistics, FACTORS, rivalry.table, conditions.iloc[1:])
     needed = pd.DataFrame({"optimizer": ["gd"], "steps": [1e3], "hessian": [1e4], "preconditioned": [np.nan]})
     half = {("random_features", True): 1e-2}
     return read(report.write(folder, sections, report.Findings([verdict], conditions, half, needed)))
 
 
 def test_the_page_needs_nothing_but_itself(whole: Reader) -> None:
-    assert len(whole.images) == 3, "summary, steps, the table's figure"
+    assert len(whole.images) == 4, "rivals, summary, steps, the table's figure"
     assert all(image["alt"] for image in whole.images)
     assert all(source.startswith("data:image/png;base64,") for source in whole.fetched)
     assert not whole.tags & {"script", "link", "iframe", "object", "embed"}
@@ -140,6 +144,11 @@ def test_words_of_tables_and_verdicts_are_text(whole: Reader) -> None:
     assert "The claim <holds>." in whole.text
     assert "steps <1000>" in whole.text
     assert f"30 runs in results/{ODD}, 30 failed." in whole.text
+
+
+def test_the_train_loss_stands_beside_its_rivals(whole: Reader) -> None:
+    assert "The train loss beside what it goes with:" in whole.text
+    assert rivals.TIME in whole.text
 
 
 def test_numbers_stand_with_their_intervals(whole: Reader) -> None:
@@ -186,7 +195,9 @@ def test_rmt_has_a_part_only_where_one_of_its_tables_is_there(whole: Reader, tmp
 
 def test_a_verdict_begins_with_a_capital_and_keeps_names(tmp_path: Path) -> None:
     empty = pd.DataFrame()
-    found = [Found(f"{name} on digits, n = 5", "No.", empty, empty, empty) for name in ("RMT", "random features")]
+    found = [
+        Found(f"{name} on digits, n = 5", "No.", empty, empty, empty, empty) for name in ("RMT", "random features")
+    ]
     page = read(report.write(tmp_path, [], report.Findings(found)))  # type: ignore[arg-type]
     assert "RMT on digits, n = 5" in page.text
     assert "Random features on digits" in page.text
