@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.labels import sentence
+from analysis.labels import OWN_SETTINGS, sentence
 from analysis.style import GREY, OKABE_ITO
 
 KINDS = (
@@ -26,7 +26,8 @@ CAPTION = (
     "How well each quantity at the threshold tells conditions with a peak from those without: area under the receiver "
     "operating characteristic (AUC; one half is chance), with 95 % intervals over clusters of conditions. Circles: the "
     "quantity alone. Squares: among conditions of equal train loss. Diamonds: the train loss, among conditions where "
-    "the quantity is equal. A quantity that decides has its square above one half and its diamond at one half."
+    "the quantity is equal. A quantity that decides has its square above one half and its diamond at one half. "
+    f"{OWN_SETTINGS}"
 )
 
 
