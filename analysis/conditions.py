@@ -153,8 +153,8 @@ def conditions(tables: Mapping[str, pd.DataFrame], metric: str = "test_loss") ->
 
 
 def _settings(found: pd.DataFrame) -> list[str]:
-    """Axes of conditions that do not share a trajectory: all but the budget and the noise of the labels."""
-    return [c for c in axis_columns(found) if c not in (*BUDGET, *NOISE, *CHOSEN)]
+    """Axes of conditions that do not share a trajectory: all but the budget."""
+    return [c for c in axis_columns(found) if c not in (*BUDGET, *CHOSEN)]
 
 
 def _joined(found: pd.DataFrame, axes: Iterable[str]) -> pd.Series:
