@@ -228,14 +228,19 @@ def upper_differences(logs: np.ndarray, alpha: float = LEVEL) -> np.ndarray:
     Returns:
         [..., j, i]; ``inf`` where fewer than two seeds have both points.
     """
-    difference = logs[..., :, :, None] - logs[..., :, None, :]
+    points = logs.shape[-1]
+    before, after = np.triu_indices(points, 1)
+    difference = logs[..., after] - logs[..., before]
     finite = np.isfinite(difference)
-    count = finite.sum(-3)
+    count = finite.sum(-2)
     safe = np.maximum(count, 2)
-    mean = np.where(finite, difference, 0.0).sum(-3) / safe
-    variance = np.where(finite, (difference - mean[..., None, :, :]) ** 2, 0.0).sum(-3) / (safe - 1)
-    upper = mean - stdtrit(safe - 1, alpha / 2) * np.sqrt(variance / safe)
-    return np.where(count >= 2, upper, np.inf)
+    mean = np.where(finite, difference, 0.0).sum(-2) / safe
+    variance = np.where(finite, (difference - mean[..., None, :]) ** 2, 0.0).sum(-2) / (safe - 1)
+    reach = np.where(count >= 2, -stdtrit(safe - 1, alpha / 2) * np.sqrt(variance / safe), np.inf)
+    upper = np.zeros((*logs.shape[:-2], points, points))
+    upper[..., after, before] = mean + reach
+    upper[..., before, after] = reach - mean
+    return upper
 
 
 def prominence_bound(logs: np.ndarray, alpha: float = LEVEL) -> np.ndarray:
