@@ -63,8 +63,8 @@ def cluster_interval(
     Fisher's z. A statistic that jumps has no jackknife variance: its variance is that of a bootstrap of whole clusters.
     Coverage is in docs/peaks.md.
 
-    Where the statistic is at an end of its range and stays there, the interval is Wilson's for a share of as many
-    observations as there are clusters.
+    Where the statistic is at an end of its range, the interval is at least Wilson's for a share of as many observations
+    as there are clusters.
 
     Args:
         statistic: from indices of conditions (repeated ones included) to a number; ``nan`` where undefined.
@@ -96,11 +96,11 @@ def cluster_interval(
     centre = float(_transformed(np.array(value), scale, observations))
     moved = _transformed(found[finite], scale, observations) - centre
     error = float(np.sqrt((count - 1 if smooth else count / (count - 1)) * np.mean(moved**2)))
-    if error < 1e-9 and scale != "real" and min(value - (-1 if scale == "correlation" else 0), 1 - value) < 1e-9:
-        ends = _wilson(centre > 0, len(sizes), level, scale)
-    else:
-        reach = float(stdtrit(freedom(sizes), (1 + level) / 2)) * error
-        ends = _back(np.array([centre - reach, centre + reach]), scale, observations)
+    reach = float(stdtrit(freedom(sizes), (1 + level) / 2)) * error
+    ends = _back(np.array([centre - reach, centre + reach]), scale, observations)
+    if scale != "real" and min(value - (-1 if scale == "correlation" else 0), 1 - value) < 1e-9:
+        wilson = _wilson(centre > 0, len(sizes), level, scale)
+        ends = np.array([min(ends[0], wilson[0]), max(ends[1], wilson[1])])
     return Estimate(value, float(ends[0]), float(ends[1]))
 
 

@@ -10,6 +10,7 @@ import pytest
 from scipy import stats
 
 from analysis.judgement import (
+    BOUND_CALIBRATION,
     CALIBRATION,
     counted,
     decisions,
@@ -180,7 +181,8 @@ def test_bound_is_the_largest_of_all_triples() -> None:
 
     def upper(j: int, i: int) -> float:
         # a two-sided interval at 1 - alpha has alpha/2 on each side
-        return float(stats.ttest_rel(logs[:, j], logs[:, i]).confidence_interval(0.95).high)
+        interval = stats.ttest_rel(logs[:, j], logs[:, i]).confidence_interval(1 - 0.05 / BOUND_CALIBRATION)
+        return float(interval.high)
 
     expected = max(min(upper(j, i), upper(j, k)) for i, j, k in triples(6))
     assert prominence_bound(logs) == pytest.approx(expected)

@@ -45,7 +45,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Exact gradient descent on digits, n = 40: too short to form a peak, and long enough."""
     base = run_of("data.n_train=40", "data.n_test=200", "model.activation=tanh", "data.standardize=global",
                   "data.label_noise=0.1", "optimizer=gd", "lr=1", "batch_size=full", "steps=10")  # fmt: skip
-    runs = [base.replace(width=w, seed=s, steps=t) for w in WIDTHS for s in range(5) for t in (10, 10**7)]
+    runs = [base.replace(width=w, seed=s, steps=t) for w in WIDTHS for s in range(7) for t in (10, 10**7)]
     solved = Solved()
     solve(Pack(tuple(runs)), Settings(device="cpu"), solved)
     results = tmp_path_factory.mktemp("results")
@@ -68,7 +68,7 @@ def test_real_runs_peak_where_they_can_just_fit(trained: Path) -> None:
     assert long["train_loss_at_threshold"] == pytest.approx(medians["train_loss"][40])
     below = medians.index[medians["train_loss"] <= 1e-3]
     assert medians.index[medians.index < below[0]][-1] < long["threshold_measured"] <= below[0]
-    assert (long["threshold_counted"], long["seeds"], long["points"], long["dropped"]) == (40, 5, len(WIDTHS), 0)
+    assert (long["threshold_counted"], long["seeds"], long["points"], long["dropped"]) == (40, 7, len(WIDTHS), 0)
     assert np.isnan(got.loc[10, "threshold_measured"])
 
 
