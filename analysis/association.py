@@ -15,6 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit, ndtri, stdtrit
 
+CALIBRATION = 1.15
+"""Factor on the standard error: without it simulated intervals of correlations cover 89 to 95 % instead of 95."""
+
 DEFINED = 0.9
 """Share of the bootstrap resamples in which a statistic that jumps must be defined for it to have an interval."""
 
@@ -95,7 +98,7 @@ def cluster_interval(
     observations = int(sizes.sum())
     centre = float(_transformed(np.array(value), scale, observations))
     moved = _transformed(found[finite], scale, observations) - centre
-    error = float(np.sqrt((count - 1 if smooth else count / (count - 1)) * np.mean(moved**2)))
+    error = CALIBRATION * float(np.sqrt((count - 1 if smooth else count / (count - 1)) * np.mean(moved**2)))
     reach = float(stdtrit(freedom(sizes), (1 + level) / 2)) * error
     ends = _back(np.array([centre - reach, centre + reach]), scale, observations)
     if scale != "real" and min(value - (-1 if scale == "correlation" else 0), 1 - value) < 1e-9:

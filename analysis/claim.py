@@ -175,34 +175,19 @@ def _rate(hits: NDArray[np.bool_]) -> float:
 
 
 def _shares(
-    x: NDArray[np.float64],
-    peaked: NDArray[np.bool_],
-    clusters: NDArray[np.intp],
-    interval: Interval,
+    x: NDArray[np.float64], peaked: NDArray[np.bool_], clusters: NDArray[np.intp], interval: Interval
 ) -> dict[str, Estimate]:
-    """Both halves of the claim at the separating level, found anew in each resample, and for conditions left out."""
-
-    def at_level(part: Callable[[Flags, Flags], float], among: Flags) -> Estimate:
-        def share(i: NDArray[np.intp]) -> float:
-            return part(x[i] <= association.separating_level(x[i], peaked[i]), peaked[i])
-
-        return interval(share, scale="share", among=among, smooth=False)
+    """Both halves of the claim, each condition judged by the separating level found without its cluster."""
+    low = association.left_out_predictions(x, peaked, clusters)
 
     def of(hits: Flags, among: Flags) -> Estimate:
         return interval(lambda i: _rate(hits[i][among[i]]), scale="share", among=among)
 
-    alone = association.left_out_predictions(x, peaked, np.arange(len(x)))
-    apart = association.left_out_predictions(x, peaked, clusters)
     return {
-        words.IF: at_level(lambda low, peak: _rate(peak[low]), association.rarer(peaked)),
-        words.ONLY_IF: at_level(lambda low, peak: _rate(low[peak]), peaked),
-        "specificity: share of conditions without a peak above the level": at_level(
-            lambda low, peak: _rate(~low[~peak]), ~peaked
-        ),
-        "if, each condition left out": of(peaked, alone),
-        "only if, each condition left out": of(alone, peaked),
-        "specificity, each condition left out": of(~alone, ~peaked),
-        "accuracy, whole clusters left out": of(peaked == apart, np.ones(len(x), bool)),
+        words.IF: of(peaked, low),
+        words.ONLY_IF: of(low, peaked),
+        "specificity: share of conditions without a peak above the level": of(~low, ~peaked),
+        "accuracy: share of conditions on the right side of the level": of(peaked == low, np.ones(len(x), bool)),
     }
 
 
