@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import os
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -461,9 +462,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print the tables of docs/peaks.md; returns 0."""
     parser = argparse.ArgumentParser(prog="python -m analysis.calibrate", description="Error rates, simulated.")
     parser.add_argument("part", choices=("all", "peaks", "intervals"), nargs="?", default="all")
-    parser.add_argument("--draws", type=int, default=DRAWS, help="curves a case; a quarter as many studies")
+    parser.add_argument("--draws", type=int, default=DRAWS, help="curves a case; a twentieth as many studies")
     parser.add_argument("--seeds", default=",".join(map(str, SEEDS)), help="numbers of seeds, for example 3,5,10")
-    parser.add_argument("--jobs", type=int, default=1, help="processes")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes; all cores by default")
     parser.add_argument("--quick", action="store_true", help="one case of each kind, to see that it runs")
     options = parser.parse_args(arguments)
     seeds = [int(count) for count in options.seeds.split(",")]
@@ -473,7 +474,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for table in peak_tables(run, seeds, options.draws, options.quick):
                 print(table, flush=True)
         if options.part != "peaks":
-            for table in interval_tables(run, max(options.draws // 4, 1), options.quick):
+            for table in interval_tables(run, max(options.draws // 20, 1), options.quick):
                 print(table, flush=True)
     return 0
 

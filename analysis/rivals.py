@@ -209,7 +209,7 @@ class Duel:
         second: name of the quantity that is added.
         conditions: that have both.
         gain: held-out log-likelihood a condition that adding the second to a logistic regression on the first gains.
-        within: AUC of the second among conditions in which the first is equal.
+        within: AUC of the second among conditions in which the first is equal, and the frozen features are the same.
         p_value: of ``within``, by permutation inside the strata.
     """
 
@@ -258,6 +258,8 @@ def compare(found: pd.DataFrame, positive: Flags) -> Rivalry:
         positive: whether each has a peak.
     """
     clusters = pd.factorize(found["cluster"])[0]
+    # on frozen features equal conditions are compared on the same features; a trained net has each budget once
+    features = np.zeros_like(clusters) if found["trained"].all() else clusters
     values = {r.name: found[r.column].to_numpy(float) for r in RIVALS if r.column in found}
     values = {name: np.where(np.isfinite(v) & (v > 0), v, np.nan) for name, v in values.items()}
     known = {name: np.isfinite(v) for name, v in values.items()}
@@ -267,8 +269,8 @@ def compare(found: pd.DataFrame, positive: Flags) -> Rivalry:
         for second in able:
             both = known[first.name] & known[second.name]
             if first is not second and _enough(np.where(both, values[second.name], np.nan), positive):
-                arrays = values[first.name][both], values[second.name][both], positive[both], clusters[both]
-                duels[first.name, second.name] = _duel(first, second, *arrays)
+                arrays = values[first.name][both], values[second.name][both], positive[both]
+                duels[first.name, second.name] = _duel(first, second, *arrays, features[both], clusters[both])
     height, kinds = found["height"].to_numpy(float), found["method"].to_numpy(str)
     rows = [_row(r, values, known, positive, height, kinds, clusters, duels) for r in able]
     return Rivalry(pd.DataFrame(rows), duels)
@@ -281,11 +283,20 @@ def _enough(x: Floats, positive: Flags) -> bool:
     return int(there.sum()) >= FEWEST and few >= 3 and len(np.unique(x[there])) > 2
 
 
-def _duel(first: Rival, second: Rival, a: Floats, b: Floats, positive: Flags, clusters: NDArray[np.intp]) -> Duel:
+def _duel(
+    first: Rival,
+    second: Rival,
+    a: Floats,
+    b: Floats,
+    positive: Flags,
+    features: NDArray[np.intp],
+    clusters: NDArray[np.intp],
+) -> Duel:
     logs = np.log10(np.stack([a, b]))
     folds = folds_of(clusters)
     gain = clustered_mean(held_out(logs, positive, folds) - held_out(logs[:1], positive, folds), clusters)
-    stratum, score = strata(a, first.bin), association.places(second.sign * b)
+    score = association.places(second.sign * b)
+    stratum = np.unique(np.stack([strata(a, first.bin), features]), axis=1, return_inverse=True)[1].reshape(-1)
 
     def statistic(i: NDArray[np.intp]) -> float:
         return within_auc(score[i], positive[i], stratum[i])
