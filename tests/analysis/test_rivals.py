@@ -111,9 +111,9 @@ def test_a_mean_over_clusters_of_one_has_students_interval(rng: np.random.Genera
 
 def planted(by: str, rng: np.random.Generator, count: int = 400) -> pd.DataFrame:
     """Conditions in which one quantity decides about the peak, and the other follows it with scatter."""
-    tau = 10 ** rng.uniform(1, 7, count).round(1)
+    tau = 10.0 ** rng.integers(1, 8, count)
     loss = 10 ** (-np.log10(tau) * 0.7 + 0.5 * rng.standard_normal(count))
-    drive = np.log10(tau) - 4 if by == "tau" else -np.log10(loss) - 2.8
+    drive = np.log10(tau) - 4.1 if by == "tau" else -np.log10(loss) - 2.8
     drive = drive + 0.2 * rng.standard_normal(count)
     height = np.where(drive > 0, 0.3 + 0.2 * drive, 0.05) + 0.01 * rng.standard_normal(count)
     return pd.DataFrame(
