@@ -14,7 +14,7 @@ from analysis import association, rivals, words
 
 @pytest.fixture
 def rng() -> np.random.Generator:
-    return np.random.default_rng(3)
+    return np.random.default_rng(1)
 
 
 def test_weighted_auc_is_that_of_scikit_learn(rng: np.random.Generator) -> None:
