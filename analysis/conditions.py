@@ -114,7 +114,7 @@ def conditions(tables: Mapping[str, pd.DataFrame], metric: str = "test_loss") ->
         - ``train_loss_at_measured``, ``train_loss_at_peak``: the same elsewhere, see :func:`_places`
         - ``height``: frozen features: prominence at the threshold; trained ones, whose threshold is known less well:
           that of the most prominent peak
-        - ``tau``: :func:`training_time`; ``method``: :func:`method`
+        - ``tau``, ``time``: :func:`training_time` in units of 1/λmax, and absolute; ``method``: :func:`method`
         - medians at the threshold of ``CONDITIONING``, ``SOLUTION`` and, as ``<metric>_at_threshold``, of the metric
         - ``excluded``: runs that do not count (:func:`without_dead_units`)
     """
@@ -147,7 +147,7 @@ def conditions(tables: Mapping[str, pd.DataFrame], metric: str = "test_loss") ->
     every["height"] = every["prominence_at_threshold"].where(frozen, every["prominence"])
     every["cluster"] = _joined(every, FEATURES).where(frozen, _joined(every, _settings(every)))
     every["method"] = [method(row) for row in every.to_dict("records")]
-    measured = [*CONDITIONING, *SOLUTION, "tau"]
+    measured = [*CONDITIONING, *SOLUTION, "tau", "time"]
     every[measured] = every[measured].where(every["train_loss"].notna())
     return every
 
@@ -192,12 +192,12 @@ def _above(value: object, least: float) -> bool:
 def training_time(row: Mapping[Any, Any], rate: float) -> float:
     """The budget of steps along the gradient: lr · steps/(1 - momentum), the sum of all step sizes with a schedule.
 
-    In units of 1/λmax of the loss at the start: gradient descent has then gone far along directions whose eigenvalue is
-    well above λmax/τ. NaN for other methods, whose step is no multiple of the gradient.
+    In units of 1/λmax of the loss at the start it is called τ: gradient descent has then gone far along directions
+    whose eigenvalue is well above λmax/τ. NaN for other methods, whose step is no multiple of the gradient.
 
     Args:
         row: of ``runs``.
-        rate: step size in these units.
+        rate: step size, in the units of the result.
     """
     if row["optimizer"] not in DESCENT or is_null(row["steps"]):
         return float("nan")
@@ -288,9 +288,10 @@ def _of_conditions(problem: pd.DataFrame, table: pd.DataFrame, metric: str) -> p
         )
         values |= {f"{c}_at_threshold" if c == metric else c: there[c] for c in at_threshold}
         values |= {c: np.nan if here is None else _at(here[["train_loss"]], x)["train_loss"] for c, x in at.items()}
-        absolute = there.get("lr_absolute", np.nan) * there.get("sharpness_init", np.nan)
-        rate = float(first["lr"]) if first["lr_unit"] == "sharpness" else absolute
-        values["tau"] = training_time(first, rate)
+        absolute = there.get("lr_absolute", np.nan)
+        sharp = first["lr_unit"] == "sharpness"
+        rate = float(first["lr"]) if sharp else absolute * there.get("sharpness_init", np.nan)
+        values |= {"tau": training_time(first, rate), "time": training_time(first, absolute)}
         found.append(values)
     return pd.DataFrame(found).reindex(columns=dict.fromkeys([*found[0], *SOLUTION]))
 

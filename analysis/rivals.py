@@ -32,7 +32,7 @@ PENALTY = 1e-2
 """Weight of the squared slopes (of standardised quantities) beside the summed log-likelihood, so that separable data
 have a fit."""
 
-PERMUTATIONS = 1999
+PERMUTATIONS = 999
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,7 @@ REPEATS = 0.999
 RIVALS = (
     LOSS,
     Rival(TIME, "tau", 1, 0.1),
+    Rival("absolute training time", "time", 1, 0.1),
     Rival("steps", "steps", 1, 0.1),
     Rival("κ of the features", "feature_condition", -1, 0.25),
     Rival("κ of the Hessian", "hessian_condition", -1, 0.25),

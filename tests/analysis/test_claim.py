@@ -290,6 +290,7 @@ def test_the_budget_of_gradient_steps_is_a_time() -> None:
     frame = tables["iterations"]
     frame["sharpness_init"], frame["lr_absolute"] = 4.0, 0.25
     assert conditions(tables)["tau"].tolist() == pytest.approx([10, 1000])
+    assert conditions(tables)["time"].tolist() == pytest.approx([2.5, 250])
     tables["iterations"] = frame.assign(optimizer="momentum", optimizer_momentum=0.9, lr=0.5)
     assert conditions(tables)["tau"].tolist() == pytest.approx([50, 5000])
     tables["iterations"] = frame.assign(lr_unit="absolute", lr=0.5, lr_absolute=0.5)
