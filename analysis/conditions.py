@@ -136,6 +136,9 @@ def conditions(tables: Mapping[str, pd.DataFrame], metric: str = "test_loss") ->
     every = pd.concat(found, ignore_index=True)
     every["noisy"] = problem_noise(every)
     every["family"] = [family(*values) for values in every[list(PROBLEM)].itertuples(index=False)]
+    if "data_noise" in every:  # a train loss means something beside the variance of the noise, which a teacher's is
+        noise = every["data_noise"].map(lambda value: "" if is_null(value) or not value else f", noise {value:g}")
+        every["family"] += noise
     every["factor"] = every["table"].map(experiments.factor)
     floor = noise_floor(every["label_noise"], every["label_noise_over"], every["outputs"])
     every["floor"] = floor.where(every["loss"] == "mse")

@@ -41,7 +41,7 @@ def _looks(names: Sequence[str]) -> dict[str, tuple[str, str]]:
 def cells_of(conditions: pd.DataFrame) -> list[Cell]:
     """Families and label noises that have a condition to draw, clean labels first."""
     known = conditions.dropna(subset=["train_loss", "height"])
-    found = {(str(f), bool(n > 0)) for f, n in zip(known["family"], known["label_noise"], strict=True)}
+    found = {(str(f), bool(n)) for f, n in zip(known["family"], known["noisy"], strict=True)}
     return sorted(found)
 
 
@@ -53,7 +53,7 @@ def draw_summary(
     """Draw peak height against train loss at the threshold: a mark a condition, a panel a family with or without noise.
 
     Args:
-        conditions: one row a condition, with ``family``, ``label_noise``, ``factor``, ``train_loss`` at the threshold,
+        conditions: one row a condition, with ``family``, ``noisy``, ``factor``, ``train_loss`` at the threshold,
             ``height`` of the peak (natural logarithm), ``decision`` and ``condition``; rows that lack a number are left
             out.
         half: train loss at which half of a panel's conditions have a peak: its vertical line.
@@ -106,7 +106,7 @@ def _within(conditions: pd.DataFrame | None, cell: Cell) -> pd.DataFrame:
     if conditions is None:
         return pd.DataFrame()
     known = conditions.dropna(subset=["train_loss", "height"])
-    return known[(known["family"] == cell[0]) & ((known["label_noise"] > 0) == cell[1])]
+    return known[(known["family"] == cell[0]) & (known["noisy"] == cell[1])]
 
 
 def _draw_cell(ax: Axes, rows: pd.DataFrame, looks: Mapping[str, tuple[str, str]], half: float | None) -> None:

@@ -85,7 +85,7 @@ def conditions() -> pd.DataFrame:
             "family": "random_features",
             "table": "iterations",
             "factor": "steps",
-            "label_noise": 0.1,
+            "label_noise": 0.1, "noisy": True,
             "condition": ["steps 100", "steps <1000>"],
             "train_loss": [1e-1, 1e-4],
             "height": [0.0, 2.0],

@@ -22,7 +22,7 @@ def conditions() -> pd.DataFrame:
             "family": ["random_features"] * 16 + ["two_layer"] * 8,
             "table": ["optimizer", "steps"] * 12,
             "factor": ["optimizer", "steps"] * 12,
-            "label_noise": ([0.0] * 8 + [0.1] * 8) + [0.1] * 8,
+            "noisy": ([False] * 8 + [True] * 8) + [True] * 8,
             "condition": [f"condition {i}" for i in range(n)],
             "train_loss": 10.0 ** rng.uniform(-6, -1, n),
             "height": rng.uniform(0, 3, n),
@@ -50,7 +50,7 @@ def test_every_condition_is_a_mark_in_its_panel(conditions: pd.DataFrame) -> Non
     ]
     for title, ax in panels.items():
         family = "two_layer" if title.startswith("two") else "random_features"
-        own = conditions[(conditions.family == family) & ((conditions.label_noise > 0) == ("noisy" in title))]
+        own = conditions[(conditions.family == family) & (conditions.noisy == ("noisy" in title))]
         np.testing.assert_allclose(_sorted(_marks(ax)), _sorted(own[["train_loss", "height"]].to_numpy()))
         assert ax.get_xscale() == "log"
     plt.close(figure)
