@@ -136,9 +136,7 @@ def conditions(tables: Mapping[str, pd.DataFrame], metric: str = "test_loss") ->
     every = pd.concat(found, ignore_index=True)
     every["noisy"] = problem_noise(every)
     every["family"] = [family(*values) for values in every[list(PROBLEM)].itertuples(index=False)]
-    if "data_noise" in every:  # a train loss means something beside the variance of the noise, which a teacher's is
-        noise = every["data_noise"].map(lambda value: "" if is_null(value) or not value else f", noise {value:g}")
-        every["family"] += noise
+    every["family"] += _noise_text(every)
     every["factor"] = every["table"].map(experiments.factor)
     floor = noise_floor(every["label_noise"], every["label_noise_over"], every["outputs"])
     every["floor"] = floor.where(every["loss"] == "mse")
@@ -153,6 +151,18 @@ def conditions(tables: Mapping[str, pd.DataFrame], metric: str = "test_loss") ->
     measured = [*CONDITIONING, *SOLUTION, "tau", "time"]
     every[measured] = every[measured].where(every["train_loss"].notna())
     return every
+
+
+def _noise_text(found: pd.DataFrame) -> pd.Series:
+    """What a family's name says of its noise: a train loss means something beside the noise's variance alone.
+
+    The noise of a teacher always, the share of noisy labels where a family has several.
+    """
+    text = pd.Series("", found.index)
+    if "data_noise" in found:
+        text += found["data_noise"].map(lambda value: "" if is_null(value) or not value else f", noise {value:g}")
+    several = found.groupby(["family", "noisy"])["label_noise"].transform("nunique") > 1
+    return text + found["label_noise"].map(lambda value: f", label noise {value:g}").where(several, "")
 
 
 def _settings(found: pd.DataFrame) -> list[str]:

@@ -337,6 +337,17 @@ def test_the_verdict_follows_from_the_exported_conditions_alone(
     assert "none.csv" in capsys.readouterr().err
 
 
+def test_shares_of_noisy_labels_are_not_pooled() -> None:
+    rows = pd.concat([rmt_rows(label_noise=share) for share in (0.0, 0.1, 0.2)], ignore_index=True)
+    rows["run_id"] = np.arange(len(rows)).astype(str)
+    found = conditions({"rmt_width_digits": rows})
+    name = "RMT width variants on digits, n = 50"
+    assert set(found["family"]) == {name, f"{name}, label noise 0.1", f"{name}, label noise 0.2"}
+    teacher = rmt_rows(label_noise=0.0, data="linear_teacher", data_noise=0.5)
+    (family,) = set(conditions({"rmt_width_digits": teacher})["family"])
+    assert family.endswith("n = 50, noise 0.5")
+
+
 def test_budgets_of_one_net_are_one_cluster() -> None:
     rows = pd.concat([rmt_rows(steps=steps, epochs=float(steps)) for steps in (50, 500)], ignore_index=True)
     rows["run_id"] = np.arange(len(rows)).astype(str)
