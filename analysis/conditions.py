@@ -193,13 +193,18 @@ def method(condition: Mapping[Any, Any]) -> str:
         "normalization": str(condition.get("normalization") or "none") != "none",
         "far start": _above(condition.get("init_scale"), 1),
         "weight decay": _above(condition.get("optimizer_weight_decay"), 0),
-        "schedule": str(condition.get("schedule") or "constant") not in ("constant", "nan"),
+        "schedule": _scheduled(condition),
     }
     return ", ".join([name, *(change for change, there in changed.items() if there)])
 
 
 def _above(value: object, least: float) -> bool:
     return not is_null(value) and float(value) > least  # type: ignore[arg-type]
+
+
+def _scheduled(row: Mapping[Any, Any]) -> bool:
+    """Whether the step size changes; tables of an older dd lack the column."""
+    return str(row.get("schedule") or "constant") not in ("constant", "nan")
 
 
 def training_time(row: Mapping[Any, Any], rate: float) -> float:
@@ -216,7 +221,7 @@ def training_time(row: Mapping[Any, Any], rate: float) -> float:
         return float("nan")
     momentum = row.get("optimizer_momentum")
     total = float(row["steps"])
-    if str(row.get("schedule") or "constant") not in ("constant", "nan"):
+    if _scheduled(row):
         from dd.results.rebuilt import run_of  # imports torch, which few tables need
 
         run = run_of({column: None if is_null(value) else value for column, value in row.items()})

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from dd.cli.terminal import steady
-from dd.errors import FAILED, USAGE, ConfigError, DDError, StoreError
-from dd.executors.signals import exit_code
+from dd.cli.terminal import ended, steady
+from dd.errors import FAILED, ConfigError, StoreError
 from dd.packs.content import mixture
 from dd.results.compaction import compact
 from dd.results.merging import merge
@@ -135,28 +134,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if {"-h", "--help"} & set(arguments):
         print(HELP)
         return 0
-    try:
-        command, names, keys = parse(arguments)
-        results_dir = Path(keys.get("results_dir", "results"))
-        if command == "merge":
-            into = Store(results_dir, keys["into"])
-            sources = [table(name, results_dir) for name in names]
-            if mixed := mixture([*sources, *([into] if into.parts() else [])]):
-                raise StoreError(f"into={into.name}: {mixed}; one table holds one content of a data set")
-            copied = merge(sources, into)
-            print(f"{into.folder}: {copied} rows copied, {into.read(['run_id']).num_rows} there now")
-            return 0
-        stores = [table(name, results_dir) for name in names] or all_tables(results_dir)
-        if command == "check":
-            good = [check_one(store) for store in stores]
-            return 0 if all(good) else FAILED
-        for store in stores:
-            repair_one(store) if command == "repair" else compact_one(store)
-    except DDError as error:
-        print(f"dd: {error}", file=sys.stderr)
-        return USAGE
-    except KeyboardInterrupt as interrupt:
-        return exit_code(interrupt)
+    return ended(lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str]) -> int:
+    """Do what the arguments ask for; returns the exit code."""
+    command, names, keys = parse(arguments)
+    results_dir = Path(keys.get("results_dir", "results"))
+    if command == "merge":
+        into = Store(results_dir, keys["into"])
+        sources = [table(name, results_dir) for name in names]
+        if mixed := mixture([*sources, *([into] if into.parts() else [])]):
+            raise StoreError(f"into={into.name}: {mixed}; one table holds one content of a data set")
+        copied = merge(sources, into)
+        print(f"{into.folder}: {copied} rows copied, {into.read(['run_id']).num_rows} there now")
+        return 0
+    stores = [table(name, results_dir) for name in names] or all_tables(results_dir)
+    if command == "check":
+        good = [check_one(store) for store in stores]
+        return 0 if all(good) else FAILED
+    for store in stores:
+        repair_one(store) if command == "repair" else compact_one(store)
     return 0
 
 

@@ -8,7 +8,11 @@ import io
 import os
 import sys
 import unicodedata
+from collections.abc import Callable
 from typing import TextIO
+
+from dd.errors import USAGE, DDError
+from dd.executors.signals import exit_code
 
 ASCII = {
     "–": "-", "—": "-", "−": "-", "·": "*", "×": "x", "…": "...", "’": "'", "‘": "'", "“": '"', "”": '"', "≤": "<=",
@@ -95,3 +99,14 @@ def _steady(stream: TextIO | None) -> TextIO:
         return stream
     encoding, buffering = stream.encoding, stream.line_buffering
     return Steady(stream.detach(), encoding=encoding, errors=HANDLER, line_buffering=buffering, write_through=False)
+
+
+def ended(work: Callable[[], int]) -> int:
+    """Exit code of a command's work: its own; 2 after bad input, which is told in one line; 130 after Ctrl-C."""
+    try:
+        return work()
+    except DDError as error:
+        print(f"dd: {error}", file=sys.stderr)
+        return USAGE
+    except KeyboardInterrupt as interrupt:
+        return exit_code(interrupt)

@@ -7,6 +7,7 @@ import itertools
 import math
 import re
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, NoReturn
@@ -14,9 +15,8 @@ from typing import ClassVar, NoReturn
 import numpy as np
 
 from dd.cli.grammar import Range
-from dd.cli.terminal import Steady, steady
-from dd.errors import USAGE, ConfigError, DDError
-from dd.executors.signals import exit_code
+from dd.cli.terminal import Steady, ended, steady
+from dd.errors import ConfigError
 from dd.runs.axis import Axis, Value, axes_of, axis
 from dd.theory import isotropic as inputs_theory
 from dd.theory.activations import FUNCTIONS, Coefficients, coefficients
@@ -76,7 +76,7 @@ def _check_ridge(ridge: float) -> None:
         raise ConfigError("ridge", ridge, f"must be 0, or >= {LEAST_RIDGE:g}", ORIGIN)
 
 
-class Prediction:
+class Prediction(ABC):
     """One point of a subcommand; subclasses are dataclasses whose fields are its keys."""
 
     summary: ClassVar[str]
@@ -85,12 +85,12 @@ class Prediction:
     """Results with their meanings."""
     example: ClassVar[str]
 
-    def check(self) -> None:
+    def check(self) -> None:  # noqa: B027 (most keys always go together)
         """Raise ConfigError where keys do not go together."""
 
+    @abstractmethod
     def values(self) -> dict[str, float]:
         """The results, in the order of ``columns``."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -397,16 +397,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if {"-h", "--help"} & set(arguments):
         print(help_text([name] if name in COMMANDS else list(COMMANDS)))
         return 0
-    try:
-        if name not in COMMANDS:
-            allowed = f"must be one of {', '.join(COMMANDS)}; --help says more"
-            raise ConfigError("command", name or None, allowed, ORIGIN)
-        write(COMMANDS[name], arguments[1:])
-    except DDError as error:
-        print(f"dd: {error}", file=sys.stderr)
-        return USAGE
-    except KeyboardInterrupt as interrupt:
-        return exit_code(interrupt)
+    return ended(lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str]) -> int:
+    """Do what the arguments ask for; returns the exit code."""
+    name = arguments[0] if arguments else ""
+    if name not in COMMANDS:
+        allowed = f"must be one of {', '.join(COMMANDS)}; --help says more"
+        raise ConfigError("command", name or None, allowed, ORIGIN)
+    write(COMMANDS[name], arguments[1:])
     return 0
 
 
