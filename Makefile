@@ -51,7 +51,7 @@ test-rounding: setup  ## the tests that hang on the last bits, with the engine b
 		$$(grep -rl mark.rounding tests)
 
 test-faults: setup  ## the long form of the tests of kills, damaged files and bad input (half an hour)
-	DD_FAULTS=long OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/faults tests/executors
+	DD_FAULTS=long OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/faults tests/executors tests/workers
 
 next-hydra: setup  ## the launcher's tests with the coming Hydra 1.4
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(CURDIR)/build/hydra \

@@ -12,8 +12,8 @@ from dd.cli.conf import conf_dir
 from dd.cli.task import command_of
 from dd.cli.terminal import steady
 from dd.errors import FAILED, USAGE, ConfigError, DDError
-from dd.executors.server import warm_up
-from dd.executors.signals import exit_code, leave_at_once
+from dd.workers.server import warm_up
+from dd.workers.signals import exit_code, leave_at_once
 
 HELP = """\
 python -m dd.experiments [preset ...] [key=value ...]

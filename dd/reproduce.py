@@ -13,10 +13,10 @@ from pathlib import Path
 
 from dd.environment import described
 from dd.errors import FAILED, USAGE, ConfigError, DDError
-from dd.executors.signals import exit_code
 from dd.packs.plan import Pack, plan
 from dd.runs.run import Run
 from dd.runs.settings import Settings
+from dd.workers.signals import exit_code
 
 HELP = """\
 python -m dd.reproduce [device=...] [table=... [runs=...] [results_dir=...]]
@@ -160,15 +160,15 @@ def compute(packs: Sequence[Pack], settings: Settings, processes: int) -> None:
         DDError: it could not start, or a run failed.
     """
     from dd.cli.sweeps import check_settings
-    from dd.executors.inline import execute_inline
-    from dd.executors.processes import execute_processes
-    from dd.executors.solving import Lost
+    from dd.executors.inline import Inline
+    from dd.executors.processes import Processes
     from dd.results import Store
+    from dd.workers.solving import Lost
 
     check_settings([run for pack in packs for run in pack.runs], settings)
     Store(settings.results_dir, settings.name).open()
-    inline = processes == 1
-    for _, row in execute_inline(packs, settings) if inline else execute_processes(packs, settings, processes):
+    executor = Inline() if processes == 1 else Processes()
+    for _, row in executor.execute(packs, replace(settings, n_jobs=processes)):
         if isinstance(row, Lost):
             raise DDError(f"a run could not be computed: {row.error}")
         if row["status"] == "failed":

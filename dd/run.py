@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dd.executors.signals import exit_code, leave, leave_at_once
+from dd.workers.signals import exit_code, leave, leave_at_once
 
 if __name__ == "__main__":
     leave_at_once()  # before the imports below, which take a while
@@ -26,7 +26,7 @@ from dd.cli.loading import COMMAND_LINE, is_foreign, one_line
 from dd.cli.task import TYPED, task
 from dd.cli.terminal import steady
 from dd.errors import FAILED, USAGE, ConfigError, DDError, RunsFailed, Stop, printable
-from dd.executors.server import warm_up
+from dd.workers.server import warm_up
 
 
 def hydra_main() -> None:

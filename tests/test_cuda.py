@@ -24,7 +24,6 @@ import dd
 from dd.components.module import shared_module
 from dd.components.optimizer import UpdateRule
 from dd.environment import environment
-from dd.executors.dispatch import worker_count
 from dd.measure import curvature
 from dd.measure.curvature import Curvature, lanczos
 from dd.measure.jacobian import Jacobian
@@ -37,6 +36,7 @@ from dd.runs.settings import Settings
 from dd.trainers import replay
 from dd.trainers.course import Stepper
 from dd.trainers.randomness import GlobalRandom
+from dd.workers.count import worker_count
 from tests.emulated_cuda import MEMORY, REAL, Emulation, Mode, emulated_cuda
 from tests.helpers import run_of, runs_of, solve_rows
 from tests.models import networks
@@ -474,7 +474,7 @@ def test_auto_takes_the_device_and_one_process(cuda: Emulation | None) -> None:
     assert device_of(Settings()).type == "cuda"
     assert device_of(Settings(device="cpu")).type == "cpu"
     packs = [Pack((run,)) for run in runs_of(*BASE, "width=range(1,9)")]
-    assert worker_count(Settings(), packs) == 1
+    assert worker_count(Settings(), len(packs)) == 1
 
 
 def test_packs_leave_half_of_the_devices_memory_free(emulated: Emulation, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from dd.cli.choices import axes, choices, settings, shown
 from dd.cli.conf import conf_dir, content_of
 from dd.runs.axis import Axis
-from dd.runs.registry import ROOMS
+from dd.runs.registry import GROUPS, ROOMS
 from dd.runs.run import core_axes
 
 PAGE = Path(__file__).parents[2] / "docs" / "axes.md"
@@ -33,7 +33,7 @@ def current(page: str) -> str:
         KeyError: it has a table that there is not.
     """
     tables = {"axes": _axes, "settings": _settings}
-    for group in ROOMS:
+    for group in GROUPS:
         tables |= {f"{group} choices": partial(_choices, group), f"{group} options": partial(_options, group)}
     return TABLE.sub(lambda found: found[1] + "\n".join(tables[found[2]]()) + "\n" + found[3], page)
 

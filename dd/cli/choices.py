@@ -39,7 +39,7 @@ def choices(group: str) -> list[Choice]:
     for path in sorted((conf_dir() / group).glob("[!_]*.yaml")):
         options: dict[str, Axis] = {}
         sets: dict[str, object] = {}
-        if group in registry.ROOMS:
+        if group in registry.GROUPS:
             axes = registry.kind(group, path.stem).axes().values()
             options = {f"{group}.{axis.key}": axis for axis in axes}
             sets = dict(_sets(group, path, options))
@@ -100,5 +100,5 @@ def shown(value: object) -> str:
 
 def known_keys() -> tuple[str, ...]:
     """Every key that can be set: groups, axes, settings, and the options of every component."""
-    keys = {*registry.ROOMS, *PRESETS, *(axis.key for axis in (*core_axes().values(), *setting_axes()))}
-    return tuple(sorted(keys | {key for key, _ in registry.option_axes()}))
+    keys = {*registry.GROUPS, *PRESETS, *(axis.key for axis in (*core_axes().values(), *setting_axes()))}
+    return tuple(sorted(keys | {key for key, _ in registry.option_axes(tuple(registry.GROUPS))}))

@@ -21,7 +21,7 @@ from hydra.errors import HydraException
 from hydra.grammar.gen.OverrideLexer import InputStream, OverrideLexer  # type: ignore[attr-defined]
 
 from dd.runs.axis import Axis
-from dd.runs.registry import ROOMS, option_axes
+from dd.runs.registry import GROUPS, option_axes
 from dd.runs.run import core_axes
 from dd.runs.settings import setting_axes
 
@@ -201,8 +201,8 @@ def _is_text(key: str) -> bool | None:
     """Whether a key of free text may be null; None for any other key."""
     group, dot, _ = key.partition(".")
     axis = _texts(tuple((axis.key, axis) for axis in setting_axes())).get(key)
-    if axis is None and dot and group in ROOMS:
-        axis = _texts(option_axes()).get(key)
+    if axis is None and dot and group in GROUPS:
+        axis = _texts(option_axes(tuple(GROUPS))).get(key)
     return axis.nullable if axis is not None else None
 
 

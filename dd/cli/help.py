@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dd.cli.choices import Choice, axes, choices, settings, shown
 from dd.runs.axis import Axis
-from dd.runs.registry import ROOMS
+from dd.runs.registry import GROUPS
 
 HEAD = """\
 dd: a laboratory for double descent
@@ -27,7 +27,7 @@ More: --cfg job prints the composed configuration, --hydra-help Hydra's own opti
 def help_text() -> str:
     """Usage, groups with their choices and options, axes and settings, each with default, unit and range."""
     lines = [HEAD]
-    for group in ROOMS:
+    for group in GROUPS:
         lines.append(f"{group}=...")
         for choice in choices(group):
             lines.append(_choice_line(choice))

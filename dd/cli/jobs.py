@@ -158,9 +158,10 @@ class Composer:
 
 def _agree(settings: Settings, own: Settings, origin: OriginOf) -> None:
     """Refuse a job whose settings are not those of the jobs before it."""
-    for key, value in vars(own).items():
-        if value != getattr(settings, key):
-            allowed = f"one sweep has one {key}; an earlier run has {getattr(settings, key)}"
+    before = settings.values()
+    for key, value in own.values().items():
+        if value != before[key] or getattr(own, key) != getattr(settings, key):
+            allowed = f"one sweep has one {key}; an earlier run has {before[key]}"
             raise ConfigError(key, value, allowed, origin(key))
 
 

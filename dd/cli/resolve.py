@@ -85,22 +85,7 @@ def resolve(config: Config, origin: OriginOf = lambda key: "") -> Run:
 
 def _chosen(config: Config, group: str, origin: OriginOf) -> Component:
     """The component chosen in a group, with its options."""
-    node = config.get(group)
-    given: Config = node if isinstance(node, Mapping) else {}
-    name = given.get("name") if isinstance(node, Mapping) else node
-    if name not in registry.names(group):
-        raise ConfigError(group, name, "must be one of " + ", ".join(registry.names(group)), origin(group))
-    kind = registry.kind(group, str(name))
-    axes = kind.axes()
-    known = {axis.key for axis in axes.values()}
-    for key in given.keys() - known - _shared_keys(group):
-        allowed = f"{group}={name} has no such option; it has: {', '.join(sorted(known)) or 'none'}"
-        raise ConfigError(f"{group}.{key}", given[key], allowed, origin(f"{group}.{key}"))
-    options = {
-        field: axis.check(given.get(axis.key, axis.default), origin, f"{group}.{axis.key}")
-        for field, axis in axes.items()
-    }
-    return _one(kind(**options).canonical())
+    return _one(registry.chosen(group, config.get(group), origin, _shared_keys(group)))
 
 
 @lru_cache(maxsize=1024)
@@ -222,10 +207,10 @@ def _all_axes() -> tuple[Axis, ...]:
 @cache
 def _known_keys() -> frozenset[str]:
     """Keys at the top of a configuration."""
-    return frozenset({*registry.ROOMS, "scale"} | {a.key.split(".")[0] for a in _all_axes()})
+    return frozenset({*registry.GROUPS, "scale"} | {a.key.split(".")[0] for a in _all_axes()})
 
 
 @cache
 def _shared_keys(group: str) -> frozenset[str]:
     """Keys below a group that do not belong to its component."""
-    return frozenset({"name"} | {a.key.split(".")[1] for a in _all_axes() if a.key.startswith(group + ".")})
+    return frozenset(a.key.split(".")[1] for a in _all_axes() if a.key.startswith(group + "."))

@@ -11,22 +11,22 @@ import pyarrow as pa
 
 from dd.cli.progress import Progress
 from dd.cli.summary import describe, remark, shown, summary, told
-from dd.executors.dispatch import execute
-from dd.executors.signals import orderly
-from dd.executors.solving import Lost
+from dd.executors import executor_of, recorded
 from dd.kernels.library import library
 from dd.numerics import neutral
 from dd.packs.content import check_table, identified, remarks
-from dd.packs.place import check_device, device_of, place_of
-from dd.packs.plan import Pack, plan
+from dd.packs.place import place_of
+from dd.packs.plan import Pack
 from dd.packs.plan import describe as plan_table
-from dd.packs.rows import Row, failed_row, run_axes
+from dd.packs.rows import Row
 from dd.packs.shards import runs_of
 from dd.results import Store, runs_schema
 from dd.runs.run import Run
 from dd.runs.settings import MEASURES, Settings
 from dd.runs.shard import shard_of
 from dd.trainers.table import trainer_for
+from dd.workers.signals import orderly
+from dd.workers.solving import Lost
 
 
 @dataclass(frozen=True)
@@ -67,14 +67,15 @@ class SweepResult:
 
 
 def check_settings(runs: Sequence[Run], settings: Settings) -> None:
-    """Make sure that device, trainer and data are there, before any run starts.
+    """Make sure that executor, device, trainer and data are there, before any run starts.
 
     Raises:
         ConfigError: they are not, or the trainer that is asked for does not take a run.
     """
-    check_device(settings)
+    executor = executor_of(settings)
+    executor.ensure(settings)
     if settings.trainer != "auto":
-        device = device_of(settings)
+        device = executor.place(settings).device
         for run in runs:
             trainer_for(run, device, settings.trainer)
     for data in {run.data for run in runs}:
@@ -125,7 +126,7 @@ def run_sweep(runs: Sequence[Run], settings: Settings, command: str = "") -> Swe
     elif skipped:
         _say(f"already in {store.runs}; force=true computes it again")
     if settings.plan_only:
-        print(plan_table(plan(todo, place_of(settings))))
+        print(plan_table(executor_of(settings).plan(todo, settings)))
         return SweepResult(runs=runs)
     if todo:
         _execute(todo, settings, store, many, command)
@@ -170,14 +171,15 @@ def _execute(todo: list[Run], settings: Settings, store: Store, many: bool, comm
     if library() is None:
         _say("no compiled engine for this machine: training in PyTorch's operations; pip install -e . compiles one")
     before = store.stamps(run.run_id for run in todo)
-    packs = plan(todo, place_of(settings))
+    executor = executor_of(settings)
+    packs = executor.plan(todo, settings)
     try:
         with (
             orderly(),
-            closing(execute(packs, settings)) as events,
+            closing(executor.execute(packs, settings)) as events,
             Progress(len(todo), sum(pack.seconds for pack in packs)) as progress,
         ):
-            _follow(events, progress, store, many)
+            _follow(recorded(events, store), progress, many)
     except KeyboardInterrupt:
         # the workers have closed and written what they had finished
         again = f"the same command:\n    {command}" if command else "the same command"
@@ -187,8 +189,8 @@ def _execute(todo: list[Run], settings: Settings, store: Store, many: bool, comm
         raise
 
 
-def _follow(events: Iterable[tuple[Pack, Row | Lost]], progress: Progress, store: Store, many: bool) -> None:
-    """Count finished runs; record those that are lost for good."""
+def _follow(events: Iterable[tuple[Pack, Row | Lost]], progress: Progress, many: bool) -> None:
+    """Count finished runs, and those that are lost for good."""
     counted: dict[str, str] = {}
     for pack, event in events:
         work = pack.seconds / len(pack.runs)
@@ -199,15 +201,8 @@ def _follow(events: Iterable[tuple[Pack, Row | Lost]], progress: Progress, store
             continue
         progress.forget([counted.pop(run.run_id) for run in event.runs if run.run_id in counted], work)
         if not event.again:
-            _record(event, pack, store)
             for _ in event.runs:
                 progress.update("failed", work)
-
-
-def _record(lost: Lost, pack: Pack, store: Store) -> None:
-    """Write the rows of runs that nothing could be learned of."""
-    rows = [failed_row(run, lost.error) for run in lost.runs]
-    store.append(pack.pack_id, rows, [], {}, {"runs": [run_axes(run) for run in lost.runs]})
 
 
 def _report(result: SweepResult, table: pa.Table, store: Store, many: bool, shard: str | None) -> None:

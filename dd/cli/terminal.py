@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TextIO
 
 from dd.errors import USAGE, DDError
-from dd.executors.signals import exit_code
+from dd.workers.signals import exit_code
 
 ASCII = {
     "–": "-", "—": "-", "−": "-", "·": "*", "×": "x", "…": "...", "’": "'", "‘": "'", "“": '"', "”": '"', "≤": "<=",

@@ -9,13 +9,16 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 
 from dd.errors import DDError, StoreError
-from dd.executors import machine
-from dd.executors.server import Worker, end_all, server
-from dd.executors.solving import Lost, OutOfMemory, PackLost, lost
-from dd.packs.place import device_of
-from dd.packs.plan import Pack
-from dd.packs.rows import Row
+from dd.executors import Event, Executor
+from dd.packs.place import device_of, gpu_count
+from dd.packs.plan import Pack, plan
+from dd.packs.shards import plan_for
+from dd.runs.run import Run
 from dd.runs.settings import Settings
+from dd.workers import machine
+from dd.workers.count import free_one, gpus, worker_count
+from dd.workers.server import Worker, end_all, server
+from dd.workers.solving import OutOfMemory, PackLost, lost
 
 GRACE = 5.0
 """Seconds that a worker may take to write its finished runs when it is ended."""
@@ -28,8 +31,6 @@ BASE = 300 << 20
 
 HOPELESS = 4.0
 """Estimates of the memory are upper bounds, up to 3.4 times what was measured; beyond this no run is tried."""
-
-Event = tuple[Pack, Row | Lost]
 
 
 @dataclass
@@ -53,24 +54,33 @@ class _Busy:
     reported: set[str] = field(default_factory=set)
 
 
-def execute_processes(packs: Sequence[Pack], settings: Settings, n_jobs: int) -> Generator[Event]:
-    """Solve packs in ``n_jobs`` processes; yields (pack, row) for each finished run, or what was lost with a pack.
+@dataclass(frozen=True)
+class Processes(Executor):
+    """Packs in worker processes: one a core on a CPU, one a GPU, or as many as ``n_jobs`` says."""
 
-    A pack waits while the memory does not hold it beside those under way. A worker that dies, or is not done after
-    ``settings.timeout`` seconds, is replaced; the runs of a pack of several are then tried one by one. Closing the
-    iterator ends the workers within seconds; of packs under way the finished runs are written.
+    def plan(self, runs: Sequence[Run], settings: Settings) -> list[Pack]:
+        """Packs, several for each GPU where there are several; on a CPU they are small anyway."""
+        place, many = self.place(settings), gpu_count(settings)
+        return plan_for(many, runs, place) if many > 1 else plan(runs, place)
 
-    Raises:
-        StoreError: a part could not be written, or data are no longer there.
-        DDError: workers do not start.
-    """
-    farm = _Farm(settings, n_jobs, list(reversed(packs)))
-    try:
-        while farm.waiting or farm.busy:
-            yield from farm.hand_out()
-            yield from farm.listen()
-    finally:
-        end_all([*farm.idle, *(busy.worker for busy in farm.busy)], GRACE)
+    def execute(self, packs: Sequence[Pack], settings: Settings) -> Generator[Event]:
+        """Solve packs; yields (pack, row) for each finished run, or what was lost with a pack.
+
+        A pack waits while the memory does not hold it beside those under way. A worker that dies, or is not done after
+        ``settings.timeout`` seconds, is replaced; the runs of a pack of several are then tried one by one. Closing the
+        iterator ends the workers within seconds; of packs under way the finished runs are written.
+
+        Raises:
+            StoreError: a part could not be written, or data are no longer there.
+            DDError: workers do not start.
+        """
+        farm = _Farm(settings, worker_count(settings, len(packs)), list(reversed(packs)))
+        try:
+            while farm.waiting or farm.busy:
+                yield from farm.hand_out()
+                yield from farm.listen()
+        finally:
+            end_all([*farm.idle, *(busy.worker for busy in farm.busy)], GRACE)
 
 
 class _Farm:
@@ -81,6 +91,7 @@ class _Farm:
         self.idle: list[Worker] = []
         self.busy: list[_Busy] = []
         self._on_cpu = device_of(settings).type == "cpu"  # packs of a GPU are planned by its own memory
+        self._gpus = gpus(settings)
         self._room: int | None = None
 
     def hand_out(self) -> Iterator[Event]:
@@ -96,13 +107,18 @@ class _Farm:
             elif not self._fits(pack):
                 return
             self.waiting.pop()
-            worker = self.idle.pop() if self.idle else server().start(self.settings)
+            worker = self.idle.pop() if self.idle else self._start()
             busy = _Busy(worker, pack, ready=worker.process is not None)
             self.busy.append(busy)
             try:
                 worker.connection.send(pack)
             except OSError:
                 yield self._ended(busy)
+
+    def _start(self) -> Worker:
+        """A new worker, on the GPU that the fewest have where there are several."""
+        gpu = free_one(self._gpus, [busy.worker.gpu for busy in self.busy])
+        return server().start(self.settings, gpu)
 
     def _fits(self, pack: Pack) -> bool:
         """Whether the memory that was free before any worker had a pack holds one more."""

@@ -65,15 +65,28 @@ def device_of(settings: Settings) -> torch.device:
     return torch.device(name)
 
 
+def gpu_count(settings: Settings) -> int:
+    """GPUs that runs are solved on; 0 where that is a CPU."""
+    return 0 if device_of(settings).type == "cpu" else torch.cuda.device_count()
+
+
 def limits_of(settings: Settings) -> Limits:
-    """How large packs may be on the device: on a GPU at most half of the memory that is free, a share a process."""
-    device = device_of(settings)
-    if device.type == "cpu":
+    """How large packs may be on the device.
+
+    On GPUs: at most half of the memory that is free on the fullest, a share for each process on one GPU.
+    """
+    gpus = gpu_count(settings)
+    if not gpus:
         return ON_CPU
-    free, _ = torch.cuda.mem_get_info(device)
-    free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # torch keeps it for the next
-    processes = 1 if settings.n_jobs == "auto" else int(settings.n_jobs)
-    return replace(ON_GPU, bytes=min(ON_GPU.bytes, free // (2 * processes)))
+    processes = gpus if settings.n_jobs == "auto" else int(settings.n_jobs)
+    free = min(map(_free_bytes, range(gpus)))
+    return replace(ON_GPU, bytes=min(ON_GPU.bytes, free // (2 * -(-processes // gpus))))
+
+
+def _free_bytes(gpu: int) -> int:
+    """Memory of a GPU that is free, or that torch keeps for what comes next."""
+    free, _ = torch.cuda.mem_get_info(gpu)
+    return free + torch.cuda.memory_reserved(gpu) - torch.cuda.memory_allocated(gpu)
 
 
 def measure_of(settings: Settings) -> Measure:

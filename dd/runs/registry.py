@@ -12,7 +12,7 @@ import dataclasses
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 
@@ -28,7 +28,10 @@ ROOMS = {
     "optimizer": "dd.optim",
     "schedule": "dd.schedules",
 }
-"""Command-line group -> package that holds its components."""
+"""Command-line group of a run's components -> package that holds them."""
+
+GROUPS = ROOMS | {"executor": "dd.executors"}
+"""All groups: where a run is computed is no part of it."""
 
 _visitors: dict[tuple[str, str], type[Component]] = {}
 
@@ -36,7 +39,7 @@ _visitors: dict[tuple[str, str], type[Component]] = {}
 @cache
 def names(group: str) -> tuple[str, ...]:
     """Names that a group accepts, sorted, without importing the components."""
-    package = importlib.import_module(ROOMS[group])
+    package = importlib.import_module(GROUPS[group])
     own = {m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_")}
     return tuple(sorted(own | {name for room, name in _visitors if room == group}))
 
@@ -52,7 +55,7 @@ def kind(group: str, name: str) -> type[Component]:
         raise ConfigError(group, name, "must be one of " + ", ".join(names(group)))
     if visitor := _visitors.get((group, name)):
         return visitor
-    module = importlib.import_module(f"{ROOMS[group]}.{name}")
+    module = importlib.import_module(f"{GROUPS[group]}.{name}")
     found: list[type[Component]] = [
         thing
         for label, thing in vars(module).items()
@@ -66,15 +69,49 @@ def kind(group: str, name: str) -> type[Component]:
     return found[0]
 
 
+def chosen(
+    group: str, node: object, origin: Callable[[str], str] = lambda key: "", others: Collection[str] = ()
+) -> Component:
+    """The component that a configuration chooses in a group, with its options.
+
+    Args:
+        group: of the configuration.
+        node: what the configuration has there: a name, or a mapping with ``name`` and options.
+        origin: says where a key's value was set.
+        others: keys below the group that are no options of the component.
+
+    Raises:
+        ConfigError: no such component, no such option, or a bad value.
+    """
+    given: Mapping[str, object] = node if isinstance(node, Mapping) else {}
+    name = given.get("name") if isinstance(node, Mapping) else node
+    if name not in names(group):
+        raise ConfigError(group, name, "must be one of " + ", ".join(names(group)), origin(group))
+    made = kind(group, str(name))
+    axes = made.axes()
+    known = {axis.key for axis in axes.values()}
+    for key in given.keys() - known - {"name", *others}:
+        allowed = f"{group}={name} has no such option; it has: {', '.join(sorted(known)) or 'none'}"
+        raise ConfigError(f"{group}.{key}", given[key], allowed, origin(f"{group}.{key}"))
+    options = {
+        field: axis.check(given.get(axis.key, axis.default), origin, f"{group}.{axis.key}")
+        for field, axis in axes.items()
+    }
+    return made(**options).canonical()
+
+
 @cache
-def option_axes() -> tuple[tuple[str, Axis], ...]:
+def option_axes(groups: tuple[str, ...] = tuple(ROOMS)) -> tuple[tuple[str, Axis], ...]:
     """Every option of every component as (``group.key``, axis), sorted; the parquet schema's further columns.
+
+    Args:
+        groups: whose components; those of a run.
 
     Raises:
         TypeError: two components of a group use one option name with different types.
     """
     found: dict[str, Axis] = {}
-    for group in ROOMS:
+    for group in groups:
         for name in names(group):
             for axis in kind(group, name).axes().values():
                 key = f"{group}.{axis.key}"

@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from dd.errors import ConfigError, is_control
+from dd.runs import registry
 from dd.runs.axis import Axis, Scope, axes_of, axis
+from dd.runs.component import Component
 from dd.runs.run import OriginOf
 from dd.runs.shard import shard_of
 
@@ -29,8 +31,12 @@ MEASURES = ("none", "basic", "full")
 
 @dataclass(frozen=True)
 class Settings:
-    """How a sweep is carried out and where its rows go; none of it changes a run's numbers."""
+    """How a sweep is carried out and where its rows go; none of it changes a run's numbers.
 
+    ``executor`` is one of ``dd.executors``; None: ``auto``.
+    """
+
+    executor: Component | None = None
     device: str = axis("auto", "where to compute", choices=("auto", "cpu", "cuda"), scope=Scope.WHERE)
     trainer: str = axis("auto", "what trains the runs; auto: the first that takes them", scope=Scope.WHERE)
     name: str = axis("default", "which table the rows join: <results_dir>/<name>/", scope=Scope.WHERE)
@@ -68,7 +74,8 @@ class Settings:
     def from_dict(cls, config: Mapping[str, object], origin: OriginOf = lambda key: "") -> Settings:
         """Check the settings of a composed configuration."""
         values = {name: axis.check(value_at(config, axis.key), origin) for name, axis in axes_of(cls).items()}
-        settings = cls(**values)  # type: ignore[arg-type]
+        node = config.get("executor")
+        settings = cls(None if node is None else registry.chosen("executor", node, origin), **values)  # type: ignore[arg-type]
         if fault := name_fault(settings.name):
             raise ConfigError("name", settings.name, f"must be a plain folder name: {fault}", origin("name"))
         if not settings.results_dir.strip():
@@ -76,6 +83,10 @@ class Settings:
         if settings.shard is not None:
             return replace(settings, shard=str(shard_of(settings.shard, origin)))
         return settings
+
+    def values(self) -> dict[str, object]:
+        """Every setting by its field, the executor by its name."""
+        return vars(self) | {"executor": self.executor.name if self.executor else "auto"}
 
 
 LONGEST_NAME = 100
@@ -104,7 +115,7 @@ class SettingsReader:
 
     def __call__(self, config: Mapping[str, object], origin: OriginOf) -> Settings:
         """Settings of a composed configuration; the object of the one before, if they are the same."""
-        raw = [value_at(config, axis.key) for axis in axes_of(Settings).values()]
+        raw = [config.get("executor"), *(value_at(config, axis.key) for axis in axes_of(Settings).values())]
         if self._raw is None or not all(
             a is b or (type(a) is type(b) and a == b) for a, b in zip(raw, self._raw, strict=True)
         ):

@@ -1,6 +1,6 @@
 """Workers that die, hang, fill the memory or cannot write.
 
-Covers: dd/executors/server.py, dd/executors/solving.py, dd/executors/worker.py.
+Covers: dd/workers/server.py, dd/workers/solving.py, dd/workers/worker.py.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ import pandas as pd
 import pytest
 
 import dd
-from dd.executors import machine, processes
-from dd.executors.processes import execute_processes
-from dd.executors.server import server
-from dd.executors.solving import Lost, OutOfMemory
+from dd.executors import processes
+from dd.executors.processes import Processes
 from dd.packs.plan import Pack
 from dd.runs.settings import Settings
+from dd.workers import machine
+from dd.workers.server import server
+from dd.workers.solving import Lost, OutOfMemory
 from tests.faults.surroundings import alive, descendants, rows_are_there, start, wait_for, workers
 from tests.helpers import dd_run, run_of
 
@@ -127,7 +128,7 @@ def test_an_allocation_that_fails_is_a_row_that_says_out_of_memory(tmp_path: Pat
 def test_what_no_memory_holds_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "installed", lambda: 1 << 20)
     pack = Pack((run_of("width=5000", "optimizer=min_norm"),))
-    ((_, lost),) = list(execute_processes([pack], Settings(device="cpu"), 1))
+    ((_, lost),) = list(Processes().execute([pack], Settings(device="cpu", n_jobs=1)))
     assert isinstance(lost, Lost)
     assert isinstance(lost.error, OutOfMemory)
     assert not lost.again

@@ -11,12 +11,12 @@ import torch
 
 from dd.cli.sweeps import run_sweep
 from dd.errors import StoreError
-from dd.executors.solving import solve_and_store
 from dd.packs.plan import Pack
 from dd.packs.solve import Solved, solve
 from dd.problems.problem import load
 from dd.results import Store, commit
 from dd.runs.settings import Settings
+from dd.workers.solving import solve_and_store
 from tests.helpers import run_of
 from tests.results.tables import curve, prediction, row
 

@@ -13,9 +13,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from dd.executors import dispatch, machine
+from dd.executors.auto import Auto
+from dd.executors.inline import Inline
+from dd.executors.processes import Processes
 from dd.packs.plan import Pack
 from dd.runs.settings import Settings
+from dd.workers import machine
 from tests.helpers import run_of
 
 README = Path(__file__).parents[2] / "README.md"
@@ -108,10 +111,10 @@ def test_modules_beside_the_script_do_not_disturb_workers(tmp_path: Path) -> Non
 def test_a_pack_that_may_not_fit_is_kept_out_of_the_main_process(monkeypatch: pytest.MonkeyPatch) -> None:
     pack = Pack((run_of("width=5000", "optimizer=min_norm"),))
     chosen = []
-    monkeypatch.setattr(dispatch, "execute_inline", lambda *_: chosen.append("inline"))
-    monkeypatch.setattr(dispatch, "execute_processes", lambda *_: chosen.append("processes"))
+    monkeypatch.setattr(Inline, "execute", lambda *_: chosen.append("inline"))
+    monkeypatch.setattr(Processes, "execute", lambda *_: chosen.append("processes"))
     for room in (10 * pack.bytes, pack.bytes, None):
         monkeypatch.setattr(machine, "available", lambda room=room: room)
-        dispatch.execute([pack], Settings(device="cpu", n_jobs=1))
-    dispatch.execute([pack], Settings(device="cpu", n_jobs=1, timeout=5.0))
+        Auto().execute([pack], Settings(device="cpu", n_jobs=1))
+    Auto().execute([pack], Settings(device="cpu", n_jobs=1, timeout=5.0))
     assert chosen == ["inline", "processes", "inline", "processes"]

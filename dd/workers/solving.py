@@ -51,7 +51,7 @@ def solve_and_store(pack: Pack, settings: Settings, on_run: Callable[[Row], None
             solved.curves,
             provenance={"torch_version": str(torch.__version__), "git_commit": git_commit()},
             metadata={
-                "environment": environment(), "settings": vars(settings), "runs": [run_axes(r) for r in done.runs]
+                "environment": environment(), "settings": settings.values(), "runs": [run_axes(r) for r in done.runs]
             },
             predictions=solved.predictions,
         )  # fmt: skip

@@ -12,8 +12,8 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn
 
-ENDING = ("SIGINT", "SIGTERM", "SIGHUP")
-"""Signals by which a person, a batch system or a closed terminal ends a program."""
+ENDING = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR2")
+"""Signals by which a person, a batch system (SIGUSR2: before a time limit) or a closed terminal ends a program."""
 
 
 CHILDREN: list[subprocess.Popen[bytes]] = []

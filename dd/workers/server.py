@@ -16,14 +16,17 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 
 from dd.errors import DDError
-from dd.executors.machine import cores
-from dd.executors.signals import CHILDREN, held_back
-from dd.executors.worker import CODE
 from dd.runs.settings import Settings
+from dd.workers.machine import cores
+from dd.workers.signals import CHILDREN, held_back
+from dd.workers.worker import CODE
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
-PROGRAM = "import sys; sys.path[:] = {path!r}; from dd.executors.worker import serve; serve({descriptor}, {parent})"
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+"""Names the GPUs that a process sees."""
+
+PROGRAM = "import sys; sys.path[:] = {path!r}; from dd.workers.worker import serve; serve({descriptor}, {parent})"
 
 
 def on_one_thread() -> dict[str, str]:
@@ -38,11 +41,13 @@ class Worker:
     Attributes:
         connection: to it.
         status: pipe from which its exit code can be read once it has ended.
+        gpu: what ``CUDA_VISIBLE_DEVICES`` calls the GPU that it has to itself; None: it sees what the caller sees.
         process: its id, once it has told it.
     """
 
     connection: Connection
     status: int
+    gpu: str | None = None
     process: int | None = None
 
     def signal(self, number: int) -> None:
@@ -69,7 +74,7 @@ class Worker:
 
 
 class Server:
-    """A process that has imported PyTorch, on one thread, and forks workers (:func:`dd.executors.worker.serve`)."""
+    """A process that has imported PyTorch, on one thread, and forks workers (:func:`dd.workers.worker.serve`)."""
 
     def __init__(self) -> None:
         ours, theirs = socket.socketpair()
@@ -90,8 +95,12 @@ class Server:
         """Whether it lives, and is ours: a fork of this process has none."""
         return self.owner == os.getpid() and self._process.poll() is None
 
-    def start(self, settings: Settings) -> Worker:
+    def start(self, settings: Settings, gpu: str | None = None) -> Worker:
         """Fork a worker with the caller's present surroundings.
+
+        Args:
+            settings: of the sweep.
+            gpu: see :class:`Worker`.
 
         Raises:
             OSError: the server has ended.
@@ -103,8 +112,9 @@ class Server:
                 socket.send_fds(self._control, [b"w"], [theirs.fileno(), code])
         finally:
             os.close(code)
-        worker = Worker(Connection(ours.detach()), status)
-        worker.connection.send((os.getcwd(), on_one_thread(), sys.path, settings))
+        worker = Worker(Connection(ours.detach()), status, gpu)
+        environment = on_one_thread() | ({} if gpu is None else {VISIBLE: gpu})
+        worker.connection.send((os.getcwd(), environment, sys.path, settings))
         return worker
 
     def stop(self) -> None:

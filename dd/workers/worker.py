@@ -1,7 +1,7 @@
 """What worker processes do, and the server that forks them.
 
 The server imports PyTorch once and forks a worker for each pair of file descriptors that it is sent
-(:mod:`dd.executors.server`). Neither imports the caller's ``__main__``, so that a sweep works from a script without a
+(:mod:`dd.workers.server`). Neither imports the caller's ``__main__``, so that a sweep works from a script without a
 guard, from standard input and from a notebook.
 """
 
@@ -22,7 +22,7 @@ from pathlib import Path
 from types import FrameType
 
 from dd.errors import DDError, in_one_line
-from dd.executors.signals import ignore_all
+from dd.workers.signals import ignore_all
 
 CODE = struct.Struct("i")
 """How the server tells a worker's exit code; negative for the number of a signal, as ``subprocess`` has it."""
@@ -43,7 +43,7 @@ def serve(descriptor: int, parent: int) -> None:
         parent: process whose end is ours too.
     """
     ignore_all()
-    import dd.executors.solving  # noqa: F401 - what every worker needs, imported once
+    import dd.workers.solving  # noqa: F401 - what every worker needs, imported once
 
     control = socket.socket(fileno=descriptor)
     wake, woken = os.pipe()
@@ -110,7 +110,7 @@ def _be_worker(descriptor: int) -> None:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    """Leave at once, by way of :func:`dd.executors.solving.solve_and_store`'s last write."""
+    """Leave at once, by way of :func:`dd.workers.solving.solve_and_store`'s last write."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise SystemExit(128 + number)
 
@@ -136,7 +136,7 @@ def work(connection: Connection) -> None:
     os.environ.update(environment)
     sys.path[:] = path
     os.chdir(folder)
-    from dd.executors.solving import solve_and_store
+    from dd.workers.solving import solve_and_store
 
     connection.send(("ready", os.getpid()))
     while True:

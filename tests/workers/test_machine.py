@@ -1,4 +1,4 @@
-"""What the system says of memory; dd.executors.machine."""
+"""What the system says of memory; dd.workers.machine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dd.executors import machine
+from dd.workers import machine
 
 GIB = 1 << 30
 
@@ -63,7 +63,7 @@ def test_a_system_that_tells_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_limit_of_the_address_space_counts() -> None:
-    code = "from dd.executors.machine import available; print(available())"
+    code = "from dd.workers.machine import available; print(available())"
     done = subprocess.run(
         [sys.executable, "-c", code], text=True, capture_output=True, check=True, cwd=Path(__file__).parents[2],
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (GIB, GIB)),

@@ -1,4 +1,4 @@
-"""Signals before, during and after a sweep; dd.executors.signals."""
+"""Signals before, during and after a sweep; dd.workers.signals."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dd.executors.signals import Interrupted, exit_code, orderly
+from dd.workers.signals import Interrupted, exit_code, orderly
 from tests.faults.surroundings import LONG, alive, descendants, start, wait_for
 
 MOMENTS = [0.2, 0.5, 0.8, 1.1, 1.4, 1.7, 2.0] if LONG else [0.3, 1.0]

@@ -1,0 +1,1 @@
+"""Worker processes: started, given packs, ended; and what they do with a pack."""
