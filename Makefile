@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 RESULTS := results
 FIGURES := figures
 
-.PHONY: help setup engine sweep experiments study rmt figures reproduce test test-rounding test-faults next-hydra bench bench-gpu lint format clean
+.PHONY: help setup engine sweep experiments study rmt figures reproduce test test-rounding test-faults test-cluster next-hydra bench bench-gpu lint format clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -52,6 +52,9 @@ test-rounding: setup  ## the tests that hang on the last bits, with the engine b
 
 test-faults: setup  ## the long form of the tests of kills, damaged files and bad input (half an hour)
 	DD_FAULTS=long OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/faults tests/executors tests/workers
+
+test-cluster: setup  ## a real Slurm on this machine, and a sweep that everything happens to (two minutes; needs root)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.cluster.slurm
 
 next-hydra: setup  ## the launcher's tests with the coming Hydra 1.4
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(CURDIR)/build/hydra \

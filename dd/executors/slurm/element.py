@@ -43,7 +43,7 @@ def solve(element: Element) -> None:
     """Solve what is missing of an element, in worker processes: one that dies costs its pack alone.
 
     Before the time limit, and where a job is preempted, Slurm sends a signal. What is finished is written then. Before
-    the time limit (``SIGUSR2``) the job is queued again, unless no run was finished since it started.
+    the time limit (``SIGUSR2``) the job is queued again, unless it gets no run finished within the limit.
 
     Raises:
         DDError: the node does not see the table, or nothing can be solved.
@@ -62,20 +62,23 @@ def solve(element: Element) -> None:
                 pass
     except Interrupted as interrupt:
         left = len(element.missing(store))
-        print(f"dd: {interrupt}: {len(todo) - left} of {len(todo)} runs are written", file=sys.stderr, flush=True)
+        _say(f"{interrupt}: {len(todo) - left} of {len(todo)} runs are written")
         if interrupt.number == signal.SIGUSR2:
             _again(left, len(todo))
         raise SystemExit(128 + interrupt.number) from None
 
 
 def _again(left: int, todo: int) -> None:
-    """Queue this job again, if that brings anything."""
-    job = os.environ["SLURM_JOB_ID"]
+    """Queue this job again, if that brings anything: a start that brings no run is allowed once."""
     if left == 0:
         raise SystemExit(0)
-    if left == todo:
-        print("dd: no run was finished within the time limit; executor.time=... sets a longer one", file=sys.stderr)
-    elif queue.requeue(job):
-        print("dd: queued again", file=sys.stderr, flush=True)
-    else:
-        print("dd: Slurm does not queue it again", file=sys.stderr)
+    if left == todo and int(os.environ.get("SLURM_RESTART_COUNT", "0")):
+        _say("no run was finished within the time limit; executor.time=... sets a longer one")
+        return
+    _say("queued again")  # before it is: Slurm then ends this process at once
+    if not queue.requeue(os.environ["SLURM_JOB_ID"]):
+        _say("not queued again: Slurm refuses")
+
+
+def _say(text: str) -> None:
+    print(f"dd: {text}", file=sys.stderr, flush=True)

@@ -84,7 +84,7 @@ def ending(job: str) -> str:
         return _ended(state, code)
     shown = answer("scontrol", "show", "job", job) or ""
     found = re.search(r"JobState=(\S+).*?ExitCode=(\S+)", shown, re.DOTALL)
-    return _ended(found[1], found[2]) if found else "Slurm does not tell how"
+    return _ended(found[1], found[2]) if found else "Slurm has forgotten it, as it does with jobs cancelled early"
 
 
 def _ended(state: str, code: str) -> str:

@@ -53,8 +53,8 @@ class Output:
                 file.seek(max(os.path.getsize(self.path) - BYTES, 0))
                 lines = file.read().decode(errors="replace").splitlines()
         except OSError:
-            return [f"(it is not there: does the node see {self.path.parent}?)"]
-        return [printable(line) for line in lines[-LINES:]] or ["(it is empty)"]
+            return ["(nothing: it has not started, or its node does not see this folder)"]
+        return [printable(line) for line in lines[-LINES:]] or ["(nothing)"]
 
 
 @dataclass
