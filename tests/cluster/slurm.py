@@ -227,7 +227,7 @@ def trouble(folder: Path) -> None:
     assert jobs("all"), "the jobs go on without it"
 
     second = Command(folder)
-    until(lambda: "found" in second.errors.read_text())
+    until(lambda: "found Slurm job" in second.errors.read_text())
     running, waiting = busy(touched), jobs("PENDING")[-1]
     say(f"scancel {running}, which runs, and {waiting}, which waits")
     slurm("scancel", running, waiting)
@@ -243,7 +243,7 @@ def trouble(folder: Path) -> None:
     code, told = third.end(400)
     print(told)
     assert code == 0
-    assert not any((folder / "results/default/slurm").iterdir()), "nothing is left of finished submissions"
+    assert not list((folder / "results/default/slurm").glob("*/submission.json")), "nothing is expected any more"
 
 
 def main() -> int:

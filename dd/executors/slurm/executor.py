@@ -119,10 +119,15 @@ class Slurm(Executor):
         """
         store = Store(settings.results_dir, settings.name)
         running = {run.run_id: pack for pack in packs for run in pack.runs}
-        found = [one for one in of_table(store, settings) if one.claim(running)]
-        claimed = {run_id for one in found for run_ids in one.waiting.values() for run_id in run_ids}
-        if found:
-            _say(f"found {_count(claimed)} in the queue: {', '.join(one.job for one in found)}")
+        found, claimed = [], set[str]()
+        for one in of_table(store, settings):
+            for run_id, status in one.claim(running.keys() - claimed, store):
+                claimed.add(run_id)
+                yield running[run_id], {"run_id": run_id, "status": status}
+            if one.waiting:
+                found.append(one)
+                claimed.update(run_id for run_ids in one.waiting.values() for run_id in run_ids)
+                _say(f"found Slurm job {one.job} with {_count(sum(map(len, one.waiting.values())))} to come")
         rest = [replace(pack, runs=left) for pack in packs if (left := _without(pack, claimed))]
         if rest:
             found.append(self._submit(rest, settings, store))
@@ -132,7 +137,7 @@ class Slurm(Executor):
             self._leave(found)
             raise
         for one in found:
-            one.forget()
+            one.close()
 
     def _submit(self, packs: Sequence[Pack], settings: Settings, store: Store) -> Submission:
         """One job array for some packs."""
@@ -208,10 +213,10 @@ def _wait(found: Sequence[Submission], running: dict[str, Pack], store: Store) -
 
 def _lost(one: Submission, job: str, running: dict[str, Pack]) -> Iterator[Event]:
     """What is missing of an element that has ended, with the end of its output."""
-    missing = set(one.waiting.pop(job))
+    missing, one.lost = set(one.waiting.pop(job)), True
     reason = queue.ending(job)
     output = one.output(job)
-    _say(f"Slurm job {job} ended ({reason}) without {_count(missing)}; the end of its output, {output.name}:")
+    _say(f"Slurm job {job} ended ({reason}) without {_count(len(missing))}; the end of its output, {output.name}:")
     for line in output.last_lines():
         print(f"    {line}", file=sys.stderr, flush=True)
     error = PackLost(f"Slurm job {job} ended: {reason}")
@@ -223,8 +228,8 @@ def _without(pack: Pack, run_ids: set[str]) -> tuple[Run, ...]:
     return tuple(run for run in pack.runs if run.run_id not in run_ids)
 
 
-def _count(runs: Sequence[str] | set[str]) -> str:
-    return f"{len(runs)} run{'s' * (len(runs) != 1)}"
+def _count(runs: int) -> str:
+    return f"{runs} run{'s' * (runs != 1)}"
 
 
 def _say(text: str) -> None:

@@ -15,6 +15,7 @@ from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dd.arrow import integers
 from dd.errors import DDError, StoreError, printable
 from dd.executors.slurm import queue
 from dd.executors.slurm.element import Element, solve
@@ -66,42 +67,56 @@ class Submission:
         job: its number.
         before: when each run's row was finished at submission, of runs that had one.
         waiting: the runs that each element has to bring, by ``12_3``.
+        lost: whether an element has ended without all of its runs.
     """
 
     folder: Path
     job: str
     before: Mapping[str, int]
     waiting: dict[str, list[str]] = field(default_factory=dict)
+    lost: bool = False
 
-    def claim(self, wanted: Collection[str]) -> bool:
-        """Keep the wanted runs of the elements that the queue has; whether there are any."""
-        alive = queue.states(list(self.waiting))
-        kept = self.waiting if alive is None else {job: self.waiting[job] for job in alive}
-        waiting = {job: [run_id for run_id in run_ids if run_id in wanted] for job, run_ids in kept.items()}
-        self.waiting = {job: run_ids for job, run_ids in waiting.items() if run_ids}
-        return bool(self.waiting)
+    def claim(self, wanted: Collection[str], store: Store) -> list[tuple[str, str]]:
+        """Wait for the wanted runs of the elements that the queue has, and no others.
 
-    def news(self, store: Store) -> Iterator[tuple[str, str]]:
-        """Runs that the table has got since the last call, with their status."""
-        expected = [run_id for run_ids in self.waiting.values() for run_id in run_ids]
-        found = store.rows(expected, ["run_id", "status", "finished_at"])
-        status = dict(zip(found["run_id"].to_pylist(), found["status"].to_pylist(), strict=True))
-        stamps = store.stamps(status)
-        fresh = {run_id for run_id, stamp in stamps.items() if self.before.get(run_id) != stamp}
-        for job, run_ids in list(self.waiting.items()):
-            yield from ((run_id, status[run_id]) for run_id in run_ids if run_id in fresh)
-            if left := [run_id for run_id in run_ids if run_id not in fresh]:
-                self.waiting[job] = left
-            else:
-                del self.waiting[job]
+        Returns:
+            Wanted runs that this submission has brought already, with their status; one that failed is not brought.
+        """
+        alive = queue.states(list(self.waiting))  # before the look at the table: what has ended has written
+        self._expect({job: [run_id for run_id in own if run_id in wanted] for job, own in self.waiting.items()})
+        brought = [(run_id, status) for run_id, status in self._fresh(store) if status != "failed"]
+        done = {run_id for run_id, _ in brought}
+        kept = self.waiting if alive is None else {job: self.waiting[job] for job in self.waiting if job in alive}
+        self._expect({job: [run_id for run_id in own if run_id not in done] for job, own in kept.items()})
+        return brought
+
+    def news(self, store: Store) -> list[tuple[str, str]]:
+        """Expected runs that the table has got, with their status; they are expected no longer."""
+        found = self._fresh(store)
+        done = {run_id for run_id, _ in found}
+        self._expect({job: [run_id for run_id in own if run_id not in done] for job, own in self.waiting.items()})
+        return found
+
+    def _expect(self, run_ids: Mapping[str, list[str]]) -> None:
+        self.waiting = {job: own for job, own in run_ids.items() if own}
+
+    def _fresh(self, store: Store) -> list[tuple[str, str]]:
+        """Expected runs whose rows have been written since the submission."""
+        expected = [run_id for own in self.waiting.values() for run_id in own]
+        table = store.rows(expected, ["run_id", "status", "finished_at"])
+        columns = (table["run_id"].to_pylist(), table["status"].to_pylist(), integers(table["finished_at"]).tolist())
+        return [(run_id, status) for run_id, status, at in zip(*columns, strict=True) if self.before.get(run_id) != at]
 
     def output(self, job: str) -> Output:
         """What an element has printed."""
         return Output(self.folder / f"{job}_0_log.out")
 
-    def forget(self) -> None:
-        """Remove record, pickles and outputs, once every run has its row."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+    def close(self) -> None:
+        """Nothing is expected any more: remove all that it has written; where runs were lost, outputs stay."""
+        if self.lost:
+            (self.folder / RECORD).unlink(missing_ok=True)
+        else:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def submit(
