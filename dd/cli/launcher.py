@@ -6,6 +6,7 @@ one job after the other.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import overload
@@ -56,6 +57,8 @@ class PackedSweeper(Sweeper):
             reader = Reader(self.hydra_context.config_loader)
             preset = [f"{key}={value}" for key, value in self.params.items()]
             grid = Grid.of(reader, reader.overrides([*preset, *arguments]))
+        if not isinstance(self.launcher, PackedLauncher):
+            _tell_of(str(self.config.hydra.runtime.choices["hydra/launcher"]))
         if self.config.hydra.output_subdir is not None:
             folder = Path(str(self.config.hydra.sweep.dir))
             folder.mkdir(parents=True, exist_ok=True)
@@ -70,6 +73,15 @@ class PackedSweeper(Sweeper):
             number += len(batch)
             returns.append(results)
         return returns
+
+
+def _tell_of(launcher: str) -> None:
+    """Say that another launcher than dd's starts every run by itself, and what does not."""
+    packs = next(
+        (f"executor={name}" for name in ("slurm", "ray") if name in launcher), "hydra/launcher=dd, the default,"
+    )
+    line = f"dd: hydra/launcher={launcher} starts each run by itself: no packs, no summary; {packs} packs them"
+    print(line, file=sys.stderr, flush=True)
 
 
 class Answers(Sequence[JobReturn]):

@@ -187,6 +187,14 @@ def test_stock_launcher_gives_the_same_rows(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(*(f.drop(columns=drop) for f in frames), check_exact=True)
 
 
+def test_another_launcher_works_and_says_what_packs(tmp_path: Path) -> None:
+    done = dd_run("-m", "width=20,30", "optimizer=min_norm", "hydra/launcher=basic", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    line = "dd: hydra/launcher=basic starts each run by itself: no packs, no summary; hydra/launcher=dd, the default,"
+    assert done.stderr.count(line) == 1
+    assert len(pd.read_parquet(tmp_path / "results/default/runs")) == 2
+
+
 def test_launcher_needs_no_torch() -> None:
     """Every Hydra command of the environment imports the plugin."""
     import subprocess
