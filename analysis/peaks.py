@@ -5,8 +5,11 @@ Definitions are in docs/peaks.md.
 
 from __future__ import annotations
 
+import argparse
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -36,6 +39,7 @@ from analysis.judgement import (
 )
 from analysis.labels import legend_of
 from analysis.prominence import first_fall, value_at
+from analysis.tables import UnreadableTable, load_runs, table_names
 
 FITTED = 1e-3
 """Median train loss at which a model counts as interpolating, for ``threshold_measured``."""
@@ -248,3 +252,44 @@ def _flat(peak: Peak) -> dict[str, object]:
         else:
             flat[field.name] = value
     return flat
+
+
+SHOWN = (
+    "condition", "metric", "decision", "p_value", "seeds", "location", "prominence", "threshold_counted",
+    "train_loss_at_threshold", "reason",
+)  # fmt: skip
+"""Columns that the command prints."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the peaks of tables; returns 0, or 1 with a message where a table cannot be read."""
+    parser = argparse.ArgumentParser(prog="python -m analysis.peaks", description="Judge the peak of every curve.")
+    parser.add_argument("name", nargs="*", help="tables; all of them by default")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="folder of the tables")
+    parser.add_argument("--x", default="width", help="axis of the curves, as n_train or optimizer_penalty")
+    parser.add_argument("--metric", nargs="+", default=["test_loss"], help="columns of losses or errors")
+    parser.add_argument("--csv", action="store_true", help="every column (docs/peaks.md) as CSV")
+    options = parser.parse_args(arguments)
+    try:
+        names = options.name or table_names(options.results)
+        found = [table(load_runs(options.results, name), options.x, options.metric) for name in names]
+    except (UnreadableTable, KeyError) as error:
+        print(f"peaks: {error}", file=sys.stderr)
+        return 1
+    if not found:
+        print(f"peaks: no table in {options.results}/", file=sys.stderr)
+        return 1
+    for name, peaks in zip(names, found, strict=True):
+        peaks.insert(0, "table", name)
+    every = pd.concat(found, ignore_index=True)
+    if options.csv:
+        every.to_csv(sys.stdout, index=False)
+        return 0
+    shown = every[["table", *(column for column in SHOWN if column in every)]]
+    with pd.option_context("display.precision", 3):
+        print(shown.to_string(index=False, na_rep="-"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -74,15 +74,23 @@ def _again(look: Callable[[], Result]) -> Result:
 
 
 def load_runs(results_dir: Path, name: str) -> pd.DataFrame:
-    """Rows of one table, one a run, whatever version of dd wrote its parts.
-
-    ``n_train`` is the number of training samples that was asked for, those held out included: runs that hold out
-    other shares of the same samples are lines of one figure.
+    """Rows of one table, one a run, whatever version of dd wrote its parts; see :func:`comparable`.
 
     Raises:
         UnreadableTable: naming the file.
     """
-    rows = _again(lambda: _rows(results_dir / name))
+    return comparable(_again(lambda: _rows(results_dir / name)))
+
+
+def comparable(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows as they are compared with each other.
+
+    Options that an older dd did not write have their neutral values. ``n_train`` is the number of training samples that
+    was asked for, those held out included: runs that hold out other shares of the same samples are lines of one figure.
+
+    Args:
+        rows: as they are in a table; changed in place.
+    """
     for column, (neutral, applies) in NEUTRAL.items():
         if column in rows:
             rows[column] = rows[column].where(rows[column].notna() | ~applies(rows), neutral)

@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import ModuleType
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from dd.cli.compose import compose_jobs as compose_jobs
 from dd.cli.compose import compose_runs as compose_runs
+from dd.errors import DDError
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
     from dd.inspection import Inspected
     from dd.training import Trained
 
 
-def sweep(*overrides: str, data: object = None, model: object = None, n_jobs: int | str | None = None) -> pd.DataFrame:
+def one_line(function: Callable[P, T]) -> Callable[P, T]:
+    """Raise bad input without the exceptions of Hydra that it came from."""
+
+    @wraps(function)
+    def told(*arguments: P.args, **keys: P.kwargs) -> T:
+        try:
+            return function(*arguments, **keys)
+        except DDError as error:
+            raise error from None
+
+    return told
+
+
+@one_line
+def sweep(*overrides: str, data: object = None, model: object = None, **keys: object) -> pd.DataFrame:
     """Run a sweep and return its rows.
 
     Args:
@@ -24,10 +46,12 @@ def sweep(*overrides: str, data: object = None, model: object = None, n_jobs: in
             ``"optimizer=sgd,adam"``, ``"+experiment=label_noise"``.
         data: one's own samples in place of a data set: ``(x, y)`` or ``(x, y, x_test, y_test)`` of arrays, tensors,
             frames or lists; a torch data set, or a pair of them for training and testing. They are kept in
-            ``<results_dir>/<name>/data/`` (docs/own.md).
+            ``<results_dir>/<name>/data/`` (docs/own.md). A name, or a list of names, is the key ``data``.
         model: a function of (width, inputs, outputs) that returns a ``torch.nn.Module`` (docs/own.md). One of a
-            notebook is written to ``<results_dir>/<name>/models/``, since workers and later sessions need it.
-        n_jobs: worker processes; the override ``n_jobs`` by another way.
+            notebook is written to ``<results_dir>/<name>/models/``, since workers and later sessions need it. A name,
+            or a list of names, is the key ``model``.
+        keys: overrides by another way: ``width=[8, 64]``, ``optimizer=["sgd", "adam"]``, ``n_train=200`` (a key with
+            a dot goes by its column, or with an underscore). A list sweeps.
 
     Returns:
         One row a distinct run, those that the table had included, with the columns of docs/columns.md. Failed runs
@@ -36,15 +60,17 @@ def sweep(*overrides: str, data: object = None, model: object = None, n_jobs: in
     Raises:
         ConfigError, StoreError: bad input; nothing was computed.
     """
+    from dd.cli.keys import overrides_of
     from dd.cli.sweeps import run_sweep
     from dd.results import Store
 
-    given: Sequence[str] = [*overrides, *([] if n_jobs is None else [f"n_jobs={n_jobs}"])]
-    if model is not None:
+    named = {key: value for key, value in (("data", data), ("model", model)) if _is_named(value)}
+    given: Sequence[str] = [*overrides, *overrides_of(named | keys)]
+    if model is not None and "model" not in named:
         from dd.cli.factories import overrides_with
 
         given = overrides_with(model, given)
-    if data is not None:
+    if data is not None and "data" not in named:
         from dd.cli.given import overrides_for
 
         given = overrides_for(data, given)
@@ -55,6 +81,14 @@ def sweep(*overrides: str, data: object = None, model: object = None, n_jobs: in
     return frame
 
 
+def _is_named(value: object) -> bool:
+    """Whether a value is a name, or a list of names."""
+    return isinstance(value, str) or (
+        isinstance(value, list | tuple) and bool(value) and all(isinstance(one, str) for one in value)
+    )
+
+
+@one_line
 def train(x: object, y: object = None, *overrides: str, test: object = None) -> list[Trained]:
     """Train nets on one's own samples; see :func:`dd.training.train`."""
     from dd import training
@@ -62,6 +96,7 @@ def train(x: object, y: object = None, *overrides: str, test: object = None) -> 
     return training.train(x, y, *overrides, test=test)
 
 
+@one_line
 def inspect(
     run: str | Mapping[str, object],
     name: str = "default",
@@ -74,6 +109,7 @@ def inspect(
     return inspection.inspect(run, name, results_dir, data_root)
 
 
+@one_line
 def load(name: str = "default", results_dir: str | Path = "results") -> pd.DataFrame:
     """Read one table.
 
@@ -95,3 +131,50 @@ def load(name: str = "default", results_dir: str | Path = "results") -> pd.DataF
         raise StoreError(f"no table {store.runs}; a sweep with name={name} makes it")
     frame: pd.DataFrame = store.read().to_pandas()
     return frame
+
+
+def _notebook() -> ModuleType:
+    """The module of the package ``analysis`` that comes with dd, whatever the working folder holds.
+
+    Raises:
+        ImportError: the caller has imported another package of this name.
+    """
+    place = str(Path(__file__).parents[1])
+    sys.path.insert(0, place)
+    try:
+        from analysis import notebook
+    except ImportError as error:
+        loaded = sys.modules.get("analysis")
+        if loaded is None or Path(str(loaded.__file__)).parents[1] == Path(place):
+            raise
+        raise ImportError(
+            f"{loaded.__file__} is loaded as analysis, so that dd's package of this name is not"
+        ) from error
+    finally:
+        sys.path.remove(place)
+    return notebook
+
+
+def plot(rows: pd.DataFrame) -> Figure:
+    """Draw the rows of one set-up; see :func:`analysis.notebook.plot`."""
+    return _notebook().plot(rows)
+
+
+def peaks(rows: pd.DataFrame, x: str = "width", metric: str | Sequence[str] = "test_loss") -> pd.DataFrame:
+    """Judge the peak of every curve; see :func:`analysis.peaks.table`."""
+    return _notebook().peaks(rows, x, metric)
+
+
+def curves(name: str = "default", results_dir: str | Path = "results") -> pd.DataFrame:
+    """Read the logged steps of a table's runs; see :func:`analysis.notebook.curves`."""
+    return _notebook().curves(name, results_dir)
+
+
+def verdict(names: str | Sequence[str], results_dir: str | Path = "results", metric: str = "test_loss") -> pd.DataFrame:
+    """What some tables say about the claim; see :func:`analysis.notebook.verdict`."""
+    return _notebook().verdict(names, results_dir, metric)
+
+
+def tidy(rows: pd.DataFrame) -> pd.DataFrame:
+    """The columns that tell runs apart, then the outcomes; see :func:`analysis.notebook.tidy`."""
+    return _notebook().tidy(rows)

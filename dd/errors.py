@@ -33,6 +33,10 @@ def printable(text: str) -> str:
 class DDError(Exception):
     """Something the user can mend; printed as one line, exit code 2."""
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython and Jupyter show in the place of a traceback."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class ConfigError(DDError):
     """A bad value of one key.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from importlib.util import find_spec
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,12 @@ LINES = 10
 
 SILENCE = 60.0
 """... and one after so many seconds without."""
+
+
+def _in_notebook() -> bool:
+    """Whether a notebook can show a bar: that of rich is a widget there."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return type(shell).__name__ == "ZMQInteractiveShell" and find_spec("ipywidgets") is not None
 
 
 class Progress:
@@ -36,7 +43,7 @@ class Progress:
         self._last_line = self.start
 
     def __enter__(self) -> Progress:
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() or _in_notebook():
             from rich.console import Console
             from rich.progress import (
                 BarColumn,
