@@ -71,14 +71,33 @@ def test_a_network_of_ones_own(tmp_path: Path) -> None:
     assert (tmp_path / "figures" / "own_model.png").is_file()
 
 
-def test_arrays_of_ones_own_in_a_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cells = json.loads((FOLDER / "own_data.ipynb").read_text(encoding="utf-8"))["cells"]
-    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
-    assert sum(len("".join(cell["source"]).splitlines()) for cell in cells) <= 40
-    monkeypatch.chdir(tmp_path)
+def notebook(name: str) -> dict[str, object]:
+    """Run a notebook's cells; the names that it leaves."""
+    cells = json.loads((FOLDER / name).read_text(encoding="utf-8"))["cells"]
     names: dict[str, object] = {"__name__": "__main__"}
-    for cell in code:
-        exec(cell, names)
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            assert not cell["outputs"], "a notebook is kept without its outputs"
+            exec("".join(cell["source"]), names)
+    return names
+
+
+def test_the_first_steps_say_what_they_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = notebook("first_steps.ipynb")
+    (peak,) = table(load_runs(tmp_path / "results", "first_steps")).to_dict("records")
+    assert (peak["decision"], peak["location"], peak["threshold_counted"]) == ("peak", 200, 200)
+    budgets = table(load_runs(tmp_path / "results", "first_steps_budget")).set_index("steps")
+    assert budgets.loc[100, "decision"] == "no peak"
+    assert budgets.loc[10**8, "decision"] == "peak"
+    assert budgets["train_loss_at_threshold"].sort_index(ascending=False).is_monotonic_increasing
+    assert names["found"].noisy.sum() == 40  # type: ignore[attr-defined]
+    matplotlib.pyplot.close("all")
+
+
+def test_arrays_of_ones_own_in_a_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    notebook("own_data.ipynb")
     (peak,) = table(load_runs(tmp_path / "results", "own_data")).to_dict("records")
     assert peak["decision"] == "peak"
     assert peak["threshold_counted"] == 455

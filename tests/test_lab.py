@@ -93,8 +93,8 @@ def test_keys_become_overrides(tmp_path: Path) -> None:
 
     keys = {
         "width": [8, 64], "optimizer": ("sgd", "adam"), "n_train": np.array([100, 200]), "lr": 0.1,
-        "seed": range(2), "data_n_test": 50, "data.seed": "${seed}", "force": True, "stop_loss": None, "measure": "full",
-        "model_bias": np.True_,
+        "seed": range(2), "data_n_test": 50, "data.seed": "${seed}", "force": True, "stop_loss": None,
+        "measure": "full", "model_bias": np.True_,
         "results_dir": tmp_path / "it's",
     }  # fmt: skip
     assert overrides_of(keys) == [
