@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from dd.errors import StoreError
-from dd.results.commit import locked
+from dd.results.lock import locked
 
 TRIES, PAUSE, WAIT = 3, 0.02, 5.0
 """How often a reader lists and reads without the lock, seconds in between, and seconds to wait for the lock at last."""

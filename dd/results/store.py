@@ -18,12 +18,14 @@ from dd.results.commit import Change, change, leftovers
 from dd.results.compaction import MANY, SMALL, compact, small_parts
 from dd.results.footers import footer_of, merged, with_footer
 from dd.results.holdings import distinct, holders, holdings
+from dd.results.lock import sweep_up
 from dd.results.order import ORDERING, fixes, winners
 from dd.results.patience import patiently
 from dd.results.predictions import PREDICTIONS_SCHEMA, Prediction, predictions_table, targets_tables
 from dd.results.schema import CURVES_SCHEMA, empty, runs_schema, table_of, unite
 from dd.runs.axis import Value
 from dd.runs.settings import MEASURES
+from dd.temporary import temporary_name
 
 
 class Store:
@@ -56,7 +58,7 @@ class Store:
         try:
             for folder in (self.runs, self.curves):
                 folder.mkdir(parents=True, exist_ok=True)
-                with tempfile.TemporaryFile(dir=folder, prefix="_probe"):
+                with tempfile.TemporaryFile(dir=folder, prefix="_probe", suffix=temporary_name()):
                     pass
         except OSError as error:
             raise StoreError(
@@ -64,6 +66,7 @@ class Store:
                 "set results_dir to a folder that you may write to"
             ) from error
         with change(self.folder) as made:
+            sweep_up(self.folder)
             for path in leftovers(self.folder):
                 made.remove(path)
             for fix in fixes(self.folder):
