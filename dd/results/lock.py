@@ -192,15 +192,15 @@ def _flock(descriptor: int, folder: Path, wait: float) -> bool:
 
 def _take(folder: Path, own: str, alone: bool, wait: float) -> Lock:
     """Take the lock between machines; ``alone`` says that no other process of ``own`` can hold it."""
-    token, held, prepared = (
-        f"{own}.{os.getpid()}.{os.urandom(6).hex()}.{host()}",
-        folder / HELD,
-        folder / temporary_name(),
-    )
+    token = f"{own}.{os.getpid()}.{os.urandom(6).hex()}.{host()}"
+    held, prepared = folder / HELD, _prepared(folder, token)
     seen: tuple[str, int] | None = None
     still, until, pause = 0.0, time.monotonic() + wait, 0.001
     try:
-        while not _renamed(prepared, held, token):
+        while refusal := _renamed(prepared, held):
+            if has_gone(refusal):  # another machine has swept up
+                prepared = _prepared(folder, token)
+                continue
             found = _holder(held)
             if found != seen:
                 if (found and found[0]) != (seen and seen[0]):
@@ -210,7 +210,7 @@ def _take(folder: Path, own: str, alone: bool, wait: float) -> Lock:
                 _end(held, found[0])
                 continue
             if time.monotonic() >= until:
-                raise _kept(folder, _described(found), wait)
+                raise refusal if found is None else _kept(folder, _described(found[0]), wait)
             time.sleep(pause)
             # counted are looks, not the clock: while the server did not answer, nobody could touch anything
             still, pause = still + pause, min(2 * pause, 0.05)
@@ -220,21 +220,32 @@ def _take(folder: Path, own: str, alone: bool, wait: float) -> Lock:
     return Lock(folder, token)
 
 
-def _renamed(prepared: Path, held: Path, token: str) -> bool:
-    """Make the folder that names a holder where it is not there yet, and rename it to ``held``, if that is free."""
-    if not prepared.exists():
+def _prepared(folder: Path, token: str) -> Path:
+    """A new folder that names a holder, under a name of its own: nothing is remembered of that name."""
+    while True:
+        prepared = folder / temporary_name()
         os.mkdir(prepared)
-        for name in (token, f"{token}.json"):
-            os.close(os.open(prepared / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+        try:
+            for name in (token, f"{token}.json"):
+                os.close(os.open(prepared / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+        except OSError as error:
+            if not has_gone(error):
+                raise
+        else:
+            return prepared
+
+
+def _renamed(prepared: Path, held: Path) -> OSError | None:
+    """Rename a folder to ``held``, if that is free; what the file system says if it is not."""
     with suppress(OSError):
         os.rmdir(held)  # empty: a process was killed while it let the lock go
     try:
         os.rename(prepared, held)
     except OSError as error:
-        if not has_gone(error) and not (error.errno in TAKEN and held.exists()):
+        if not has_gone(error) and error.errno not in TAKEN:
             raise
-        return False
-    return True
+        return error
+    return None
 
 
 def _holder(held: Path) -> tuple[str, int] | None:
@@ -262,10 +273,8 @@ def _end(held: Path, token: str) -> None:
         os.rmdir(held)
 
 
-def _described(found: tuple[str, int] | None) -> str:
-    if found is None:
-        return ""
-    _, process, _, machine = found[0].split(".", 3)
+def _described(token: str) -> str:
+    _, process, _, machine = token.split(".", 3)
     return f"process {process} on {machine}"
 
 
