@@ -104,7 +104,7 @@ def read(part: Path, columns: Sequence[str] | None = None, *, whole: bool = True
     except StoreError:
         raise
     except Exception as error:  # pyarrow answers damage with errors of many classes
-        raise unreadable(part, error) from error
+        raise _problem(part, error) from error
 
 
 def read_as(part: Path, schema: pa.Schema) -> pa.Table:
@@ -130,7 +130,13 @@ def metadata(part: Path) -> pq.FileMetaData:
     except FileNotFoundError:
         raise
     except Exception as error:
-        raise unreadable(part, error) from error
+        raise _problem(part, error) from error
+
+
+def _problem(part: Path, error: Exception) -> FileNotFoundError | StoreError:
+    if isinstance(error, OSError) and has_gone(error):
+        return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(part))
+    return unreadable(part, error)
 
 
 def unreadable(part: Path, reason: object) -> StoreError:
