@@ -191,13 +191,17 @@ def _points(folder: Path, kind: str, columns: Sequence[str] | None) -> pd.DataFr
 
     A part whose rows are nowhere counts for runs without other points.
     """
+    listed = {part.name for part in _parts(folder / "runs")}
     rows = _rows(folder, WINNING)
     places = {} if rows.empty else dict(iter(rows.groupby("_part")["run_id"]))
+    listed |= places.keys()
     beside, alone = [], []
     for part in _parts(folder / kind):
         table = _read(part, columns)
         if (folder / "runs" / part.name).exists():
-            beside.append(_of(table, places.get(part.name, ())))
+            # a part that has come meanwhile is one that others were merged into
+            own = places.get(part.name, ()) if part.name in listed or rows.empty else rows["run_id"]
+            beside.append(_of(table, own))
         else:
             alone.append(table)
     if alone:

@@ -15,7 +15,7 @@ from dd.arrow import are, booleans, integers, is_one_of, mask, numbers, single, 
 from dd.errors import StoreError
 from dd.results import parts
 from dd.results.commit import Change, change, leftovers
-from dd.results.compaction import MANY, SMALL, compact, small_parts
+from dd.results.compaction import MANY, MEDIUM, SMALL, compact, small_parts
 from dd.results.footers import footer_of, merged, with_footer
 from dd.results.holdings import distinct, holders, holdings
 from dd.results.lock import sweep_up
@@ -79,7 +79,7 @@ class Store:
             StoreError: something cannot be written, or a part is damaged.
         """
         if len(patiently(self.folder, lambda: small_parts(self.folder))) > MANY:
-            compact(self.folder, below=SMALL)
+            compact(self.folder, below=SMALL, most=MEDIUM)
 
     def parts(self) -> list[Path]:
         """Parts of ``runs`` by name."""

@@ -115,11 +115,10 @@ def test_compact_keeps_everything(store: Store, results: Path, monkeypatch: pyte
     assert set(points(store)) == {(i, s) for i in ("x", "y", "3", "new") for s in range(3)}
 
 
-def test_parts_are_merged_up_to_a_size(store: Store, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compaction, "LARGE", 4)
+def test_parts_are_merged_up_to_a_size(store: Store) -> None:
     for i in range(10):
         add(store, f"p{i}", str(i))
-    compaction.compact(store.folder, below=3)
+    compaction.compact(store.folder, below=3, most=4)
     assert sorted(len(pq.read_table(p)) for p in store.parts()) == [2, 4, 4]
     assert len(losses(store)) == 10
 
