@@ -24,6 +24,7 @@ attributes drops them then, so whoever holds the lock sees the table as the last
 
 from __future__ import annotations
 
+import _thread
 import errno
 import hashlib
 import os
@@ -69,11 +70,11 @@ class Lock:
         self._held, self._token = folder / HELD, token
         self.journal = self._held / f"{token}.json"
         self._over = threading.Event()
-        self._beats = threading.Thread(target=self._beat, daemon=True)
 
     def start(self) -> None:
         """Begin to touch the holder's file."""
-        self._beats.start()
+        # a Thread would be a weak reference in a set; a signal that ends this process is lost while one is cleared
+        _thread.start_new_thread(self._beat, ())
 
     def mine(self) -> bool:
         """Whether no other machine has taken the lock away; the server is asked, whatever this machine remembers."""
@@ -88,7 +89,6 @@ class Lock:
     def release(self) -> None:
         """Let the lock go."""
         self._over.set()
-        self._beats.join()
         with suppress(OSError):  # left behind, as a killed process does
             _end(self._held, self._token)
 
