@@ -20,7 +20,7 @@ from tests.results.tables import contents, files
 
 LONG = os.environ.get("DD_FAULTS") == "long"
 MACHINES = 6 if LONG else 3
-ROUNDS = 60 if LONG else 6
+ROUNDS = 60 if LONG else 4
 KEPT = 4
 """Runs of each machine that it computes again and again; they share parts with those of the others."""
 
