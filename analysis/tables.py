@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shlex
 import struct
 import time
@@ -38,8 +40,8 @@ POINT, OUTPUTS = ["run_id", "step"], ["run_id", "targets_id", "outputs"]
 WINNING = ("run_id", "status", "finished_at")
 """What names a point; columns of ``predictions``; columns of ``runs`` that tell which of two rows of a run counts."""
 
-TRIES, PAUSE = 4, 0.05
-"""How often a table is read that another process changes meanwhile, and seconds in between."""
+TRIES, PAUSE = 7, 0.05
+"""How often a table is read that another process changes meanwhile, and seconds before the second time; then double."""
 
 Result = TypeVar("Result")
 
@@ -60,11 +62,11 @@ def _parts(folder: Path) -> list[Path]:
 
 def _again(look: Callable[[], Result]) -> Result:
     """List and read, once more where a part has gone meanwhile because another process has merged it with others."""
-    for _ in range(TRIES - 1):
+    for attempt in range(TRIES - 1):
         try:
             return look()
         except FileNotFoundError:
-            time.sleep(PAUSE)
+            time.sleep(PAUSE * 2**attempt)
     try:
         return look()
     except FileNotFoundError as error:
@@ -189,13 +191,17 @@ def _points(folder: Path, kind: str, columns: Sequence[str] | None) -> pd.DataFr
 
     A part whose rows are nowhere counts for runs without other points.
     """
+    listed = {part.name for part in _parts(folder / "runs")}
     rows = _rows(folder, WINNING)
     places = {} if rows.empty else dict(iter(rows.groupby("_part")["run_id"]))
+    listed |= places.keys()
     beside, alone = [], []
     for part in _parts(folder / kind):
         table = _read(part, columns)
         if (folder / "runs" / part.name).exists():
-            beside.append(_of(table, places.get(part.name, ())))
+            # a part that has come meanwhile is one that others were merged into
+            own = places.get(part.name, ()) if part.name in listed or rows.empty else rows["run_id"]
+            beside.append(_of(table, own))
         else:
             alone.append(table)
     if alone:
@@ -262,9 +268,9 @@ def _open(part: Path) -> pq.ParquetFile:
         if MARK in data and not any(_sealed(data, start) for start in starts):
             raise ValueError("its bytes are not those that were written: the checksum differs")
         return pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
-    except FileNotFoundError:
-        raise
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOENT, errno.ESTALE):  # a network's word for gone
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(part)) from error
         raise _unreadable(part, error) from error
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
 from dd.errors import StoreError
+from dd.temporary import temporary_name
 
 
 def keep(path: Path, what: str, write: Callable[[IO[bytes]], object]) -> None:
@@ -26,14 +26,14 @@ def keep(path: Path, what: str, write: Callable[[IO[bytes]], object]) -> None:
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix="_", suffix=".tmp", delete=False) as file:
-            try:
+        staged = path.with_name(temporary_name())
+        try:
+            with staged.open("xb") as file:
                 write(file)
-                file.close()
-                os.replace(file.name, path)
-            except BaseException:
-                os.unlink(file.name)
-                raise
+            os.replace(staged, path)
+        except BaseException:
+            staged.unlink(missing_ok=True)
+            raise
     except OSError as error:
         reason = error.strerror or error
         raise StoreError(f"results_dir: cannot write {what} to {path.parent} ({reason})") from error

@@ -18,15 +18,17 @@ from dd.runs.settings import name_fault
 
 HELP = """\
 python -m dd.results check|repair|compact [name ...] [results_dir=results]
-python -m dd.results merge <name or folder> ... into=<name> [results_dir=results]
+python -m dd.results merge <name or folder> <name or folder> ... [into=<name>] [results_dir=results]
 
     check      verify every byte of the named tables (of all, if none is named): damaged parts, doubled rows, points
                without a row, two contents of one data set, files left by killed processes; changes nothing
     repair     mend that: complete what a killed process left, move damaged parts to <table>/_damaged/, remove what is
                doubled or left over; the sweep's own command then computes what is missing
     compact    merge the parts of a table into few, which are faster to read
-    merge      copy the rows of some tables into another one; of two rows of one run, the one that has not failed
-               counts, then the one with measure=full, then the one of the table named first (into= before all)
+    merge      copy the rows of the other tables into the first one; with into=, the rows of all into that table, which
+               need not be there yet. A folder names a table that was copied from elsewhere: merge default
+               copied/default. Of two rows of one run, the one that has not failed counts, then the one with
+               measure=full, then the one that the table has already, then that of the table named first
 
 Exit code 0, 1 where check found something, 2 for bad input or a table that cannot be read or written.
 """
@@ -59,10 +61,8 @@ def parse(arguments: Sequence[str]) -> tuple[str, list[str], dict[str, str]]:
             names.append(argument)
     if "into" in keys and command != "merge":
         raise ConfigError("into", keys["into"], "goes with merge only", origin)
-    if command == "merge" and not names:
-        raise ConfigError("merge", None, "needs the tables to merge", origin)
-    if command == "merge" and not keys.get("into"):
-        raise ConfigError("into", keys.get("into"), "must name the table to merge into", origin)
+    if command == "merge" and len(names) < (1 if "into" in keys else 2):
+        raise ConfigError("merge", " ".join(names) or None, "needs two tables, or one and into=<name>", origin)
     if "into" in keys and (fault := name_fault(keys["into"])):
         raise ConfigError("into", keys["into"], f"must be a plain folder name: {fault}", origin)
     return command, names, keys
@@ -76,6 +76,7 @@ def table(name: str, results_dir: Path) -> Store:
     """
     for folder in (results_dir / name, Path(name)):
         if (folder / "runs").is_dir():
+            folder = folder if folder.name.strip(".") else folder.resolve()
             return Store(folder.parent, folder.name)
     raise StoreError(f"no table {results_dir / name}: it has no folder runs")
 
@@ -142,12 +143,13 @@ def _run(arguments: Sequence[str]) -> int:
     command, names, keys = parse(arguments)
     results_dir = Path(keys.get("results_dir", "results"))
     if command == "merge":
-        into = Store(results_dir, keys["into"])
-        sources = [table(name, results_dir) for name in names]
+        named = [table(name, results_dir) for name in names]
+        into, sources = (Store(results_dir, keys["into"]), named) if "into" in keys else (named[0], named[1:])
         if mixed := mixture([*sources, *([into] if into.parts() else [])]):
             raise StoreError(f"into={into.name}: {mixed}; one table holds one content of a data set")
         copied = merge(sources, into)
-        print(f"{into.folder}: {copied} rows copied, {into.read(['run_id']).num_rows} there now")
+        origin = ", ".join(str(source.folder) for source in sources)
+        print(f"{into.folder}: {copied} rows copied from {origin}, {into.read(['run_id']).num_rows} there now")
         return 0
     stores = [table(name, results_dir) for name in names] or all_tables(results_dir)
     if command == "check":

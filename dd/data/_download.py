@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dd.errors import DataNotFoundError
+from dd.temporary import temporary_name
 
 TIMEOUT = 30
 """Seconds without an answer after which a mirror is given up."""
@@ -98,7 +99,7 @@ def download(remote: Remote, mirrors: Sequence[str], folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for mirror in mirrors:
         # fetched under a temporary name: a bad body never replaces, or passes for, the file
-        with tempfile.TemporaryDirectory(dir=folder, prefix="_download") as scratch:
+        with tempfile.TemporaryDirectory(dir=folder, prefix="_download", suffix=temporary_name()) as scratch:
             try:
                 got = pooch.retrieve(
                     mirror + remote.name,

@@ -1,8 +1,8 @@
 """Changes of several files of a table that happen together or not at all, and one process at a time.
 
-Files are staged under names that no reader picks up, brought to disk, and listed in a journal. Once the journal is
-there the change counts: whoever takes the lock next completes what a killed process left. The journal can be carried
-out any number of times.
+Files are staged under names that no reader picks up, brought to disk, and listed in a journal. The journal is written
+to the file that goes with the lock, and renamed. Once the journal is there the change counts: whoever takes the lock
+next completes what a killed process left. The journal can be carried out any number of times.
 """
 
 from __future__ import annotations
@@ -10,25 +10,17 @@ from __future__ import annotations
 import errno
 import json
 import os
-import socket
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
 from dd.errors import StoreError
-from dd.results.parts import is_part, repair_command
+from dd.results.lock import NO_LOCKS, Lock, locked, reported
+from dd.results.parts import KINDS, has_gone, is_part, repair_command
+from dd.temporary import temporary_name
 
-LOCK, JOURNAL = "_lock", "_journal.json"
-KINDS = ("predictions", "curves", "targets", "runs")
-"""Folders of a table's parts."""
-
-WAIT = 60.0
-"""Seconds to wait for another process that changes the table."""
-
-NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
-"""What file systems without locks answer: there, one process at a time is the user's business."""
+JOURNAL = "_journal.json"
 
 
 class Change:
@@ -36,10 +28,11 @@ class Change:
 
     Args:
         folder: the table.
+        lock: its lock.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, lock: Lock) -> None:
+        self.folder, self._lock = folder, lock
         self._renames: list[tuple[str, str]] = []
         self._moves: list[tuple[str, str]] = []
         self._removals: list[str] = []
@@ -47,9 +40,9 @@ class Change:
 
     def write(self, path: Path, data: bytes) -> None:
         """Stage the new content of a file."""
-        staged = path.with_name(f"_{path.name}.{os.getpid()}.tmp")
+        staged = path.with_name(temporary_name())
         self._renames.append((self._inside(staged), self._inside(path)))
-        with _reported(path):
+        with reported(path):
             if path.parent != self.folder:
                 path.parent.mkdir(exist_ok=True)
             _write(staged, data)
@@ -60,7 +53,7 @@ class Change:
 
     def move(self, path: Path, folder: Path) -> None:
         """Move a file to another folder of the table, under a name that is free there."""
-        with _reported(folder):
+        with reported(folder):
             folder.mkdir(parents=True, exist_ok=True)
         self._moves.append((self._inside(path), self._inside(_free(folder / path.name))))
 
@@ -72,28 +65,30 @@ class Change:
                 the next who takes the lock completes the change.
         """
         renames = [*self._renames, *self._moves]
-        steps = len(renames) + len(self._removals)
-        if not steps:
+        if not renames and not self._removals:
             return
-        with _reported(self.folder):
-            if steps > 1:  # one alone needs no journal
-                _sync({(self.folder / staged).parent for staged, _ in self._renames})
-                self._decide(json.dumps({"renames": renames, "removals": self._removals}).encode())
-            _carry_out(self.folder, renames, self._removals)
+        with reported(self.folder):
+            _sync({(self.folder / staged).parent for staged, _ in self._renames})
+            self._decide(json.dumps({"renames": renames, "removals": self._removals}).encode())
+            _carry_out(self.folder, renames, self._removals, self._lock)
         self._renames, self._moves, self._removals, self._decided = [], [], [], False
 
     def _decide(self, text: bytes) -> None:
         """Write the journal: from here on the change counts."""
-        staged = self.folder / f"_{JOURNAL}.{os.getpid()}.tmp"
+        journal = self.folder / JOURNAL
         try:
-            _write(staged, text)
-            self._decided = True
-            os.replace(staged, self.folder / JOURNAL)
-        except OSError:
-            self._decided = False
-            with suppress(OSError):
-                os.unlink(staged)
-            raise
+            _write(self._lock.journal, text, "r+b")
+            try:
+                os.replace(self._lock.journal, journal)
+            except OSError:  # a network file system may have done what it could not confirm
+                self._decided = _may_hold(journal, text)
+                raise
+        except FileNotFoundError as error:
+            raise StoreError(
+                f"results_dir={self.folder.parent}: this process stood still while it changed the table "
+                f"{self.folder.name}, and another machine has gone on; start again"
+            ) from error
+        self._decided = True
         _sync({self.folder})
 
     def abandon(self) -> None:
@@ -114,9 +109,9 @@ def change(folder: Path) -> Iterator[Change]:
     Raises:
         StoreError: something cannot be written, or another process keeps the lock.
     """
-    with locked(folder):
-        complete(folder)
-        made = Change(folder)
+    with locked(folder) as lock:
+        complete(folder, lock)
+        made = Change(folder, lock)
         try:
             yield made
             made.commit()
@@ -128,7 +123,7 @@ def change(folder: Path) -> Iterator[Change]:
             raise
 
 
-def complete(folder: Path) -> bool:
+def complete(folder: Path, lock: Lock) -> bool:
     """Carry out the journal of a killed process, under the lock.
 
     Returns:
@@ -137,11 +132,11 @@ def complete(folder: Path) -> bool:
     Raises:
         StoreError: it is damaged, or something cannot be written.
     """
-    with _reported(folder):
+    with reported(folder):
         found = read_journal(folder)
         if found is None:
             return False
-        _carry_out(folder, *found, again=True)
+        _carry_out(folder, *found, lock, again=True)
     return True
 
 
@@ -172,7 +167,7 @@ def move_now(path: Path, folder: Path) -> None:
     Raises:
         StoreError: it cannot be done.
     """
-    with _reported(folder):
+    with reported(folder):
         folder.mkdir(exist_ok=True)
         os.replace(path, _free(folder / path.name))
         _sync({path.parent, folder})
@@ -188,62 +183,6 @@ def leftovers(folder: Path) -> list[Path]:
     return [path for path in found if path.is_file() and not is_part(path.name)]
 
 
-@contextmanager
-def locked(folder: Path, wait: float | None = None) -> Iterator[None]:
-    """Hold the lock of a table, where the file system has locks.
-
-    Raises:
-        StoreError: another process holds it for longer than ``wait`` seconds, or it cannot be written.
-    """
-    path = folder / LOCK
-    with _reported(path):
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
-    try:
-        with _reported(path):
-            _acquire(descriptor, folder, WAIT if wait is None else wait)
-        with suppress(OSError):  # only for the message of those who wait
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _acquire(descriptor: int, folder: Path, wait: float) -> None:
-    try:
-        import fcntl
-    except ImportError:
-        return
-    until, pause = time.monotonic() + wait, 0.001
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in NO_LOCKS:
-                return
-            if error.errno not in (errno.EAGAIN, errno.EACCES, errno.EINTR):
-                raise
-        else:
-            return
-        if time.monotonic() >= until:
-            holder = " ".join(os.pread(descriptor, 200, 0).decode(errors="replace").split()) or "another process"
-            raise StoreError(
-                f"results_dir={folder.parent}: {holder} has been changing the table {folder.name} for more than "
-                f"{wait:g} s; wait until it ends, or end it"
-            )
-        time.sleep(pause)
-        pause = min(2 * pause, 0.05)
-
-
-@contextmanager
-def _reported(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        where = error.filename if isinstance(error.filename, str) else path
-        raise StoreError(f"cannot write {where}: {error.strerror or error}") from error
-
-
 def _free(path: Path) -> Path:
     """The path, numbered if it is taken."""
     for number in count(1):
@@ -253,33 +192,50 @@ def _free(path: Path) -> Path:
     raise AssertionError
 
 
-def _write(path: Path, data: bytes) -> None:
+def _write(path: Path, data: bytes, mode: str = "xb") -> None:
     """Write a file and bring it to disk."""
-    with open(path, "wb") as file:
+    with open(path, mode) as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
 
 
+def _may_hold(path: Path, data: bytes) -> bool:
+    """Whether a file may have this content."""
+    try:
+        return path.read_bytes() == data
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+
+
 def _carry_out(
-    folder: Path, renames: Sequence[tuple[str, str]], removals: Sequence[str], *, again: bool = False
+    folder: Path, renames: Sequence[tuple[str, str]], removals: Sequence[str], lock: Lock, *, again: bool = False
 ) -> None:
     """Do what a journal says; what has been done already is passed over."""
+    lost: OSError | None = None
     for staged, final in renames:
         try:
             os.replace(folder / staged, folder / final)
-        except FileNotFoundError:
-            # done before, or, on a file system without locks, by another process at this moment
-            if not again and not (folder / final).exists():
+        except OSError as error:
+            if not has_gone(error):
                 raise
-    for path in removals:
+            if not (folder / final).exists():
+                lost = error
+    if not lock.mine():
+        return  # who has taken the lock away completes the change
+    if lost and not again:
+        raise lost
+    # a copy of a table may have a journal without the files that it names: nothing goes that has no heir
+    gone = [] if lost else removals
+    for path in gone:
         with suppress(FileNotFoundError):
             os.unlink(folder / path)
-    _sync({(folder / path).parent for path in [*removals, *(path for rename in renames for path in rename)]})
-    if again or len(renames) + len(removals) > 1:
-        with suppress(FileNotFoundError):
-            os.unlink(folder / JOURNAL)
-        _sync({folder})
+    _sync({(folder / path).parent for path in [*gone, *(path for rename in renames for path in rename)]})
+    with suppress(FileNotFoundError):
+        os.unlink(folder / JOURNAL)
+    _sync({folder})
 
 
 def _sync(folders: set[Path]) -> None:

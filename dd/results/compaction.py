@@ -18,8 +18,12 @@ from dd.results.schema import CURVES_SCHEMA, runs_schema, unite
 SMALL, MANY = 256, 64
 """Parts with fewer rows than the first are merged at the end of a sweep once there are more of them than the second."""
 
-LARGE, LARGE_BYTES = 4096, 64_000_000
-"""Rows, and bytes with their points, up to which parts are merged: what is computed again rewrites a part."""
+LARGE, LARGE_BYTES = 16384, 64_000_000
+"""Rows, and bytes with their points, up to which parts are merged on demand."""
+
+MEDIUM = 4096
+"""Rows up to which parts are merged at the end of a sweep: what is computed again rewrites a part, so that a table in
+work has more of them."""
 
 POINTS = (("predictions", PREDICTIONS_SCHEMA), ("curves", CURVES_SCHEMA))
 
@@ -34,21 +38,26 @@ def small_parts(folder: Path) -> list[Holding]:
     return [holding for holding in holdings(folder / "runs") if len(holding.ids) < SMALL]
 
 
-def compact(folder: Path, below: int = LARGE // 2) -> None:
+def compact(folder: Path, below: int = LARGE // 2, most: int = LARGE) -> None:
     """Merge the parts of a table that have fewer rows than ``below``, one group after the other.
+
+    Args:
+        folder: the table.
+        below: parts with so many rows stay.
+        most: rows of a merged part.
 
     Raises:
         StoreError: something cannot be written, or a part is damaged.
     """
     while True:
         with change(folder) as made:
-            group = _group(folder, below)
+            group = _group(folder, below, most)
             if len(group) < 2:
                 return
             _merge(made, folder, group)
 
 
-def _group(folder: Path, below: int) -> list[Holding]:
+def _group(folder: Path, below: int, most: int) -> list[Holding]:
     """Parts that are merged next, by name."""
     group: list[Holding] = []
     rows = size = 0
@@ -57,7 +66,7 @@ def _group(folder: Path, below: int) -> list[Holding]:
         own = sum(file.stat().st_size for file in files if file.exists())
         if len(holding.ids) >= below or own >= LARGE_BYTES // 2:
             continue
-        if group and (rows + len(holding.ids) > LARGE or size + own > LARGE_BYTES):
+        if group and (rows + len(holding.ids) > most or size + own > LARGE_BYTES):
             if len(group) > 1:
                 break
             group, rows, size = [], 0, 0

@@ -38,7 +38,7 @@ def merge(sources: Sequence[Store], into: Store) -> int:
         if not source.parts():
             raise StoreError(f"no table {source.runs}")
         if source.folder.resolve() == into.folder.resolve():
-            raise StoreError(f"into={into.name}: is one of the tables to merge; name another")
+            raise StoreError(f"{source.folder} is the table to merge into; name another")
     into.open()
     best: dict[str, tuple[tuple[bool, int, int, int], int, str]] = {}
     for number, store in enumerate([into, *sources]):
@@ -53,7 +53,10 @@ def merge(sources: Sequence[Store], into: Store) -> int:
         if number:
             chosen.setdefault((number - 1, name), []).append(run_id)
     for (number, name), run_ids in sorted(chosen.items()):
-        _copy(sources[number], name, run_ids, into)
+        try:
+            _copy(sources[number], name, run_ids, into)
+        except FileNotFoundError as error:
+            raise StoreError(f"{error.filename} has gone while the tables were merged; start again") from error
     into.tidy()
     return sum(len(run_ids) for run_ids in chosen.values())
 

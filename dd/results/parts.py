@@ -8,6 +8,7 @@ comes before, the CRC-32 of all that comes after, and the mark again. Other read
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import struct
@@ -25,6 +26,9 @@ MARK = b"\x89ddseal\n"
 SEAL = struct.Struct(f"<{len(MARK)}sII{len(MARK)}s")
 END = 8
 """Bytes after the footer: its length, and parquet's own mark."""
+
+KINDS = ("predictions", "curves", "targets", "runs")
+"""Folders of a table's parts."""
 
 Signature = tuple[int, int, int]
 
@@ -49,6 +53,11 @@ def names_of(folder: Path) -> list[str]:
 def is_part(name: str) -> bool:
     """Whether a file of this name is a part of a table."""
     return name.endswith(".parquet") and not name.startswith(("_", "."))
+
+
+def has_gone(error: OSError) -> bool:
+    """Whether a file has gone; a network file system says ``ESTALE`` of one that it has listed or opened before."""
+    return error.errno in (errno.ENOENT, errno.ESTALE)
 
 
 def signature(part: str) -> Signature:
@@ -95,7 +104,7 @@ def read(part: Path, columns: Sequence[str] | None = None, *, whole: bool = True
     except StoreError:
         raise
     except Exception as error:  # pyarrow answers damage with errors of many classes
-        raise unreadable(part, error) from error
+        raise _problem(part, error) from error
 
 
 def read_as(part: Path, schema: pa.Schema) -> pa.Table:
@@ -121,7 +130,13 @@ def metadata(part: Path) -> pq.FileMetaData:
     except FileNotFoundError:
         raise
     except Exception as error:
-        raise unreadable(part, error) from error
+        raise _problem(part, error) from error
+
+
+def _problem(part: Path, error: Exception) -> FileNotFoundError | StoreError:
+    if isinstance(error, OSError) and has_gone(error):
+        return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(part))
+    return unreadable(part, error)
 
 
 def unreadable(part: Path, reason: object) -> StoreError:

@@ -1,4 +1,9 @@
-"""Reading a table that another process changes at the same time."""
+"""Reading a table that another process changes at the same time, on this machine or another.
+
+A network file system may show an old listing for a while: it lacks parts that are there, or names parts that have gone.
+Parts that are missing show rows late. A part that has gone, or that the file system calls stale, is a reason to list
+again. Whoever takes the lock sees the table as it is (:mod:`dd.results.lock`).
+"""
 
 from __future__ import annotations
 
@@ -8,7 +13,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from dd.errors import StoreError
-from dd.results.commit import locked
+from dd.results.lock import locked
+from dd.results.parts import has_gone
 
 TRIES, PAUSE, WAIT = 3, 0.02, 5.0
 """How often a reader lists and reads without the lock, seconds in between, and seconds to wait for the lock at last."""
@@ -32,16 +38,17 @@ def patiently(folder: Path, look: Callable[[], Result]) -> Result:
             time.sleep(PAUSE)
         try:
             return look()
-        except (FileNotFoundError, StoreError) as error:
+        except (OSError, StoreError) as error:
             problem = error
     try:
         with locked(folder, WAIT):
             return look()
-    except FileNotFoundError as error:
+    except OSError as error:
         problem = error
     except StoreError:  # the same damage, or there is no lock to be had: the first problem says more
         pass
-    if isinstance(problem, FileNotFoundError):
-        raise StoreError(f"{problem.filename} cannot be read: it goes while the table is read") from problem
+    if isinstance(problem, OSError):
+        reason = "it goes while the table is read" if has_gone(problem) else problem.strerror or problem
+        raise StoreError(f"{problem.filename} cannot be read: {reason}") from problem
     assert problem is not None
     raise problem

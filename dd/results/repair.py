@@ -8,7 +8,8 @@ from pathlib import Path
 from dd.arrow import booleans, is_one_of, mask, strings
 from dd.errors import StoreError
 from dd.results import parts
-from dd.results.commit import JOURNAL, Change, change, complete, leftovers, locked, move_now, read_journal
+from dd.results.commit import JOURNAL, Change, change, complete, leftovers, move_now, read_journal
+from dd.results.lock import locked, sweep_up
 from dd.results.order import fixes
 
 KINDS = ("runs", "curves", "predictions")
@@ -68,11 +69,12 @@ def repair(folder: Path) -> list[str]:
         StoreError: something cannot be written, or another process keeps the lock.
     """
     done = []
-    with locked(folder):
+    with locked(folder) as lock:
+        sweep_up(folder)
         if _journal_is_damaged(folder):
             done.append(_say_moved(folder / JOURNAL))
             move_now(folder / JOURNAL, folder / DAMAGED)
-        elif complete(folder):
+        elif complete(folder, lock):
             done.append("completed a change that a killed process left")
     with change(folder) as made:
         for path in leftovers(folder):

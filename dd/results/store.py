@@ -15,15 +15,17 @@ from dd.arrow import are, booleans, integers, is_one_of, mask, numbers, single, 
 from dd.errors import StoreError
 from dd.results import parts
 from dd.results.commit import Change, change, leftovers
-from dd.results.compaction import MANY, SMALL, compact, small_parts
+from dd.results.compaction import MANY, MEDIUM, SMALL, compact, small_parts
 from dd.results.footers import footer_of, merged, with_footer
 from dd.results.holdings import distinct, holders, holdings
+from dd.results.lock import sweep_up
 from dd.results.order import ORDERING, fixes, winners
 from dd.results.patience import patiently
 from dd.results.predictions import PREDICTIONS_SCHEMA, Prediction, predictions_table, targets_tables
 from dd.results.schema import CURVES_SCHEMA, empty, runs_schema, table_of, unite
 from dd.runs.axis import Value
 from dd.runs.settings import MEASURES
+from dd.temporary import temporary_name
 
 
 class Store:
@@ -56,7 +58,7 @@ class Store:
         try:
             for folder in (self.runs, self.curves):
                 folder.mkdir(parents=True, exist_ok=True)
-                with tempfile.TemporaryFile(dir=folder, prefix="_probe"):
+                with tempfile.TemporaryFile(dir=folder, prefix="_probe", suffix=temporary_name()):
                     pass
         except OSError as error:
             raise StoreError(
@@ -64,6 +66,7 @@ class Store:
                 "set results_dir to a folder that you may write to"
             ) from error
         with change(self.folder) as made:
+            sweep_up(self.folder)
             for path in leftovers(self.folder):
                 made.remove(path)
             for fix in fixes(self.folder):
@@ -76,7 +79,7 @@ class Store:
             StoreError: something cannot be written, or a part is damaged.
         """
         if len(patiently(self.folder, lambda: small_parts(self.folder))) > MANY:
-            compact(self.folder, below=SMALL)
+            compact(self.folder, below=SMALL, most=MEDIUM)
 
     def parts(self) -> list[Path]:
         """Parts of ``runs`` by name."""

@@ -7,6 +7,7 @@ Covers: dd/results/repair.py.
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -114,11 +115,10 @@ def test_compact_keeps_everything(store: Store, results: Path, monkeypatch: pyte
     assert set(points(store)) == {(i, s) for i in ("x", "y", "3", "new") for s in range(3)}
 
 
-def test_parts_are_merged_up_to_a_size(store: Store, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compaction, "LARGE", 4)
+def test_parts_are_merged_up_to_a_size(store: Store) -> None:
     for i in range(10):
         add(store, f"p{i}", str(i))
-    compaction.compact(store.folder, below=3)
+    compaction.compact(store.folder, below=3, most=4)
     assert sorted(len(pq.read_table(p)) for p in store.parts()) == [2, 4, 4]
     assert len(losses(store)) == 10
 
@@ -151,7 +151,7 @@ def test_merge_prefers_good_rows_then_full_ones_then_the_first_table(
     add(one, "e", "same", value=1.0)
     wanted = {"both": 2.0, "mine": 1.0, "better": 2.0, "fuller": 2.0, "yours": 2.0, "same": 1.0}
     assert run(results, "merge", "one", str(two.folder), "into=all") == 0
-    assert "6 rows copied, 6 there now" in capsys.readouterr().out
+    assert f"6 rows copied from {one.folder}, {two.folder}, 6 there now" in capsys.readouterr().out
     assert losses(into) == dict(sorted(wanted.items()))
     assert points(into) == {(i, s): v for i, v in losses(into).items() for s in range(3)}
     assert outputs(into) == {"both": 2.0, "better": 2.0, "fuller": 2.0, "mine": 1.0, "yours": 2.0}
@@ -164,13 +164,58 @@ def test_merge_prefers_good_rows_then_full_ones_then_the_first_table(
     assert "0 rows copied" in capsys.readouterr().out
 
 
+def test_copies_of_a_table_join_the_first_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two machines that share no file system: each has continued a copy of one table."""
+    here, there = (Store(tmp_path / folder, "default") for folder in ("results", "from_laptop"))
+    here.open()
+    add(here, "a", "1", "2", outputs=True)
+    shutil.copytree(here.folder, there.folder)
+    add(here, "b", "mine", "both", value=2.0, outputs=True)
+    add(there, "c", "yours", "both", value=3.0, outputs=True)
+    theirs = contents(there)
+    monkeypatch.chdir(tmp_path)
+    assert main(["merge", "default", "from_laptop/default"]) == 0
+    assert capsys.readouterr().out == "results/default: 1 rows copied from from_laptop/default, 5 there now\n"
+    wanted = {"1": 1.0, "2": 1.0, "both": 2.0, "mine": 2.0, "yours": 3.0}
+    assert losses(here) == outputs(here) == wanted
+    assert points(here) == {(i, s): v for i, v in wanted.items() for s in range(3)}
+    assert contents(there) == theirs, "only the first table changes"
+    assert main(["check"]) == main(["check", "from_laptop/default"]) == 0
+    monkeypatch.chdir(here.folder)
+    capsys.readouterr()
+    assert main(["merge", ".", "../../from_laptop/default"]) == 0
+    assert "/results/default: 0 rows copied" in capsys.readouterr().out
+
+
+def test_merge_reads_a_copy_that_was_made_while_the_table_was_changed(results: Path, tmp_path: Path) -> None:
+    """What ``rsync`` copies may have a lock and a journal, and not the files that the journal names."""
+    one, copy = Store(results, "one"), Store(tmp_path / "copied", "one")
+    for store in (one, copy):
+        store.open()
+    add(one, "a", "1")
+    add(copy, "b", "2", value=2.0)
+    (copy.folder / "_held").mkdir()
+    for name in ("abcdef.7.f00.host", "abcdef.7.f00.host.json"):
+        (copy.folder / "_held" / name).touch()
+    journal = {"renames": [["runs/_x.tmp", "runs/x.parquet"]], "removals": ["runs/b.parquet"]}
+    (copy.folder / "_journal.json").write_text(json.dumps(journal))
+    assert run(results, "merge", "one", str(copy.folder)) == 0
+    assert losses(one) == {"1": 1.0, "2": 2.0}
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["merge", "t", "into=t"], "into=t: is one of the tables to merge"),
+        (["merge", "t", "into=t"], "/t is the table to merge into; name another"),
+        (["merge", "t", "t"], "/t is the table to merge into; name another"),
         (["merge", "t", "nowhere", "into=x"], "no table"),
-        (["merge", "t"], "must name the table to merge into"),
-        (["merge", "into=x"], "needs the tables to merge"),
+        (["merge", "t"], "merge=t (from the command line): needs two tables, or one and into=<name>"),
+        (["merge"], "needs two tables"),
+        (["merge", "into=x"], "needs two tables"),
+        (["merge", "t", "nowhere"], "no table"),
+        (["merge", "t", "into="], "must be a plain folder name"),
         (["merge", "t", "into=../x"], "must be a plain folder name"),
         (["check", "nowhere"], "no table"),
         (["check", "t", "into=x"], "goes with merge only"),

@@ -22,6 +22,7 @@ from tests.results.tables import losses, points
 LONG = os.environ.get("DD_FAULTS") == "long"
 ROUNDS = 60 if LONG else 5
 KILLS = 50
+PARTS = 128 if LONG else 16
 
 SHARED = [f"s{i}" for i in range(12)]
 
@@ -42,8 +43,22 @@ def work(results: Path, who: str, rounds: int) -> None:
             store.open()
 
 
+def merge_parts(results: Path) -> None:
+    """Merge the parts of a table two by two, then two by two again, to the last."""
+    runs_schema()
+    print("ready", flush=True)
+    most = 2
+    while len(Store(results, "t").parts()) > 1:
+        most *= 2
+        compaction.compact(results / "t", below=most, most=most)
+
+
 def start(results: Path, who: str, rounds: int) -> subprocess.Popen[str]:
-    code = f"from tests.faults.test_two_processes import work, Path; work(Path({str(results)!r}), {who!r}, {rounds})"
+    return call(f"work(Path({str(results)!r}), {who!r}, {rounds})")
+
+
+def call(what: str) -> subprocess.Popen[str]:
+    code = f"from tests.faults.test_two_processes import *; {what}"
     root = Path(__file__).parents[2]
     return subprocess.Popen([sys.executable, "-c", code], cwd=root, stdout=subprocess.PIPE, text=True)
 
@@ -86,6 +101,32 @@ def test_two_writers_and_readers(results: Path) -> None:
     assert set(found) == names | set(SHARED)
     assert {found[i] for i in names} == {1.0}
     assert points(store) == {(i, s): v for i, v in found.items() for s in range(3)}
+    assert faults(store.folder) == []
+
+
+def test_a_reader_during_compaction_sees_each_run_once(results: Path) -> None:
+    store = Store(results, "t")
+    store.open()
+    wanted = {f"{i}{x}" for i in range(PARTS) for x in "ab"}
+    for i in range(PARTS):
+        append(store, [f"{i}a", f"{i}b"], 1.0, outputs=True)
+    merges = call(f"merge_parts(Path({str(results)!r}))")
+    wait_ready(merges)
+    reads, counts = 0, set()
+    while merges.poll() is None:
+        counts.add(len(store.parts()))
+        ids = store.read(["run_id"])["run_id"].to_pylist()
+        assert len(ids) == len(wanted)
+        assert set(ids) == wanted == store.finished("basic", predictions=True)
+        rows, steps = load_runs(results, "t"), load_curves(results, "t")
+        assert sorted(rows["run_id"]) == sorted(wanted)
+        assert len(steps) == 3 * len(wanted)
+        assert not steps.duplicated(["run_id", "step"]).any()
+        reads += 1
+    assert end(merges) == 0
+    assert reads > 2
+    assert len(counts) > 2, "it was read between the merges"
+    assert len(store.parts()) == 1
     assert faults(store.folder) == []
 
 

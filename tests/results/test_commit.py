@@ -1,9 +1,7 @@
-"""The lock and the journal: one process at a time, and changes that a killed process left are completed."""
+"""The journal: changes that a killed process left are completed."""
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import os
 from pathlib import Path
@@ -12,53 +10,35 @@ import pytest
 
 from dd.errors import StoreError
 from dd.results import Store, commit
-from tests.results.tables import add, contents, files, losses
+from dd.results.lock import locked
+from tests.results.tables import add, contents, files
 
 
-def test_one_process_at_a_time_and_who_it_is(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_goes_whose_heir_is_nowhere(store: Store) -> None:
+    """A table that was copied while it was changed may have a journal without the files that it names."""
     add(store, "a", "1")
-    monkeypatch.setattr(commit, "WAIT", 0.05)
-    with commit.locked(store.folder):
-        with pytest.raises(StoreError, match=rf"process {os.getpid()} on .* changing the table t for more") as caught:
-            add(store, "b", "2")
-        assert "\n" not in str(caught.value)
-        assert losses(store) == {"1": 1.0}, "readers do not wait"
-        assert store.finished("basic") == {"1"}
-    add(store, "b", "2")
-    assert losses(store) == {"1": 1.0, "2": 1.0}
-
-
-def test_a_file_system_without_locks(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr(fcntl, "flock", refuse)
-    add(store, "a", "1")
-    add(store, "b", "1", "2", value=2.0)
-    assert losses(store) == {"1": 2.0, "2": 2.0}
-
-
-def test_a_lock_that_cannot_be_taken_for_another_reason(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object) -> None:
-        raise OSError(errno.EIO, "Input/output error")
-
-    monkeypatch.setattr(fcntl, "flock", broken)
-    with pytest.raises(StoreError, match="_lock: Input/output error"):
-        add(store, "a", "1")
+    before = contents(store)
+    entries = {"renames": [["runs/_gone.tmp", "runs/gone.parquet"]], "removals": ["runs/a.parquet"]}
+    (store.folder / commit.JOURNAL).write_text(json.dumps(entries))
+    store.open()
+    assert contents(store) == before
+    assert not (store.folder / commit.JOURNAL).exists()
 
 
 def test_a_journal_is_carried_out_as_often_as_one_likes(store: Store) -> None:
     add(store, "a", "1")
     (store.runs / "_b.tmp").write_bytes((store.runs / "a.parquet").read_bytes())
     entries = {
-        "renames": [["runs/_b.tmp", "runs/b.parquet"], ["runs/_gone", "runs/gone"]],
+        "renames": [["runs/_b.tmp", "runs/b.parquet"]],
         "removals": ["runs/a.parquet"],
     }
     for _ in range(2):
         (store.folder / commit.JOURNAL).write_text(json.dumps(entries))
-        assert commit.complete(store.folder)
+        with locked(store.folder) as lock:
+            assert commit.complete(store.folder, lock)
         assert files(store) == ["curves/a.parquet", "runs/b.parquet"]
-    assert not commit.complete(store.folder)
+    with locked(store.folder) as lock:
+        assert not commit.complete(store.folder, lock)
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[1]", '{"renames": [["a", "../../b"]], "removals": []}', "\x00" * 40])

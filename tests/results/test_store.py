@@ -1,6 +1,6 @@
 """The table: one row a run at any time, whoever reads, whatever is computed again.
 
-Covers: dd/arrow.py, dd/results/holdings.py, dd/results/order.py, dd/results/parts.py, dd/results/patience.py.
+Covers: dd/arrow.py, dd/results/holdings.py, dd/results/order.py, dd/results/parts.py.
 """
 
 from __future__ import annotations
