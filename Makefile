@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 RESULTS := results
 FIGURES := figures
 
-.PHONY: help setup engine sweep experiments study rmt figures reproduce test test-rounding test-faults test-cluster next-hydra bench bench-gpu lint format clean
+.PHONY: help setup engine wheels sweep experiments study rmt figures reproduce test test-rounding test-faults test-cluster next-hydra bench bench-gpu lint format clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -22,6 +22,10 @@ $(VENV)/installed: pyproject.toml constraints.txt hatch_build.py $(wildcard dd/k
 engine:  ## compile dd/kernels/src again
 	@rm -f $(VENV)/installed
 	@$(MAKE) --no-print-directory setup
+
+wheels: setup  ## build/wheels: one for this system with the compiled engine, one without for any other
+	$(BIN)/python -m pip wheel --quiet --no-deps --disable-pip-version-check --wheel-dir build/wheels .
+	DD_PURE=1 $(BIN)/python -m pip wheel --quiet --no-deps --disable-pip-version-check --wheel-dir build/wheels .
 
 sweep: setup  ## the main job: 80 runs on digits, then its figure
 	$(BIN)/python -m dd.run -m 'width=range(10,2000,50)' optimizer=sgd,adam

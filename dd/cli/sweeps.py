@@ -12,7 +12,7 @@ import pyarrow as pa
 from dd.cli.progress import Progress
 from dd.cli.summary import describe, remark, shown, summary, told
 from dd.executors import executor_of, recorded
-from dd.kernels.library import library
+from dd.kernels.library import compiles, library
 from dd.numerics import neutral
 from dd.packs.content import check_table, identified, remarks
 from dd.packs.place import place_of
@@ -169,7 +169,7 @@ def _say(text: str) -> None:
 
 def _execute(todo: list[Run], settings: Settings, store: Store, many: bool, command: str) -> None:
     if library() is None:
-        _say("no compiled engine for this machine: training in PyTorch's operations; pip install -e . compiles one")
+        _say(f"no compiled engine for this machine: training in PyTorch's operations, more slowly; {compiles()}")
     before = store.stamps(run.run_id for run in todo)
     executor = executor_of(settings)
     packs = executor.plan(todo, settings)

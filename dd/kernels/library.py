@@ -55,6 +55,13 @@ def library() -> ctypes.CDLL | None:
     return found[1] if found else None
 
 
+def compiles() -> str:
+    """What makes a library for this machine, in words."""
+    if (Path(__file__).parents[2] / "hatch_build.py").is_file():
+        return "make engine compiles one"
+    return "pip install --force-reinstall --no-deps --no-binary dd-lab dd-lab compiles one"
+
+
 def variant() -> str | None:
     """Instruction set of :func:`library`."""
     found = _found()
