@@ -66,6 +66,8 @@ class Component(ABC):
     def settle(self, run: Run, origin: OriginOf) -> Run:
         """Replace options that stand for something else (``auto``) by what they mean for this run.
 
+        Seeds decide nothing here and in :meth:`check`: of runs that differ in seeds alone one is asked.
+
         Raises:
             ConfigError: there is nothing that they could mean.
         """
