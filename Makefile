@@ -74,6 +74,7 @@ bench: setup  ## dd beside a plain torch loop and JAX, whole commands beside pla
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/scaling.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/exact.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/rmt.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/scale.py
 
 bench-gpu: setup  ## on a GPU: tests, every way to train, decompositions, whole commands, a sweep beside a plain loop (8 minutes)
 	PYTHON=$(BIN)/python benchmarks/gpu_check.sh

@@ -17,7 +17,7 @@ from omegaconf import open_dict
 from dd.cli.conf import container_of
 from dd.cli.grammar import as_typed
 from dd.cli.grid import Assignment, Grid, Job
-from dd.cli.jobs import Composer, Config
+from dd.cli.jobs import Composed, Composer, Config
 from dd.cli.loading import load as load_config
 from dd.cli.loading import own_loader
 from dd.closed.design import Design
@@ -56,7 +56,7 @@ class Assembler(Composer):
     does, is beneath all that is chosen with it. ``tests/cli/test_jobs.py`` compares with Hydra.
     """
 
-    def compose(self, job: Job) -> tuple[Config, dict[str, str]]:
+    def compose(self, job: Job) -> Composed:
         """As :meth:`Composer.compose`."""
         chosen = [assignment for assignment in job if not assignment.plain]
         key = tuple(assignment.text for assignment in chosen)

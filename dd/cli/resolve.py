@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import cache, lru_cache
+from typing import TYPE_CHECKING
 
 from dd.components.dataset import Dataset
 from dd.components.normalization import Normalization
@@ -20,6 +22,9 @@ from dd.runs.settings import EPOCHS, VALIDATION, Settings, setting_axes, value_a
 from dd.schedules.constant import Constant
 from dd.trainers.table import settled_solver
 
+if TYPE_CHECKING:
+    from dd.cli.jobs import Composed, Kind, Path
+
 Config = Mapping[str, object]
 
 
@@ -33,18 +38,97 @@ def resolve(config: Config, origin: OriginOf = lambda key: "") -> Run:
     Raises:
         ConfigError: a value, or a combination of values, that cannot be run.
     """
-    keys = _known_keys()
-    for unknown in sorted(map(str, config.keys() - keys)):
-        near = difflib.get_close_matches(unknown, keys, n=2)
-        hint = f"did you mean {' or '.join(near)}?" if near else "python -m dd.run --help lists the keys"
-        raise ConfigError(unknown, config[unknown], f"no such key; {hint}", origin(unknown))
-    chosen: dict[str, Component | None] = {group: _chosen(config, group, origin) for group in registry.ROOMS}
+    return _settled(_Checked.of(config, origin), config, origin)
+
+
+SEEDS = {("seed",): "seed", ("data", "seed"): "data_seed"}
+"""Paths and fields of the seeds: nothing is settled or refused by them."""
+
+
+class Resolver:
+    """Turns the configurations of a sweep into runs: what they have in common is looked at once."""
+
+    def __init__(self) -> None:
+        self._firsts: dict[Kind, _Checked] = {}
+        self._twins: dict[tuple[Kind, str], Run] = {}
+
+    def __call__(self, found: Composed, origin: OriginOf) -> Run:
+        """See :func:`resolve`."""
+        config, kind = found.config, found.kind
+        if kind is None:
+            return resolve(config, origin)
+        # texts, since 1, 1.0 and true are equal
+        twin = kind, repr([change for change in found.changes.items() if change[0] not in SEEDS])
+        first, run = self._firsts.get(kind), self._twins.get(twin)
+        try:
+            if run is not None:
+                return run.replace(**{name: _plain(config, name, _nowhere) for name in SEEDS.values()})
+            checked = _Checked.of(config, origin) if first is None else first.but(config, found.changes)
+        except ConfigError:
+            return resolve(config, origin)  # which tells the first of several faults
+        self._firsts.setdefault(kind, checked)
+        run = _settled(checked, config, origin)
+        if checked.values["test_seed"] is None and kind.sets(SEEDS):
+            self._twins[twin] = run
+        return run
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """What a configuration says, each value checked by itself.
+
+    Attributes:
+        components: the one chosen in each group.
+        values: of the axes of a run itself, by field.
+    """
+
+    components: dict[str, Component]
+    values: dict[str, Value]
+
+    @classmethod
+    def of(cls, config: Config, origin: OriginOf) -> _Checked:
+        """Check all values.
+
+        Raises:
+            ConfigError: a key that does not exist, or a value that is not allowed.
+        """
+        keys = _known_keys()
+        for unknown in sorted(map(str, config.keys() - keys)):
+            near = difflib.get_close_matches(unknown, keys, n=2)
+            hint = f"did you mean {' or '.join(near)}?" if near else "python -m dd.run --help lists the keys"
+            raise ConfigError(unknown, config[unknown], f"no such key; {hint}", origin(unknown))
+        components = {group: _chosen(config, group, origin) for group in registry.ROOMS}
+        return cls(components, {name: _plain(config, name, origin) for name in axes_of(Run)})
+
+    def but(self, config: Config, changed: Iterable[Path]) -> _Checked:
+        """Check a configuration that differs at some paths alone.
+
+        Raises:
+            ConfigError: a value that is not allowed.
+        """
+        components, values = self.components, self.values.copy()
+        for path in changed:
+            name, group = _field_at(path)
+            if name:
+                values[name] = _plain(config, name, _nowhere)
+            elif group:
+                components = components | {group: _chosen(config, group, _nowhere)}
+        return _Checked(components, values)
+
+
+def _settled(checked: _Checked, config: Config, origin: OriginOf) -> Run:
+    """Settle what depends on several values.
+
+    Raises:
+        ConfigError: a combination of values that cannot be run.
+    """
+    chosen: dict[str, Component | None] = dict(checked.components)
     optimizer, normalization, init, data = (chosen[group] for group in ("optimizer", "normalization", "init", "data"))
     assert isinstance(optimizer, Optimizer)
     assert isinstance(data, Dataset)
     assert isinstance(normalization, Normalization)
     assert init is not None
-    values = _plain(config, origin)
+    values = dict(checked.values)
     if values["test_seed"] == values["data_seed"]:
         values["test_seed"] = None
     if values["classes"] is not None:
@@ -70,8 +154,9 @@ def resolve(config: Config, origin: OriginOf = lambda key: "") -> Run:
         if init.name == "zero":
             values["init_scale"] = 1.0  # zero times any scale is the same run
     run = Run(**chosen, **values)  # type: ignore[arg-type]
-    for group in run.components:
-        run = run.components[group].settle(run, origin)
+    for group in chosen:
+        if (component := getattr(run, group)) is not None:
+            run = component.settle(run, origin)
     for component in run.components.values():
         component.check(run, origin)
     if run.loss == "cross_entropy" and not run.classification:
@@ -94,15 +179,34 @@ def _one(component: Component) -> Component:
     return component
 
 
-def _plain(config: Config, origin: OriginOf) -> dict[str, Value]:
-    """Values of the axes of a run itself, by field."""
-    values: dict[str, Value] = {}
-    for name, axis in axes_of(Run).items():
-        raw = value_at(config, axis.key)
-        if raw is None and not axis.nullable and name in ("dtype", "solver"):
-            raw = axis.default
-        values[name] = axis.check(raw, origin)
-    return values
+def _plain(config: Config, name: str, origin: OriginOf) -> Value:
+    """The value of an axis of a run itself, by its field."""
+    path, axis = _plain_axes()[name]
+    raw: object = config
+    for part in path:
+        raw = raw.get(part) if isinstance(raw, dict) else None
+    if raw is None and not axis.nullable and name in ("dtype", "solver"):
+        raw = axis.default
+    return axis.check(raw, origin)
+
+
+@cache
+def _plain_axes() -> dict[str, tuple[Path, Axis]]:
+    """Axes of a run itself, with their paths, by field."""
+    return {name: (tuple(axis.key.split(".")), axis) for name, axis in axes_of(Run).items()}
+
+
+def _nowhere(key: str) -> str:
+    return ""
+
+
+@cache
+def _field_at(path: Path) -> tuple[str | None, str | None]:
+    """The field of a run that a path sets, or else the group whose component it sets up."""
+    key, group = ".".join(path), path[0]
+    name = next((name for name, axis in axes_of(Run).items() if axis.key == key), None)
+    shared = any(axis.key == key for axis in _all_axes())
+    return name, group if group in registry.ROOMS and not shared else None
 
 
 def _subset(given: str, data: Dataset, origin: OriginOf) -> str | None:

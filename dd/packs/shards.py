@@ -5,9 +5,11 @@ from __future__ import annotations
 import heapq
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Protocol, TypeVar
 
+from dd.garbage import uncollected
 from dd.packs.place import ON_CPU, Place
-from dd.packs.plan import Pack, plan
+from dd.packs.plan import Pack, packed, weighed
 from dd.runs.run import Run
 from dd.runs.shard import Shard
 
@@ -17,22 +19,34 @@ EACH = 4
 
 def plan_for(parts: int, runs: Sequence[Run], place: Place) -> list[Pack]:
     """Plan packs small enough that each of several parts gets several, where there are so many runs."""
-    packs, each = plan(runs, place), EACH * parts
+    needs, each = weighed(runs, place), EACH * parts
+    packs = packed(needs, place)
     if len(packs) >= each:
         return packs
     seconds, count, limits = sum(pack.seconds for pack in packs), sum(len(pack.runs) for pack in packs), place.limits
     small = replace(limits, runs=min(limits.runs, -(-count // each)), seconds=min(limits.seconds, seconds / each))
-    return plan(runs, replace(place, limits=small))
+    return packed(needs, replace(place, limits=small))
 
 
-def dealt(packs: Sequence[Pack], parts: int) -> list[list[Pack]]:
+class Work(Protocol):
+    """What takes time, as a pack does."""
+
+    @property
+    def seconds(self) -> float:
+        """Estimated."""
+
+
+W = TypeVar("W", bound=Work)
+
+
+def dealt(packs: Sequence[W], parts: int) -> list[list[W]]:
     """Deal packs, in their order, each to the part that has the least work so far.
 
     Args:
         packs: largest first.
         parts: how many; some stay empty where there are fewer packs.
     """
-    hands: list[list[Pack]] = [[] for _ in range(parts)]
+    hands: list[list[W]] = [[] for _ in range(parts)]
     work = [(0.0, number) for number in range(parts)]  # a heap: the part with the least work first
     for pack in packs:
         load, number = work[0]
@@ -52,5 +66,6 @@ def runs_of(shard: Shard, runs: Sequence[Run], place: Place) -> list[Run]:
         runs: the whole sweep, each run once.
         place: what is measured, for the estimates.
     """
-    whole = plan_for(shard.count, sorted(runs, key=lambda run: run.run_id), Place(ON_CPU, place.measure))
+    with uncollected():
+        whole = plan_for(shard.count, sorted(runs, key=lambda run: run.run_id), Place(ON_CPU, place.measure))
     return [run for pack in dealt(whole, shard.count)[shard.number - 1] for run in pack.runs]

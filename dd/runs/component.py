@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from abc import ABC
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, Self
 
-from dd.runs.axis import Axis, Value, axes_of
+from dd.runs.axis import Axis, Scope, Value, axes_of
 
 if TYPE_CHECKING:
     from dd.runs.run import OriginOf, Run
@@ -52,12 +53,20 @@ class Component(ABC):
         """Options by the key below the group."""
         return {axis.key: getattr(self, field) for field, axis in self.axes().items()}
 
+    @cached_property
+    def said(self) -> dict[str, Value]:
+        """Options at other values than their neutral ones, by the key below the group; not those that say where."""
+        own = ((axis, getattr(self, field)) for field, axis in self.axes().items() if axis.scope is not Scope.WHERE)
+        return {axis.key: value for axis, value in own if value != axis.default}
+
     def canonical(self) -> Self:
         """The component with options reset that have no effect beside the others."""
         return self
 
     def settle(self, run: Run, origin: OriginOf) -> Run:
         """Replace options that stand for something else (``auto``) by what they mean for this run.
+
+        Seeds decide nothing here and in :meth:`check`: of runs that differ in seeds alone one is asked.
 
         Raises:
             ConfigError: there is nothing that they could mean.

@@ -101,6 +101,12 @@ def chosen(
 
 
 @cache
+def kinds(group: str) -> tuple[type[Component], ...]:
+    """Return the classes of all components of a group, in the order of their names."""
+    return tuple(kind(group, name) for name in names(group))
+
+
+@cache
 def option_axes(groups: tuple[str, ...] = tuple(ROOMS)) -> tuple[tuple[str, Axis], ...]:
     """Every option of every component as (``group.key``, axis), sorted; the parquet schema's further columns.
 
@@ -112,8 +118,8 @@ def option_axes(groups: tuple[str, ...] = tuple(ROOMS)) -> tuple[tuple[str, Axis
     """
     found: dict[str, Axis] = {}
     for group in groups:
-        for name in names(group):
-            for axis in kind(group, name).axes().values():
+        for one in kinds(group):
+            for axis in one.axes().values():
                 key = f"{group}.{axis.key}"
                 if key in found and found[key].kind is not axis.kind:
                     raise TypeError(f"option {key} has two types")
@@ -134,5 +140,5 @@ def visiting(group: str, component: type[Component]) -> Iterator[None]:
 
 
 def _forget() -> None:
-    for cached in (names, kind, option_axes):
+    for cached in (names, kind, kinds, option_axes):
         cached.cache_clear()

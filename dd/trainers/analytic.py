@@ -13,7 +13,7 @@ from dd.components.optimizer import UnpackedRule
 from dd.models.two_layer import TwoLayer, is_two_layer
 from dd.network import Parameters, read_out
 from dd.runs.run import Run
-from dd.trainers.stack import Stack
+from dd.trainers.stack import Stack, update_seconds
 
 SLOPES: dict[str, Callable[[Tensor], Tensor]] = {"relu": lambda h: h > 0, "tanh": lambda h: 1 - h * h}
 """Derivative of an activation, from its value."""
@@ -44,7 +44,8 @@ class Analytic(Stack):
     @classmethod
     def seconds(cls, run: Run) -> float:
         """See :meth:`Trainer.seconds`."""
-        return super().seconds(run) / 2
+        own = (run.steps or 0) * update_seconds(run)
+        return (super().seconds(run) - own) / 2 + own
 
     def objective(self, theta: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor | None, Tensor]:
         """See :meth:`Stack.objective`; the loss is not computed."""

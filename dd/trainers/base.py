@@ -56,7 +56,10 @@ class Trainer(ABC):
     @classmethod
     @abstractmethod
     def objection(cls, run: Run, device: torch.device) -> str | None:
-        """Why it cannot train a run there; None if it can. By the run's own axes alone."""
+        """Why it cannot train a run there; None if it can. By the run's own axes alone, but for seeds and step size.
+
+        Estimates do not depend on them either: a plan asks once.
+        """
 
     @classmethod
     def group_key(cls, run: Run, device: torch.device) -> Hashable:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from dd.components.optimizer import Optimizer
 from dd.runs import registry
+from dd.runs.component import Component
 from dd.runs.run import Run
 
 
@@ -23,9 +26,14 @@ def lacking(run: Run, attribute: str, what: str) -> str | None:
     """Why the optimizer's class attribute, false, keeps a run from ``what``; None where it is true."""
     if getattr(run.optimizer, attribute):
         return None
-    kinds = [registry.kind("optimizer", name) for name in registry.names("optimizer")]
-    names = [kind.name for kind in kinds if issubclass(kind, Optimizer) and getattr(kind, attribute)]
-    return f"optimizer={run.optimizer.name} has no {what}; those that have: {', '.join(names)}"
+    names = ", ".join(_having(attribute, registry.kinds("optimizer")))
+    return f"optimizer={run.optimizer.name} has no {what}; those that have: {names}"
+
+
+@cache
+def _having(attribute: str, kinds: tuple[type[Component], ...]) -> tuple[str, ...]:
+    """Names of the optimizers whose class attribute is true."""
+    return tuple(kind.name for kind in kinds if issubclass(kind, Optimizer) and getattr(kind, attribute))
 
 
 def not_iterated(run: Run) -> str | None:

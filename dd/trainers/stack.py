@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from dd.components.module import ModuleModel
-from dd.components.optimizer import Number, UpdateRule
+from dd.components.optimizer import MatrixRule, Number, UpdateRule
 from dd.measure.outcome import outcome
 from dd.measure.solution import CurvePoint, Snapshot
 from dd.runs.run import Run
@@ -24,12 +24,27 @@ from dd.trainers.quadratic import not_iterated
 from dd.trainers.replay import Replay
 from dd.trainers.updates import Batch, kind, update_of
 
-STEP, PRODUCTS = 4e-4, 5e10
+STEP, PRODUCTS = 6e-4, 3e10
 """Seconds of a step's calls, and floating-point operations a second."""
+
+MATRIX, MATRIX_OPERATIONS = 5e-4, 30
+"""Of a rule of whole matrices: seconds of its calls a matrix, and operations a parameter and row of the short side."""
 
 OWN = ("seed", "lr", "lr_unit", "init", "init_scale", "optimizer", "data_seed", "test_seed", "label_noise",
        "label_noise_over", "standardize", "data_content", "stop_loss")  # fmt: skip
 """Axes in which runs of one stack may differ: none of them changes a shape."""
+
+
+def update_seconds(run: Run) -> float:
+    """Estimated seconds of an update beyond those of a rule that moves each parameter by itself.
+
+    A rule of whole matrices multiplies each of them with itself, about.
+    """
+    if not isinstance(run.optimizer, MatrixRule):
+        return 0.0
+    matrices, side = (1, run.outputs) if run.model.frozen_features else (2, run.data.input_count + 1)
+    operations = MATRIX_OPERATIONS * run.model.parameter_count(run) * min(run.width, side)
+    return matrices * MATRIX + operations / PRODUCTS
 
 
 class Stack(Stepper):
@@ -58,7 +73,7 @@ class Stack(Stepper):
         """See :meth:`Trainer.seconds`."""
         steps, batch = run.steps or 0, run.batch_size or 0
         operations = run.model.multiply_adds(run) * (6.0 * steps * batch + 2.0 * logged_passes(run))
-        return steps * STEP + operations / PRODUCTS
+        return steps * (STEP + update_seconds(run)) + operations / PRODUCTS
 
     def __init__(self, tasks: Sequence[Task]) -> None:
         networks = [task.network for task in tasks]

@@ -5,6 +5,8 @@ Covers: dd/runs/axis.py, dd/runs/settings.py.
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from dd.runs.run import core_axes
@@ -71,3 +73,14 @@ def test_every_axis_changes_the_id() -> None:
 def test_the_share_held_out_is_told_as_it_was_asked_for(drawn: int, share: float) -> None:
     held = round(share * drawn)
     assert run_of().replace(n_train=drawn - held, n_validation=held).validation == share
+
+
+def test_a_copy_is_a_run_of_its_own() -> None:
+    run = run_of("data.classes=0,6")
+    assert run.chosen == (0, 6)
+    other = run.replace(width=7, classes="1,7")
+    assert (other.width, other.chosen, run.width, run.chosen) == (7, (1, 7), 100, (0, 6))
+    assert other.run_id != run.run_id
+    assert other == dataclasses.replace(run, width=7, classes="1,7")
+    with pytest.raises(TypeError, match="a run has no widht"):
+        run.replace(widht=7)
