@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
 import signal
+import socket
 import sys
 import threading
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -48,6 +50,9 @@ NODES = 3
 STORE = 100 << 20
 """Bytes of the object store of a Ray of our own: little goes through it but rows."""
 
+ANSWER = 10.0
+"""Seconds within which a cluster must answer."""
+
 CARRIED = ("ATEN_CPU_CAPABILITY", "XDG_CACHE_HOME")
 """Variables of the caller's environment that tasks see, beside those of dd."""
 
@@ -60,7 +65,8 @@ class Ray(Executor):
     """
 
     address: str | None = axis(
-        None, "10.0.0.1:6379: that cluster; local: a Ray of its own; null: RAY_ADDRESS, the cluster of this machine, local"
+        None,
+        "a cluster's, as 10.0.0.1:6379; local: a Ray of its own; null: RAY_ADDRESS, this machine's, or local",
     )
     cpus: int = axis(1, "cores that a pack takes of a node; it computes on one", low=1)
     packs_per_gpu: int = axis(1, "packs that share a GPU", low=1)
@@ -143,17 +149,36 @@ class Ray(Executor):
     def _connect(self, settings: Settings) -> None:
         import ray
 
+        key, given = (
+            ("executor.address", self.address) if self.address else ("RAY_ADDRESS", os.environ.get("RAY_ADDRESS"))
+        )
         quiet = {"log_to_driver": False, "logging_level": "ERROR"}
         cores = machine.cores() if settings.n_jobs == "auto" else int(settings.n_jobs)
         own = {"num_cpus": cores * self.cpus, "object_store_memory": STORE, "include_dashboard": False}
         try:
+            if given:
+                _knock(given)
             try:
                 ray.init(self.address, **own, **quiet)
-            except ValueError:  # Ray's answer where the address is of a cluster that is there already
+            except ValueError:  # Ray's answer where a cluster is there already
                 ray.init(self.address, **quiet)
         except (OSError, RuntimeError, ValueError) as error:
-            key = "executor" if self.address is None else "executor.address"
-            raise ConfigError(key, self.address or "ray", f"Ray does not answer: {_told(error)}") from error
+            key = "executor.address" if self.address else "RAY_ADDRESS" if given else "executor"
+            raise ConfigError(key, given or "ray", f"no Ray cluster: {_told(error)}") from error
+
+
+def _knock(address: str) -> None:
+    """Make sure that somebody answers at an address: Ray itself would try for ten minutes.
+
+    Raises:
+        OSError: nobody does.
+        ValueError: it is an address for Ray's client, which has no streams of answers.
+    """
+    host, _, port = address.rpartition(":")
+    if "://" in address:
+        raise ValueError("start the command on a node of the cluster; Ray's client does not do")
+    if port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), ANSWER).close()
 
 
 @dataclass
@@ -215,17 +240,25 @@ class _Tasks:
 
         if not self.running:
             return
-        limit, now = self.settings.timeout, time.monotonic()
-        timed = [task.since for task in self.running.values() if limit is not None and task.since is not None]
-        left = min((max(since + limit - now, 0.0) for since in timed), default=None)
-        ready, _ = ray.wait(list(self.running), timeout=left)
+        ready, _ = ray.wait(list(self.running), timeout=self._left())
         for generator in ready:
             yield from self._hear(generator)
         for generator, task in list(self.running.items()):
-            if limit is not None and task.since is not None and time.monotonic() >= task.since + limit:
+            if self._end_of(task) <= time.monotonic():
                 del self.running[generator]
                 ray.cancel(generator, force=True)
-                yield self._lose(task.pack, PackLost(f"timeout: not finished after timeout={limit:g} s"))
+                yield self._lose(
+                    task.pack, PackLost(f"timeout: not finished after timeout={self.settings.timeout:g} s")
+                )
+
+    def _end_of(self, task: _Task) -> float:
+        """When the time of a task is over, in seconds of the monotonic clock."""
+        return math.inf if task.since is None or self.settings.timeout is None else task.since + self.settings.timeout
+
+    def _left(self) -> float | None:
+        """Seconds until the time of the next task is over; None: no task's is."""
+        left = min(map(self._end_of, self.running.values())) - time.monotonic()
+        return None if math.isinf(left) else max(left, 0.0)
 
     def _hear(self, generator: ObjectRefGenerator) -> Iterator[Event]:
         """Take one answer of a task, or learn what became of it."""
@@ -281,7 +314,7 @@ class _Tasks:
 
 
 def on_gpu(settings: Settings) -> bool:
-    """Whether tasks want GPUs: as this machine would, or because they are asked for."""
+    """Whether tasks want GPUs: because this machine has one, or because `device=cuda` asks for them."""
     return settings.device == "cuda" or device_of(settings).type == "cuda"
 
 
