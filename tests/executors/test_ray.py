@@ -27,6 +27,7 @@ from dd.results import Store
 from dd.runs.settings import Settings
 from dd.workers.solving import Lost, OutOfMemory
 from tests.executors.test_processes import HANGS
+from tests.executors.test_processes import SWEEP as LONG
 from tests.faults.surroundings import alive, descendants, start, wait_for
 from tests.faults.test_random_kills import table
 from tests.helpers import run_of, runs_of
@@ -175,15 +176,15 @@ def test_closing_writes_the_finished_runs_of_packs_under_way(cluster: Any, tmp_p
 
 @needs_ray
 def test_ctrl_c_ends_what_the_command_has_started(tmp_path: Path) -> None:
-    process = start(["-m", *SWEEP, "steps=60000", "executor=ray", "executor.address=local", "n_jobs=2"], tmp_path)
+    process = start([*LONG, "executor=ray", "executor.address=local", "n_jobs=2"], tmp_path)
     wait_for(lambda: list(tmp_path.glob("results/default/runs/*.parquet")), 180)
     below = descendants(process.pid)
     os.killpg(process.pid, signal.SIGINT)
     told, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     finished = len(table(tmp_path, "runs"))
-    assert 0 < finished < 12
-    assert f"interrupted; {finished} of 12 runs are in" in errors
+    assert 0 < finished < 18
+    assert f"interrupted; {finished} of 18 runs are in" in errors
     assert all(line.startswith("dd: ") or line.startswith("    ") for line in errors.splitlines()), errors
     assert told == ""
     wait_for(lambda: not any(map(alive, below)), 10)
