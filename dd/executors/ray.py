@@ -164,7 +164,9 @@ class Ray(Executor):
                 ray.init(self.address, **quiet)
         except (OSError, RuntimeError, ValueError) as error:
             key = "executor.address" if self.address else "RAY_ADDRESS" if given else "executor"
-            raise ConfigError(key, given or "ray", f"no Ray cluster: {_told(error)}") from error
+            refused = "InvalidAuthToken" in str(error.__cause__)
+            told = "it asks for a token: set RAY_AUTH_MODE=token (docs/cluster.md)" if refused else _told(error)
+            raise ConfigError(key, given or "ray", f"no Ray cluster: {told}") from error
 
 
 def _knock(address: str) -> None:
