@@ -149,9 +149,7 @@ class Ray(Executor):
     def _connect(self, settings: Settings) -> None:
         import ray
 
-        key, given = (
-            ("executor.address", self.address) if self.address else ("RAY_ADDRESS", os.environ.get("RAY_ADDRESS"))
-        )
+        given = self.address or os.environ.get("RAY_ADDRESS")
         quiet = {"log_to_driver": False, "logging_level": "ERROR"}
         cores = machine.cores() if settings.n_jobs == "auto" else int(settings.n_jobs)
         own = {"num_cpus": cores * self.cpus, "object_store_memory": STORE, "include_dashboard": False}
@@ -219,7 +217,7 @@ class _Tasks:
         """Give packs to Ray, a few more than it has room for; refuse what no node can hold."""
         while self.waiting and len(self.running) < self._most():
             task = self.waiting.pop()
-            room = None if self.on_gpu else self._memory
+            room = None if self.on_gpu else self._memory  # the memory of a GPU is nothing that Ray counts
             if room is not None and task.pack.bytes > HOPELESS * room:
                 yield self._lose(task.pack, OutOfMemory(f"out of memory: {needs(task.pack, room)}"))
                 continue
@@ -275,6 +273,7 @@ class _Tasks:
             del self.running[generator]
             if isinstance(error, ray.exceptions.NodeDiedError) and task.nodes < NODES:
                 self.waiting.append(_Task(task.pack, task.nodes + 1))
+                self._memory = largest_memory(self._needs)  # the node may have been the largest
             elif isinstance(error, ray.exceptions.OutOfMemoryError):
                 yield self._lose(task.pack, OutOfMemory(f"out of memory: {needs(task.pack, None)}; {_told(error)}"))
             else:
@@ -316,7 +315,7 @@ class _Tasks:
 
 
 def on_gpu(settings: Settings) -> bool:
-    """Whether tasks want GPUs: because this machine has one, or because `device=cuda` asks for them."""
+    """Whether tasks want GPUs: because this machine has one, or because ``device=cuda`` asks for them."""
     return settings.device == "cuda" or device_of(settings).type == "cuda"
 
 
