@@ -6,7 +6,8 @@ BIN := $(VENV)/bin
 RESULTS := results
 FIGURES := figures
 
-.PHONY: help setup engine wheels sweep experiments study rmt figures reproduce test test-rounding test-faults test-cluster next-hydra bench bench-gpu lint format clean
+.PHONY: help setup engine wheels sweep experiments study rmt figures reproduce test test-rounding test-faults test-cluster \
+	test-ray next-hydra bench bench-gpu lint format clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -59,6 +60,10 @@ test-faults: setup  ## the long form of the tests of kills, damaged files and ba
 
 test-cluster: setup  ## a real Slurm on this machine, and a sweep that everything happens to (two minutes; needs root)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.cluster.slurm
+
+test-ray: setup  ## executor=ray on a real Ray of two nodes, workers and nodes killed on the way (a minute); installs Ray into .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt 'ray>=2.40'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/executors/test_ray.py
 
 next-hydra: setup  ## the launcher's tests with the coming Hydra 1.4
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(CURDIR)/build/hydra \

@@ -107,7 +107,7 @@ class _Farm:
             elif not self._fits(pack):
                 return
             self.waiting.pop()
-            worker = self.idle.pop() if self.idle else self._start()
+            worker = self._free_worker()
             busy = _Busy(worker, pack, ready=worker.process is not None)
             self.busy.append(busy)
             try:
@@ -115,9 +115,13 @@ class _Farm:
             except OSError:
                 yield self._ended(busy)
 
-    def _start(self) -> Worker:
-        """A new worker, on the GPU that the fewest have where there are several."""
+    def _free_worker(self) -> Worker:
+        """One on the GPU that the fewest are busy on, where there are several: an idle one, or a new one."""
         gpu = free_one(self._gpus, [busy.worker.gpu for busy in self.busy])
+        for worker in self.idle:
+            if worker.gpu == gpu:
+                self.idle.remove(worker)
+                return worker
         return server().start(self.settings, gpu)
 
     def _fits(self, pack: Pack) -> bool:

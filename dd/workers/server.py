@@ -159,6 +159,9 @@ def warm_up(arguments: Sequence[str]) -> None:
         arguments: the command line; nothing happens if it is no sweep over several processes.
     """
     sweep = {"-m", "--multirun"} & set(arguments)
+    executors = {argument for argument in arguments if argument.startswith("executor=")}
+    if executors - {"executor=auto", "executor=processes"}:
+        return
     if sweep and not {"n_jobs=1", "plan_only=true"} & set(arguments) and cores() > 1 and can_start_workers():
         server()
 

@@ -22,6 +22,7 @@ from dd.executors.processes import Processes
 from dd.packs.plan import Pack
 from dd.runs.settings import Settings
 from dd.workers import machine
+from dd.workers import server as server_module
 from dd.workers.server import server
 from dd.workers.solving import Lost, OutOfMemory
 from tests.faults.surroundings import alive, descendants, rows_are_there, start, wait_for, workers
@@ -180,3 +181,17 @@ def test_workers_see_the_callers_folder_and_environment(tmp_path: Path, monkeypa
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / name))
         assert (dd.sweep(*sweep).status == "ok").all()
         assert len(rows(tmp_path / name)) == 4
+
+
+@pytest.mark.parametrize(
+    ("more", "count"),
+    [((), 1), (("executor=processes",), 1), (("executor=inline",), 0), (("executor=ray", "n_jobs=2"), 0)],
+)
+def test_the_server_is_started_early_where_it_will_be_used(
+    more: tuple[str, ...], count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[None] = []
+    monkeypatch.setattr(server_module, "server", lambda: started.append(None))
+    monkeypatch.setattr(server_module, "cores", lambda: 2)
+    server_module.warm_up(["-m", "width=20,40", *more])
+    assert len(started) == count
