@@ -171,8 +171,8 @@ def jobs(state: str) -> list[str]:
     return slurm("squeue", "--noheader", "--array", f"--states={state}", "--format=%i").split()
 
 
-def workers(job: str) -> list[int]:
-    """Worker processes of an element, once they have computed for a while."""
+def top(job: str) -> int | None:
+    """The process of an element that Slurm has started."""
     number = job.split("_")[1]
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -180,8 +180,14 @@ def workers(job: str) -> list[int]:
             if command[1:4] == [b"-u", b"-m", b"submitit.core._submit"] and (
                 f"SLURM_ARRAY_TASK_ID={number}\0".encode() in (folder / "environ").read_bytes()
             ):
-                return [pid for pid, seconds in descendants(int(folder.name), 2).items() if seconds > 0.2]
-    return []
+                return int(folder.name)
+    return None
+
+
+def workers(job: str) -> list[int]:
+    """Worker processes of an element, once they have computed for a while."""
+    first = top(job)
+    return [pid for pid, seconds in descendants(first, 2).items() if seconds > 0.2] if first else []
 
 
 def busy(but: set[str]) -> str:
@@ -211,11 +217,10 @@ def trouble(folder: Path) -> None:
     slurm("scontrol", "requeue", job)
     job = busy(touched)
     say(f"the time limit of {job} is near")
-    number = re.search(r"JobId=(\d+)", slurm("scontrol", "show", "job", job))
-    assert number
-    slurm(
-        "scancel", "--signal=USR2", f"{number[1]}.0"
-    )  # the step, as Slurm itself does; of the job, scancel tries for long
+    started = top(job)
+    assert started
+    for pid in [*descendants(started), started]:  # to all processes of the step, as Slurm does; scancel would try again
+        os.kill(pid, signal.SIGUSR2)
     until(lambda: "queued again" in log(folder, job))
     print("    " + "\n    ".join(line for line in log(folder, job).splitlines() if line.startswith("dd:")))
     job = busy(touched)
