@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dd.cli.conf import conf_dir, content_of
 from dd.cli.summary import Line, Summary, nearest, number
-from dd.errors import ConfigError
+from dd.errors import ConfigError, DDError
 from dd.numerics import neutral
 from dd.optim.gd import GD
 from dd.packs.place import place_of
@@ -282,8 +282,11 @@ def by_steps(runs: Iterable[Run], settings: Settings, lowest: float) -> Found | 
         if sum(pack.seconds for pack in packs) > PATIENCE:
             return None
         solved = Solved()
-        for pack in packs:
-            solve(pack, settings, solved)
+        try:
+            for pack in packs:
+                solve(pack, settings, solved)
+        except (DDError, MemoryError):
+            return None  # the sweep is done, whatever happens here
         rows = sorted((row for row in solved.rows if row["status"] == "ok"), key=lambda row: _loss(row, "steps"))
         clear = [row for row in rows if _loss(row, "test_loss") >= CLEAR * lowest]
         best = clear[0] if clear else max(rows, key=lambda row: _loss(row, "test_loss"), default=None)

@@ -195,14 +195,15 @@ class Line:
         """The line of some rows, or of the min-norm limit of their problem."""
         test, train = ("min_norm_test_loss", "min_norm_train_loss") if limit else ("test_loss", "train_loss")
         heights = medians(rows, test)
-        thresholds = medians(rows, "interpolation_width").values()
-        threshold = statistics.median(thresholds) if thresholds else None
+        thresholds = {row["interpolation_width"] for row in rows} - {None}
+        threshold = statistics.median(map(float, thresholds)) if thresholds else None  # type: ignore[arg-type]
         peak = find_peak(rows, test, train)
         width = peak.width if peak else nearest(heights, threshold)
         sides = [
             min((loss for w, loss in heights.items() if width is not None and (w < width if left else w > width)),
                 default=math.nan) for left in (True, False)
         ]  # fmt: skip
+        here = [row for row in rows if row["width"] == width]
         least = min(heights, key=lambda w: heights[w]) if heights else None
         runs = "" if limit else str(len(rows))
         for status in ("failed", "diverged"):
@@ -216,10 +217,10 @@ class Line:
             width=width,
             rises=peak is not None,
             test=math.nan if width is None else heights[width],
-            train=math.nan if width is None else medians(rows, train).get(width, math.nan),
+            train=next(iter(medians(here, train).values()), math.nan),
             valley=math.nan if any(map(math.isnan, sides)) else max(sides),
             lowest=None if least is None else (heights[least], least),
-            condition=math.nan if width is None else medians(rows, "feature_condition").get(width, math.nan),
+            condition=next(iter(medians(here, "feature_condition").values()), math.nan),
         )
 
     def cells(self) -> list[str]:

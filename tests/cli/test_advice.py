@@ -13,6 +13,7 @@ from dd.cli import advice
 from dd.cli.advice import by_steps, descents, figures, report, through
 from dd.cli.compose import compose_jobs
 from dd.cli.summary import Summary, find_peak
+from dd.errors import DataNotFoundError
 from dd.runs.run import Run
 from dd.runs.settings import Settings
 from tests.cli.test_summary import CURVE, rows
@@ -120,6 +121,14 @@ def test_what_takes_long_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(advice, "solve", lambda *_: pytest.fail("solved"))
     assert by_steps([run_of("width=50", *SMALL)], Settings(device="cpu"), 0.1) is None
     assert by_steps([run_of("model=two_layer", "width=5", *SMALL)], Settings(), 0.1) is None, "no closed form"
+
+
+def test_a_sweep_that_is_done_does_not_fail_by_what_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_: object) -> None:
+        raise DataNotFoundError("data", "digits", "files not found")
+
+    monkeypatch.setattr(advice, "solve", gone)
+    assert by_steps([run_of("width=50", *SMALL)], Settings(device="cpu"), 0.1) is None
 
 
 @pytest.mark.parametrize(
