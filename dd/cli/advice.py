@@ -94,7 +94,7 @@ def _meaning(summary: Summary, runs: Sequence[Run], settings: Settings, command:
         top = max(risen, key=lambda line: line.ratio)
         kind = "highest rise" if len(risen) > 1 else "rise"
         where = f"at width {top.width}{_named(summary, [top])}, train loss {number(top.train, 2)}"
-        said.append(f"{kind}: x{top.ratio:.3g} {where}; {_tested(summary.seeds, len(top.widths))}")
+        said.append(f"{kind}: x{top.ratio:.3g} {where}; {_tested(summary.seeds, len(top.widths), settings)}")
     if flat:
         losses = sorted(line.train for line in flat if not math.isnan(line.train))
         ends = " to ".join(dict.fromkeys(number(loss, 2) for loss in (losses[:1] + losses[-1:])))
@@ -123,17 +123,18 @@ def _pairs(axes: Sequence[str], label: Sequence[str]) -> list[str]:
     return [value if axis == "optimizer" else f"{axis} {value}" for axis, value in zip(axes, label, strict=True)]
 
 
-def _tested(seeds: int, widths: int) -> str:
+def _tested(seeds: int, widths: int, settings: Settings) -> str:
     """Whether the test of a peak says anything about so many seeds and widths, and what makes it do so.
 
-    >>> _tested(1, 40)
-    'one seed: not tested; seed=range(5) tests it'
+    >>> _tested(1, 40, Settings()), _tested(5, 40, Settings(name="mine"))
+    ('one seed: not tested; seed=range(5) tests it', '5 seeds: python -m analysis.peaks mine tests it')
     """
     if widths < WIDTHS:
         return f"{widths} widths: not tested; {WIDTHS} or more are"
     if seeds < SEEDS:
         return f"{'one seed' if seeds == 1 else f'{seeds} seeds'}: not tested; seed=range(5) tests it"
-    return f"{seeds} seeds: the report of the next command tests it"
+    elsewhere = ["--results", settings.results_dir] * (settings.results_dir != "results")
+    return f"{seeds} seeds: {shlex.join(['python', '-m', 'analysis.peaks', settings.name, *elsewhere])} tests it"
 
 
 def _missed(summary: Summary, runs: Sequence[Run]) -> tuple[list[str], str]:

@@ -45,7 +45,7 @@ def test_a_rise_of_few_seeds_is_not_called_tested() -> None:
     one = said(rows(CURVE, **at), [])
     assert one == ["rise: x13.3 at width 200, train loss 0.01; one seed: not tested; seed=range(5) tests it"]
     three = said([row for seed in range(3) for row in rows(CURVE, seed=seed, **at)], [])
-    assert three[0].endswith("; 3 seeds: the report of the next command tests it")
+    assert three[0].endswith("; 3 seeds: python -m analysis.peaks default tests it")
     few = said(rows({100: 1.0, 200: 2.0, 300: 1.0}, **at), [])
     assert few[0].endswith("; 3 widths: not tested; 4 or more are")
     assert not any("peak" in line for line in one + few)
