@@ -19,7 +19,8 @@ HELP = """\
 python -m dd.experiments [preset ...] [key=value ...]
 
 Run presets one after the other; without names all but the long ones below. A name may be a pattern. Overrides go to
-each. What the tables have is not computed again, so a stopped run goes on by the same command.
+each. What the tables have is not computed again, so a stopped run goes on by the same command. python -m dd.presets
+says what each asks, and how long it takes.
     python -m dd.experiments                            every preset but the long ones
     python -m dd.experiments iterations optimizer       two of them
     python -m dd.experiments claim scale=full           one at the full scale

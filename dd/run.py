@@ -51,28 +51,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if {"-h", "--help"} & set(typed):
         from dd.cli.help import help_text
 
-        print(help_text())
+        print(help_text(typed))
+        return 0
+    if "--version" in typed:
+        from dd import __version__
+
+        print(f"dd {__version__} (Hydra {hydra.__version__})")
         return 0
     warm_up(typed)
     verbose = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    with _own_hydra(typed):
-        try:
+    try:
+        with _own_hydra(typed):
             try:
                 check_options(typed)
                 hydra_main()
             except Stop as stop:
                 raise stop.error from None
-        except RunsFailed:
-            return FAILED
-        except KeyboardInterrupt as interrupt:
-            return exit_code(interrupt)
-        except Exception as error:
-            if verbose or not (
-                isinstance(error, DDError | HydraException | OmegaConfBaseException) or is_foreign(error)
-            ):
-                raise
-            print(f"dd: {one_line(error, typed)}", file=sys.stderr)
-            return USAGE
+    except RunsFailed:
+        return FAILED
+    except KeyboardInterrupt as interrupt:
+        return exit_code(interrupt)
+    except Exception as error:
+        if verbose or not (isinstance(error, DDError | HydraException | OmegaConfBaseException) or is_foreign(error)):
+            raise
+        print(f"dd: {one_line(error, typed)}", file=sys.stderr)
+        return USAGE
     return 0
 
 
@@ -83,13 +86,14 @@ def _own_hydra(typed: Sequence[str]) -> Iterator[None]:
     Args:
         typed: the command line.
     """
+    spelled = [*map(as_typed, typed)]
     this, node = GlobalHydra.instance(), HydraConfig.instance()
     root = logging.getLogger()
     before = this.hydra, node.cfg, sys.argv, os.environ.get("HYDRA_FULL_ERROR"), root.handlers[:], root.level
     token = TYPED.set(typed)
     this.clear()
     node.cfg = None
-    sys.argv = [*sys.argv[:1], *map(as_typed, typed)]
+    sys.argv = [*sys.argv[:1], *spelled]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come here instead of being printed by Hydra
     try:
         yield
@@ -121,8 +125,7 @@ def check_options(arguments: Sequence[str]) -> None:
         raise DDError(f"{printable(' '.join(message.split()))}; {hint}")
 
     parser.error = refuse  # type: ignore[assignment,method-assign]
-    if "--version" not in arguments:
-        parser.parse_args(list(arguments))
+    parser.parse_args(list(arguments))
 
 
 if __name__ == "__main__":

@@ -29,11 +29,12 @@ class LauncherConf:
 
 @dataclass
 class SweeperConf:
-    """Settings of ``hydra/sweeper=dd``: those of Hydra's basic sweeper."""
+    """Settings of ``hydra/sweeper=dd``: those of Hydra's basic sweeper, and ``grids``: a preset's further sweeps."""
 
     _target_: str = "hydra_plugins.dd_plugins.DDSweeper"
     max_batch_size: int | None = None
     params: dict[str, str] | None = field(default_factory=dict)
+    grids: list[dict[str, str]] | None = None
 
 
 ConfigStore.instance().store(group="hydra/launcher", name="dd", node=LauncherConf, provider="dd")

@@ -71,8 +71,9 @@ def test_plan_only_computes_nothing(tmp_path: Path) -> None:
     done = dd_run("-m", "width=range(100,2000,100)", "optimizer=sgd,adam", "plan_only=true", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert lines[0].split() == ["pack", "runs", "widths", "seconds", "MB", "trainer"]
-    assert "38 runs, about" in lines[-1]
+    assert lines[0].startswith("38 runs in ")
+    assert lines[1:4] == ["  optimizer  adam, sgd", "  width      19 values from 100 to 1900", ""]
+    assert lines[4].split() == ["seconds", "runs", "widths", "MB", "pack", "trainer"]
     assert not list((tmp_path / "results/default/runs").glob("*.parquet"))
 
 

@@ -11,11 +11,14 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+import dd
 from tests.faults.surroundings import rows_are_there, start, workers
 from tests.helpers import dd_run
 
 FAST = ("epochs=5", "device=cpu", "n_jobs=1")
 VOLATILE = ["seconds", "finished_at"]
+NEXT = "next: python -m analysis.figures --results results --out figures"
+"""In a folder that is no checkout."""
 
 
 def table(cwd: Path, name: str = "default") -> pd.DataFrame:
@@ -46,9 +49,10 @@ def test_a_sweep_ends_with_a_table_and_resumes(tmp_path: Path) -> None:
     assert first.returncode == 0, first.stderr
     assert "4 of 4 runs to do" in first.stderr
     lines = first.stdout.splitlines()
-    assert lines[0].split()[:2] == ["optimizer", "runs"]
-    assert [line.split()[0] for line in lines[1:3]] == ["sgd", "adam"]
-    assert lines[-1] == "table: results/default/runs"
+    assert lines[0] == "2 widths from 20 to 40; threshold 500: the width that can just fit the training set"
+    assert lines[2].split()[:2] == ["optimizer", "runs"]
+    assert [line.split()[0] for line in lines[3:5]] == ["adam", "sgd"]
+    assert lines[-2:] == ["table: results/default/runs", NEXT]
     before = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "results/default/runs").iterdir()}
     second = dd_run("-m", "optimizer=adam,sgd", "width=20,40,40,60", *FAST, cwd=tmp_path)
     assert "2 of 8 runs to do (2 duplicates left out, 4 already in the table)" in second.stderr
@@ -101,6 +105,21 @@ BAD = [
     (("optimizer.beta3=0.5",), "optimizer.beta3 (from the command line): no such key; did you mean"),
     (("data=mnist",), "data=mnist: files not found"),
     (("data=mnist", "data.root=garbage"), "train-images-idx3-ubyte: not an IDX file"),
+    (("learning_rate=0.1",), "learning_rate (from the command line): no such key; did you mean lr?"),
+    (("optimizer.lr=0.1",), "optimizer.lr (from the command line): no such key; did you mean lr?"),
+    (("-m", "model.rotary=true,false"), "model.rotary (from the command line): it is an option of model=rmt"),
+    (
+        ("data.noise=0.1",),
+        "data.noise (from the command line): it is an option of data=hermite_teacher, linear_teacher",
+    ),
+    (("init=he", "init.gain=2"), "init.gain (from the command line): no such key; python -m dd.run --help lists"),
+    (("+experiment=iterations",), "experiment=iterations (from the command line): a preset is a sweep and needs -m"),
+    (("experiment=iterations",), "experiment=iterations (from the command line): a preset is +experiment=iterations"),
+    (
+        ("-m", "width=logrange(0,100,5)"),
+        "width=logrange(0,100,5) (from the command line): is logrange(start,stop,count)",
+    ),
+    (("-m", "width=zip(10,20)", "lr=zip(1,2,3)"), "width has 2, lr has 3"),
     (("+widht=3",), "widht=3 (from the command line): no such key; did you mean width?"),
     (("-m", "+widht=3,4"), "widht=3 (from the command line): no such key; did you mean width?"),
     (("seed=10000000000000000000",), "seed=10000000000000000000 (from the command line): must be an integer"),
@@ -237,6 +256,23 @@ def test_help_explains_axes_and_commands(tmp_path: Path) -> None:
     for text in expected:
         assert text in done.stdout, text
     assert list(tmp_path.iterdir()) == []
+
+
+def test_help_beside_a_component_is_about_it_alone(tmp_path: Path) -> None:
+    done = dd_run("optimizer=adam,sgd", "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    assert (
+        "optimizer.beta1          decay of the mean gradient; a number >= 0 and <= 0.999999; default 0.9" in done.stdout
+    )
+    assert "sets lr=0.001, lr_unit=absolute" in done.stdout
+    assert "\n  sgd " in done.stdout
+    assert "min_norm" not in done.stdout
+    assert "data=" not in done.stdout
+
+
+def test_the_version_is_dds(tmp_path: Path) -> None:
+    done = dd_run("--version", cwd=tmp_path)
+    assert done.stdout.startswith(f"dd {dd.__version__} (Hydra ")
 
 
 def test_footer_carries_config_and_environment(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -102,3 +103,35 @@ def known_keys() -> tuple[str, ...]:
     """Every key that can be set: groups, axes, settings, and the options of every component."""
     keys = {*registry.GROUPS, *PRESETS, *(axis.key for axis in (*core_axes().values(), *setting_axes()))}
     return tuple(sorted(keys | {key for key, _ in registry.option_axes(tuple(registry.GROUPS))}))
+
+
+OTHER_WORDS = {
+    "learning_rate": "lr", "step_size": "lr", "eta": "lr", "bs": "batch_size", "batch": "batch_size",
+    "n_steps": "steps", "iterations": "steps", "updates": "steps", "max_steps": "steps", "n_epochs": "epochs",
+    "workers": "n_jobs", "preset": "experiment", "dataset": "data", "optim": "optimizer", "n": "data.n_train",
+}  # fmt: skip
+"""What others call a key."""
+
+
+def hint(key: str) -> str:
+    """What is meant by a key that there is not, or not there.
+
+    >>> hint("learning_rate"), hint("optimizer.lr"), hint("widht")
+    ('did you mean lr?', 'did you mean lr?', 'did you mean width?')
+    >>> hint("model.rotary"), hint("zzz")
+    ('it is an option of model=rmt', 'python -m dd.run --help lists the keys')
+    """
+    if having := registry.owners(key):
+        return f"it is an option of {having}"
+    known, last = known_keys(), key.rpartition(".")[2]
+    word = OTHER_WORDS.get(last, last)
+    near = [one for one in known if word in (one, one.rpartition(".")[2])][:3]
+    if not near:
+
+        def likeness(one: str) -> float:
+            pairs = ((key, one), (last, one.rpartition(".")[2]))
+            return max(difflib.SequenceMatcher(None, *pair).ratio() for pair in pairs)
+
+        likely = sorted(((likeness(one), one) for one in known), reverse=True)
+        near = [one for ratio, one in likely[:2] if ratio >= 0.7 and ratio > likely[0][0] - 0.1]
+    return f"did you mean {' or '.join(near)}?" if near else "python -m dd.run --help lists the keys"

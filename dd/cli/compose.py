@@ -28,15 +28,16 @@ def compose_jobs(overrides: Sequence[str]) -> tuple[list[Run], Settings]:
     Raises:
         ConfigError: bad input.
     """
-    from dd.cli.grid import Grid
+    from dd.cli.grid import Grid, preset_overrides
     from dd.cli.jobs import Composer
     from dd.cli.loading import told
 
     typed = _typed(overrides)
     with told(typed):
         reader, parsed, master = _master(typed)
-        preset = [f"{key}={value}" for key, value in (master.hydra.sweeper.params or {}).items()]
-        grid = Grid.of(reader, [*reader.overrides(preset), *parsed])
+        sweeper = master.hydra.sweeper
+        grids = preset_overrides(sweeper.params, sweeper.grids)
+        grid = Grid.of(reader, *([*reader.overrides(preset), *parsed] for preset in grids))
     runs, settings = Composer(master, reader.loader).runs(grid, typed)
     assert settings is not None, "a sweep without a job has been refused"
     return runs, settings

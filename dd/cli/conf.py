@@ -35,7 +35,7 @@ def origin_of(overrides: Sequence[str], command_line: Sequence[str], choices: Ma
             return "the command line"
         preset = choices.get("experiment")
         if preset:
-            for path in _with_bases(conf_dir() / "experiment" / f"{preset}.yaml"):
+            for path in with_bases(conf_dir() / "experiment" / f"{preset}.yaml"):
                 if _sweeps(path, key) if key in given else _sets(path, key):
                     return f"conf/experiment/{path.name}"
         if key in given:
@@ -57,8 +57,10 @@ def _sets(path: Path, key: str) -> bool:
 
 def _sweeps(path: Path, key: str) -> bool:
     """Whether a file gives a key several values."""
-    params = value_at(content_of(path), "hydra.sweeper.params")
-    return isinstance(params, Mapping) and key in params
+    content = content_of(path)
+    grids = value_at(content, "hydra.sweeper.grids")
+    every = [value_at(content, "hydra.sweeper.params"), *(grids if isinstance(grids, list) else [])]
+    return any(isinstance(params, Mapping) and key in params for params in every)
 
 
 def content_of(path: Path) -> Mapping[str, object]:
@@ -67,7 +69,7 @@ def content_of(path: Path) -> Mapping[str, object]:
     return {str(key): value for key, value in body.items()} if isinstance(body, dict) else {}
 
 
-def _with_bases(path: Path) -> list[Path]:
+def with_bases(path: Path) -> list[Path]:
     """A preset's file, and those of its folder that it builds on."""
     if not path.is_file():
         return []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
@@ -20,6 +20,7 @@ from hydra.core.override_parser.types import RangeSweep
 from hydra.errors import HydraException
 from hydra.grammar.gen.OverrideLexer import InputStream, OverrideLexer  # type: ignore[attr-defined]
 
+from dd.errors import ConfigError
 from dd.runs.axis import Axis
 from dd.runs.registry import GROUPS, option_axes
 from dd.runs.run import core_axes
@@ -37,6 +38,15 @@ BARE = re.compile(r"(?i)[-+]?(\d|\.\d|inf|nan)|true|false|null")
 
 MARKED = re.compile(r"""['"\[\](){}$\\]""")
 """What a value has that is more than names with commas between them."""
+
+OWN = re.compile(r"\b(logrange|zip)\(")
+"""Functions that Hydra does not have."""
+
+TOGETHER = "zip"
+"""Tag of the sweeps that advance together."""
+
+MOST = 500_000
+"""Values of a ``logrange`` at most."""
 
 
 @dataclass
@@ -142,6 +152,9 @@ def as_typed(argument: str) -> str:
     ("data.classes='0,6'", 'data.classes=[0,6],[1,7]')
     """
     key, equals, value = argument.partition("=")
+    if equals and OWN.search(value):
+        value = spelled(key.lstrip("+~"), value)
+        argument = f"{key}={value}"
     if equals and "," in value and not MARKED.search(value) and key.lstrip("+") in _listed():
         return f"{key}='{value}'"
     if not equals or (value.isascii() and not BARE.search(value)):
@@ -172,6 +185,80 @@ def as_typed(argument: str) -> str:
     return f"{key}={''.join(out)}{value[done:]}"
 
 
+def spelled(key: str, value: str) -> str:
+    """A value whose ``logrange`` and ``zip`` are spelled in functions that Hydra has.
+
+    >>> spelled("lr", "logrange(1e-3,1,4)"), spelled("width", "logrange(1,4,9)")
+    ('choice(0.001,0.01,0.1,1.0)', 'choice(1,2,3,4)')
+    >>> spelled("width", "zip(1,2)"), spelled("width", "zip(range(1,3))")
+    ('tag(zip,choice(1,2))', 'tag(zip,range(1,3))')
+
+    Raises:
+        ConfigError: a ``logrange`` without values.
+    """
+    try:
+        tokens = _tokens(value)
+    except HydraException:
+        return value  # the parser tells what is wrong
+    closing = _closing(tokens)
+    changes: list[tuple[int, int, str]] = []  # from, to (excluded), by what
+    for i, close in closing.items():
+        name, first, last = tokens[i - 1], tokens[i], tokens[close]
+        if name.text == "logrange":
+            listed = _choice(key, value[first.stop + 1 : last.start].split(","))
+            beside = {token.text for token in (*tokens[i - 2 : i - 1], *tokens[close + 1 : close + 2])}
+            changes.append((name.start, last.stop + 1, listed if "," in beside else f"choice({listed})"))
+        elif name.text == TOGETHER:
+            one_call = closing.get(i + 2) == close - 1
+            changes.append((name.start, first.stop + 1, "tag(zip," if one_call else "tag(zip,choice("))
+            changes.append((last.start, last.stop + 1, ")" if one_call else "))"))
+    for start, stop, text in sorted(changes, reverse=True):
+        value = value[:start] + text + value[stop:]
+    return value
+
+
+def _closing(tokens: Sequence[_Token]) -> dict[int, int]:
+    """Of the parentheses that follow the name of a function: where each one closes."""
+    opened, found = [], {}
+    for i, token in enumerate(tokens):
+        if token.type == OverrideLexer.POPEN:
+            opened.append(i)
+        elif token.type == OverrideLexer.PCLOSE and opened:
+            found[opened.pop()] = i
+    return {i: close for i, close in found.items() if i and tokens[i - 1].type == OverrideLexer.ID}
+
+
+def _choice(key: str, words: Sequence[str]) -> str:
+    """The values of ``logrange``, as a list: integers, each once, where the key takes integers."""
+    given = f"logrange({','.join(words)})"
+    try:
+        start, stop, count = map(float, words)
+        if count != int(count) or not 2 <= count <= MOST:
+            raise ValueError(f"the count must be an integer from 2 to {MOST}")
+        values: Iterable[float] = log_spaced(start, stop, int(count))
+    except (ValueError, OverflowError) as error:
+        said = str(error) if "must" in str(error) else "must be numbers"
+        raise ConfigError(key, given, f"is logrange(start,stop,count): {said}", "the command line") from None
+    if _kinds().get(key) is int:
+        values = dict.fromkeys(map(round, values))
+    return ",".join(map(str, values))
+
+
+def log_spaced(start: float, stop: float, count: int) -> list[float]:
+    """So many numbers from one to another, both ends included, each by the same factor from the one before.
+
+    >>> log_spaced(1e-3, 10, 5)
+    [0.001, 0.01, 0.1, 1.0, 10.0]
+
+    Raises:
+        ValueError: an end is not positive.
+    """
+    if not (0 < start < math.inf and 0 < stop < math.inf):
+        raise ValueError("start and stop must be positive")
+    inner = (start * (stop / start) ** (i / (count - 1)) for i in range(1, count - 1))
+    return [float(f"{value:.12g}") for value in (start, *inner, stop)]
+
+
 class _Token(Protocol):
     """A token of Hydra's lexer, which comes from another package in each version."""
 
@@ -195,6 +282,13 @@ def _listed() -> frozenset[str]:
     """Keys whose values are lists."""
     core = {axis.key for axis in core_axes().values() if axis.listed}
     return frozenset(core | {key for key, axis in option_axes() if axis.listed})
+
+
+@cache
+def _kinds() -> Mapping[str, type]:
+    """Types of the values of all keys that are no groups."""
+    axes = {axis.key: axis for axis in (*core_axes().values(), *setting_axes())}
+    return {key: axis.kind for key, axis in (axes | dict(option_axes(tuple(GROUPS)))).items()}
 
 
 def _is_text(key: str) -> bool | None:

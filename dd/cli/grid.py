@@ -5,16 +5,16 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from random import shuffle
 from typing import overload
 
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.override_parser.types import ChoiceSweep, Override, OverrideType, ParsedElementType
+from hydra.core.override_parser.types import ChoiceSweep, Override, OverrideType, ParsedElementType, Sweep
 
-from dd.cli.grammar import Range, as_typed, parser
+from dd.cli.grammar import TOGETHER, Range, as_typed, parser
 from dd.errors import ConfigError
 
 MAX_RUNS = 500_000
@@ -144,6 +144,20 @@ def of_surroundings(text: str) -> bool:
     return "${" in text and "${" not in SURROUNDINGS.sub("", text)
 
 
+def preset_overrides(params: Mapping[str, str] | None, grids: Sequence[Mapping[str, str]] | None) -> list[list[str]]:
+    """Overrides of each grid of a preset.
+
+    >>> preset_overrides({"seed": "0,1"}, [{"lr": "1,2"}, {"lr": "3", "seed": "5"}])
+    [['seed=0,1', 'lr=1,2'], ['seed=5', 'lr=3']]
+
+    Args:
+        params: sweeps of every grid.
+        grids: further sweeps of each; without any there is one grid.
+    """
+    every = [dict(params or {}) | dict(grid) for grid in grids or [{}]]
+    return [[f"{key}={value}" for key, value in one.items()] for one in every]
+
+
 @dataclass
 class Dimension:
     """Values of one key, with their number, which is known before they are."""
@@ -152,39 +166,48 @@ class Dimension:
     values: Iterable[Assignment]
 
 
+Pools = Sequence[Sequence[Job]]
+"""Of each key, or of keys that advance together, the values: what each one adds to a job."""
+
+
 class Grid(Sequence[list[str]]):
-    """All combinations of the values of some keys, the last key fastest; as a sequence, lists of override texts.
+    """Blocks of jobs; a block is all combinations of the values of some keys, the last key fastest.
+
+    As a sequence, lists of override texts.
 
     Args:
-        pools: values of each key, in the order of the command line.
+        blocks: one after the other, each with its keys in the order of the command line.
         span: numbers of the jobs that belong to it.
     """
 
-    def __init__(self, pools: Sequence[tuple[Assignment, ...]], span: range | None = None) -> None:
-        self.pools = pools
-        self.span = range(math.prod(map(len, pools))) if span is None else span
+    def __init__(self, blocks: Sequence[Pools], span: range | None = None) -> None:
+        self.blocks = blocks
+        self.sizes = [math.prod(map(len, pools)) for pools in blocks]
+        self.span = range(sum(self.sizes)) if span is None else span
 
     @classmethod
-    def of(cls, reader: Reader, overrides: Sequence[Override]) -> Grid:
-        """Expand overrides; of two for one key the later one counts.
+    def of(cls, reader: Reader, *blocks: Sequence[Override]) -> Grid:
+        """Expand the overrides of each block; of two for one key the later one counts.
 
         Raises:
-            ConfigError: more than :data:`MAX_RUNS` jobs, before any is made; or a sweep that cannot be enumerated.
+            ConfigError: more than :data:`MAX_RUNS` jobs, before any is made; a sweep that cannot be enumerated; keys
+                that advance together and have different numbers of values.
         """
-        found: dict[str, Dimension] = {}
-        for override in overrides:
-            found[override.get_key_element()] = reader.dimension(override)
-        total = math.prod(dimension.count for dimension in found.values() if dimension.count != math.inf)
-        endless = any(dimension.count == math.inf for dimension in found.values())
+        found = [_dimensions(reader, overrides) for overrides in blocks]
+        counts = [[group[0].count for group in groups] for groups in found]
+        total = sum(math.prod(count for count in block if count != math.inf) for block in counts)
+        endless = any(count == math.inf for block in counts for count in block)
         if endless or total > MAX_RUNS:
             words = "endless" if endless else f"{total} runs" if total < 10**15 else f"{Decimal(total):.1e} runs"
             allowed = f"at most {MAX_RUNS} runs at once: take fewer values, or several sweeps into one table"
             raise ConfigError("sweep", words, allowed, FROM)
-        return cls([tuple(dimension.values) for dimension in found.values()])
+        return cls([[tuple(zip(*(one.values for one in group), strict=True)) for group in groups] for groups in found])
 
     def jobs(self) -> Iterator[Job]:
         """The jobs, one at a time."""
-        return itertools.islice(itertools.product(*self.pools), self.span.start, self.span.stop)
+        combinations = itertools.chain.from_iterable(itertools.product(*pools) for pools in self.blocks)
+        for parts in itertools.islice(combinations, self.span.start, self.span.stop):
+            yield tuple(itertools.chain.from_iterable(parts))
 
     def batches(self, size: int | None) -> list[Grid]:
         """Split into parts of at most so many jobs."""
@@ -208,9 +231,38 @@ class Grid(Sequence[list[str]]):
     def __getitem__(self, index: int | slice) -> list[str] | Grid:
         """Texts of one job, or a part of the grid (without a stride)."""
         if isinstance(index, slice):
-            return Grid(self.pools, self.span[index])
-        number, texts = self.span[index], []
-        for pool in reversed(self.pools):
-            number, i = divmod(number, len(pool))
-            texts.append(pool[i].text)
-        return texts[::-1]
+            return Grid(self.blocks, self.span[index])
+        number, texts = self.span[index], list[str]()
+        for pools, size in zip(self.blocks, self.sizes, strict=True):
+            if number >= size:
+                number -= size
+                continue
+            for pool in reversed(pools):
+                number, i = divmod(number, len(pool))
+                texts = [*(assignment.text for assignment in pool[i]), *texts]
+            break
+        return texts
+
+
+def _dimensions(reader: Reader, overrides: Sequence[Override]) -> list[list[Dimension]]:
+    """What each key says about the jobs; keys whose values advance together are at the place of the first of them."""
+    found: dict[str, Dimension] = {}
+    together: dict[str, Dimension] = {}
+    for override in overrides:
+        key, value = override.get_key_element(), override.value()
+        found[key] = reader.dimension(override)
+        together.pop(key, None)
+        if isinstance(value, Sweep) and TOGETHER in value.tags:
+            together[key] = found[key]
+    if len({dimension.count for dimension in together.values()}) > 1:
+        numbers = ", ".join(f"{key} has {dimension.count}" for key, dimension in together.items())
+        allowed = f"keys that advance together have equally many values: {numbers}"
+        raise ConfigError(next(iter(together)), "zip(...)", allowed, FROM)
+    groups: list[list[Dimension]] = []
+    zipped = [dimension for key, dimension in found.items() if key in together]
+    for key, dimension in found.items():
+        if key not in together:
+            groups.append([dimension])
+        elif dimension is zipped[0]:
+            groups.append(zipped)
+    return groups

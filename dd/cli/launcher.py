@@ -18,7 +18,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from dd.cli.grid import Grid, Reader
+from dd.cli.grid import Grid, Reader, preset_overrides
 from dd.cli.jobs import Composer
 from dd.cli.loading import told
 from dd.cli.task import command_line, command_of, overrides_of, task
@@ -31,12 +31,18 @@ class PackedSweeper(Sweeper):
     Args:
         max_batch_size: jobs that the launcher gets at once; null: all.
         params: sweeps of a preset.
+        grids: further sweeps of a preset, one grid each; ``params`` belong to every one.
     """
 
     # not derived from BasicSweeper: Hydra's scan for plugins makes another class of that name
 
-    def __init__(self, max_batch_size: int | None, params: Mapping[str, str] | None = None) -> None:
-        self.max_batch_size, self.params = max_batch_size, dict(params or {})
+    def __init__(
+        self,
+        max_batch_size: int | None,
+        params: Mapping[str, str] | None = None,
+        grids: Sequence[Mapping[str, str]] | None = None,
+    ) -> None:
+        self.max_batch_size, self.presets = max_batch_size, preset_overrides(params, grids)
         self.config: DictConfig | None = None
         self.hydra_context: HydraContext | None = None
         self.launcher: Launcher | None = None
@@ -55,8 +61,7 @@ class PackedSweeper(Sweeper):
         assert self.hydra_context is not None
         with told(arguments):
             reader = Reader(self.hydra_context.config_loader)
-            preset = [f"{key}={value}" for key, value in self.params.items()]
-            grid = Grid.of(reader, reader.overrides([*preset, *arguments]))
+            grid = Grid.of(reader, *(reader.overrides([*preset, *arguments]) for preset in self.presets))
         if not isinstance(self.launcher, PackedLauncher):
             _tell_of(str(self.config.hydra.runtime.choices["hydra/launcher"]))
         if self.config.hydra.output_subdir is not None:

@@ -6,7 +6,7 @@ one. The loader beneath it needs none, so that any number of them work side by s
 
 from __future__ import annotations
 
-import difflib
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -36,6 +36,9 @@ FOREIGN = ("hydra", "omegaconf", "antlr4", "yaml")
 """Packages that read what the user typed. Whatever they raise is about that, and no fault of dd."""
 
 COMMAND_LINE = "the command line"
+
+REFUSED = re.compile(r"Could not override '([^']+)'")
+"""How Hydra names the key that the configuration does not have."""
 
 
 class NotComposedError(ConfigError):
@@ -133,15 +136,20 @@ def one_line(error: BaseException, arguments: Sequence[str]) -> str:
     cause = error.__cause__
     if cause is not None:
         text = f"{text}: {_words(str(cause))}" if str(error).strip() else _words(str(cause))
+    if refused := REFUSED.search(text):
+        given = [a for a in given if a.split("=")[0].lstrip("+~") == refused[1]]
     for argument in given:
         key = argument.split("=")[0].lstrip("+~")
         if f"'{key}'" in text or f" {key}" in text or (cause is not None and key.split(".")[-1] in str(cause)):
-            from dd.cli.choices import known_keys
+            from dd.cli.choices import hint, known_keys
+            from dd.runs.registry import owners
 
+            if key == "experiment":
+                return str(ConfigError(key, argument.partition("=")[2], f"a preset is +{argument}", COMMAND_LINE))
             if key not in known_keys() and not key.startswith("hydra"):
-                near = difflib.get_close_matches(key, known_keys(), n=3, cutoff=0.5)
-                hint = f"did you mean {' or '.join(near)}?" if near else "python -m dd.run --help lists the keys"
-                return f"{printable(key) or repr('')} (from {COMMAND_LINE}): no such key; {hint}"
+                return f"{printable(key) or repr('')} (from {COMMAND_LINE}): no such key; {hint(key)}"
+            if refused and owners(key):
+                return f"{printable(key)} (from {COMMAND_LINE}): {hint(key)}"
             if argument not in text:
                 return f"{printable(argument)} (from {COMMAND_LINE}): {text}"
     return text

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
+from dd.cli.choices import hint
 from dd.components.dataset import Dataset
 from dd.components.normalization import Normalization
 from dd.components.optimizer import Optimizer
@@ -94,9 +94,7 @@ class _Checked:
         """
         keys = _known_keys()
         for unknown in sorted(map(str, config.keys() - keys)):
-            near = difflib.get_close_matches(unknown, keys, n=2)
-            hint = f"did you mean {' or '.join(near)}?" if near else "python -m dd.run --help lists the keys"
-            raise ConfigError(unknown, config[unknown], f"no such key; {hint}", origin(unknown))
+            raise ConfigError(unknown, config[unknown], f"no such key; {hint(unknown)}", origin(unknown))
         components = {group: _chosen(config, group, origin) for group in registry.ROOMS}
         return cls(components, {name: _plain(config, name, origin) for name in axes_of(Run)})
 

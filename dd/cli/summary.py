@@ -1,7 +1,8 @@
-"""The short table at the end of a sweep: where the peak is, how high, and the train loss there."""
+"""The short table at the end of a sweep: where the test loss rises most, how high, and the train loss there."""
 
 from __future__ import annotations
 
+import math
 import re
 import statistics
 from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -18,17 +19,18 @@ from dd.runs.registry import ROOMS
 from dd.runs.run import core_axes
 
 MINIMUM_RATIO = 1.1
-"""A rise of the median test loss by less than this factor is not called a peak."""
+"""A rise of the median test loss by less than this factor is not told of."""
 
 GROUP_LIMIT = 24
 """Lines of the table at most."""
 
-TOLD = frozenset(
-    ("width", "status", "optimizer", "train_loss", "test_loss", "min_norm_train_loss", "min_norm_test_loss")
-)
+TOLD = frozenset((
+    "width", "status", "optimizer", "train_loss", "test_loss", "min_norm_train_loss", "min_norm_test_loss",
+    "interpolation_width", "feature_condition", "measure", "seed", "data_seed",
+))  # fmt: skip
 """Columns that the summary reads whatever they hold."""
 
-WORDS = frozenset(("error", "status_note", "test_error", "feature_condition", "feature_rank"))
+WORDS = frozenset(("error", "status_note", "test_error", "feature_rank", "model"))
 """Further columns that :func:`describe` and :func:`remark` read."""
 
 SOURCE = ("data_source", "data_sha256")
@@ -153,59 +155,203 @@ def varying(rows: Sequence[Columns]) -> list[str]:
     return ["optimizer", *found]
 
 
-def _cells(label: Sequence[str], rows: Sequence[Columns], test: str, train: str) -> list[str]:
-    """One line of the table."""
-    peak = find_peak(rows, test, train)
-    heights = medians(rows, test)
-    runs = str(len(rows))
-    for status in ("failed", "diverged"):
-        if count := sum(row["status"] == status for row in rows):
-            runs += f" ({count} {status})"
-    lowest = min(heights, key=lambda w: heights[w]) if heights else None
-    found = ["none", "-", "-", "-"] if peak is None else [
-        str(peak.width), f"{peak.test_loss:.3g}", f"{peak.ratio:.3g}", f"{peak.train_loss:.2g}"
-    ]  # fmt: skip
-    return [*label, runs, *found, "-" if lowest is None else f"{heights[lowest]:.3g} at {lowest}"]
+@dataclass(frozen=True)
+class Line:
+    """One line of the table: the runs of one combination of the varying axes.
+
+    Attributes:
+        label: the axes' values, as they are shown.
+        runs: their number, and how many of them failed or diverged; of the min-norm limit empty.
+        widths: those with a finite test loss, ascending.
+        threshold: width at which the model can just fit the training set; None where it is not known.
+        width: where the test loss rises most; where it rises nowhere, the swept width nearest the threshold.
+        rises: whether it rises there by :data:`MINIMUM_RATIO` and falls again.
+        test: median test loss there; NaN where there is none.
+        train: median train loss there.
+        valley: the higher one of the lowest test losses on both sides of it; NaN without widths on both sides.
+        lowest: the lowest median test loss, and its width.
+        condition: median condition number of the features there.
+    """
+
+    label: tuple[str, ...]
+    runs: str
+    widths: tuple[int, ...]
+    threshold: float | None
+    width: int | None
+    rises: bool
+    test: float
+    train: float
+    valley: float
+    lowest: tuple[float, int] | None
+    condition: float
+
+    @property
+    def ratio(self) -> float:
+        """Test loss over that of the valley."""
+        return self.test / self.valley if self.valley > 0 else math.nan
+
+    @classmethod
+    def of(cls, label: Sequence[str], rows: Sequence[Columns], limit: bool = False) -> Line:
+        """The line of some rows, or of the min-norm limit of their problem."""
+        test, train = ("min_norm_test_loss", "min_norm_train_loss") if limit else ("test_loss", "train_loss")
+        heights = medians(rows, test)
+        thresholds = {row["interpolation_width"] for row in rows} - {None}
+        threshold = statistics.median(map(float, thresholds)) if thresholds else None  # type: ignore[arg-type]
+        peak = find_peak(rows, test, train)
+        width = peak.width if peak else nearest(heights, threshold)
+        sides = [
+            min((loss for w, loss in heights.items() if width is not None and (w < width if left else w > width)),
+                default=math.nan) for left in (True, False)
+        ]  # fmt: skip
+        here = [row for row in rows if row["width"] == width]
+        least = min(heights, key=lambda w: heights[w]) if heights else None
+        runs = "" if limit else str(len(rows))
+        for status in ("failed", "diverged"):
+            if not limit and (count := sum(row["status"] == status for row in rows)):
+                runs += f" ({count} {status})"
+        return cls(
+            label=tuple(label),
+            runs=runs,
+            widths=tuple(heights),
+            threshold=threshold,
+            width=width,
+            rises=peak is not None,
+            test=math.nan if width is None else heights[width],
+            train=next(iter(medians(here, train).values()), math.nan),
+            valley=math.nan if any(map(math.isnan, sides)) else max(sides),
+            lowest=None if least is None else (heights[least], least),
+            condition=next(iter(medians(here, "feature_condition").values()), math.nan),
+        )
+
+    def cells(self) -> list[str]:
+        """The line without threshold and condition number."""
+        lowest = "-" if self.lowest is None else f"{self.lowest[0]:.3g} at {self.lowest[1]}"
+        ratio = "-" if math.isnan(self.ratio) else f"x{self.ratio:.3g}"
+        width = "-" if self.width is None else str(self.width)
+        numbers = [number(self.test), number(self.valley), ratio, number(self.train, 2)]
+        return [*self.label, self.runs, width, *numbers, lowest]
+
+
+def number(value: float, digits: int = 3) -> str:
+    """A number in the table.
+
+    >>> number(0.12345), number(float("nan")), number(1e8, 2)
+    ('0.123', '-', '1e8')
+    """
+    return "-" if math.isnan(value) else f"{value:.{digits}g}".replace("e+0", "e").replace("e+", "e")
+
+
+def nearest(widths: Iterable[int], threshold: float | None) -> int | None:
+    """The width nearest a threshold; without a threshold, or without widths, None."""
+    return None if threshold is None else min(widths, key=lambda width: abs(width - threshold), default=None)
 
 
 def _word(value: Value) -> str:
-    """A value in the table; of a digest eight digits."""
+    """A value in the table; of a digest eight digits.
+
+    >>> _word(10**12), _word(1500), _word(None), _word(0.05)
+    ('1e12', '1500', '-', '0.05')
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 10**5 and float(f"{value:.3g}") == value:
+        return number(value)
     text = "-" if value is None else str(value)
     return text[:8] if DIGEST.fullmatch(text) else text
 
 
-def summary(rows: Sequence[Columns]) -> str:
-    """Text table with one line for each combination of the varying axes, and one for the min-norm limit."""
-    if not rows:
-        return ""
-    axes = varying(rows)
-    groups: dict[tuple[Value, ...], list[Columns]] = {}
-    for row in rows:
-        groups.setdefault(tuple(row[a] for a in axes), []).append(row)
-    head = [*axes, "runs", "peak at width", "test loss", "x valley", "train loss there", "lowest test loss"]
-    lines = [head]
-    for values, members in list(groups.items())[:GROUP_LIMIT]:
-        lines.append(_cells([_word(v) for v in values], members, "test_loss", "train_loss"))
-    limits: dict[tuple[Value, ...], list[Columns]] = {}
-    for row in rows:
-        # one limit for each problem: it does not depend on how the read-out is trained
-        key = tuple(
-            "" if a in TRAJECTORY or a.startswith(("optimizer_", "schedule_", "init_")) else row[a] for a in axes
+def _order(values: Sequence[Value]) -> list[tuple[bool, bool, Value]]:
+    """What rows are sorted by: numbers before words, and what is not there first."""
+    return [(value is not None, isinstance(value, str), 0 if value is None else value) for value in values]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a sweep has found.
+
+    Attributes:
+        axes: names of the axes that vary, width and seeds apart.
+        lines: one for each combination of their values, sorted.
+        limits: the same for the min-norm limit, one for each problem.
+        seeds: pairs of seeds (``seed``, ``data_seed``).
+        conditioning: whether the condition number of the features is told.
+    """
+
+    axes: tuple[str, ...]
+    lines: tuple[Line, ...]
+    limits: tuple[Line, ...]
+    seeds: int
+    conditioning: bool
+
+    @classmethod
+    def of(cls, rows: Sequence[Columns]) -> Summary:
+        """Summary of some rows (at least one)."""
+        axes = varying(rows)
+        groups: dict[tuple[Value, ...], list[Columns]] = {}
+        limits: dict[tuple[Value, ...], list[Columns]] = {}
+        for row in rows:
+            values = tuple(row[a] for a in axes)
+            groups.setdefault(values, []).append(row)
+            if row["optimizer"] != "min_norm" and row["min_norm_test_loss"] is not None and row["status"] == "ok":
+                # one limit for each problem: it does not depend on how the read-out is trained
+                key = tuple("" if _of_training(a) else value for a, value in zip(axes, values, strict=True))
+                limits.setdefault(key, []).append(row)
+        return cls(
+            axes=tuple(axes),
+            lines=tuple(Line.of([_word(v) for v in key], groups[key]) for key in sorted(groups, key=_order)),
+            limits=tuple(
+                Line.of(["(min-norm limit)", *(_word(v) for v in key[1:])], limits[key], limit=True)
+                for key in sorted(limits, key=_order)
+            ),
+            seeds=len({(row.get("seed"), row.get("data_seed")) for row in rows}),
+            conditioning=any(row.get("measure") == "full" for row in rows) or not CONDITIONING.isdisjoint(axes),
         )
-        if row["optimizer"] != "min_norm" and row["min_norm_test_loss"] is not None:
-            limits.setdefault(key, []).append(row)
-    for key, members in list(limits.items())[:GROUP_LIMIT]:
-        label = ["(min-norm limit)", *(_word(v) for v in key[1:])]
-        lines.append(_cells(label, members, "min_norm_test_loss", "min_norm_train_loss"))
-        lines[-1][len(axes)] = ""
-    wide = [max(len(line[i]) for line in lines) for i in range(len(head))]
-    text = "\n".join("  ".join(cell.ljust(n) for cell, n in zip(line, wide, strict=True)).rstrip() for line in lines)
-    hidden = len(groups) - GROUP_LIMIT
-    return text + (f"\n... and {hidden} more lines; see the table" if hidden > 0 else "")
+
+    def table(self) -> str:
+        """The lines as text, with a line that explains the columns."""
+        every = [*self.lines[:GROUP_LIMIT], *self.limits[:GROUP_LIMIT]]
+        own_thresholds = len({line.threshold for line in self.lines if line.threshold is not None}) > 1
+        cells = [[*self.axes, "runs", "width", "test", "valley", "ratio", "train", "lowest"]]
+        cells += [line.cells() for line in every]
+        # beside each other: where it is, and where it should be
+        for row, line in zip(cells, (None, *every), strict=True):
+            if self.conditioning:
+                row.insert(-1, "κ" if line is None else number(line.condition))
+            if own_thresholds:
+                at = len(self.axes) + 1
+                row.insert(
+                    at, "threshold" if line is None else "-" if line.threshold is None else f"{line.threshold:.4g}"
+                )
+        wide = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
+        lines = ["  ".join(cell.ljust(n) for cell, n in zip(row, wide, strict=True)).rstrip() for row in cells]
+        hidden = len(self.lines) - GROUP_LIMIT
+        return "\n".join(
+            [*lines, *([f"... and {hidden} more lines; see the table"] if hidden > 0 else []), self._legend()]
+        )
+
+    def _legend(self) -> str:
+        """What the columns are."""
+        said = [
+            "width: where test loss rises most, else nearest the threshold; test, train: median losses there",
+            "valley: lowest test loss left or right of it, whichever is higher; ratio: test/valley",
+        ]
+        return "\n".join([*said, *["κ: condition number of the features there"] * self.conditioning])
+
+
+CONDITIONING = frozenset(("normalization", "standardize", "model_activation", "model_weights"))
+"""Axes that are about the conditioning of the features."""
+
+
+def _of_training(axis: str) -> bool:
+    """Whether an axis leaves the min-norm limit as it is."""
+    return axis in TRAJECTORY or axis.startswith(("optimizer_", "schedule_", "init_"))
 
 
 def describe(row: Columns) -> str:
-    """One run in words."""
+    """One run in words, its model and width first."""
+    return f"{row['model']}, width {row['width']}: {_outcome(row)}"
+
+
+def _outcome(row: Columns) -> str:
+    """What became of one run."""
     if row["status"] == "failed":
         return f"failed: {row['error']}"
     if row["train_loss"] is None or row["test_loss"] is None:

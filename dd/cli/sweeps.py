@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, fields, replace
 
 import pyarrow as pa
 
+from dd.cli.advice import figures, report
 from dd.cli.progress import Progress
-from dd.cli.summary import describe, remark, shown, summary, told
+from dd.cli.summary import Summary, describe, remark, shown, told
 from dd.executors import executor_of, recorded
 from dd.kernels.library import compiles, library
 from dd.numerics import neutral
@@ -134,7 +135,7 @@ def run_sweep(runs: Sequence[Run], settings: Settings, command: str = "") -> Swe
     table = store.rows(distinct, ["run_id", *told(runs_schema().names)])
     columns = (table[f.name].to_pylist() for f in fields(Answer))
     result = SweepResult([Answer(*values) for values in zip(*columns, strict=True)], len(todo), runs)
-    _report(result, table, store, many, settings.shard)
+    _report(result, table, store, many, settings, command)
     if settings.shard:
         there = f"the table has {len(store.stamps(whole))} of {len(whole)} runs"
         _say(f"shard {settings.shard} is done; {there}; without shard the command sums them up")
@@ -205,9 +206,9 @@ def _follow(events: Iterable[tuple[Pack, Row | Lost]], progress: Progress, many:
                 progress.update("failed", work)
 
 
-def _report(result: SweepResult, table: pa.Table, store: Store, many: bool, shard: str | None) -> None:
-    if many and not shard:
-        print(summary(shown(table)))
+def _report(result: SweepResult, table: pa.Table, store: Store, many: bool, settings: Settings, command: str) -> None:
+    if many and not settings.shard:
+        print(report(Summary.of(shown(table)), result.runs, settings, command))
     elif not many:
         for row in table.to_pylist():
             print(describe(row))
@@ -217,3 +218,5 @@ def _report(result: SweepResult, table: pa.Table, store: Store, many: bool, shar
     if noted := remark(table["status_note"].to_pylist()):
         _say(noted)
     print(f"table: {store.runs}")
+    if many and not settings.shard:
+        print(f"next: {figures(settings)}")

@@ -13,8 +13,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from dd.cli.conf import container_of, origin_of
-from dd.cli.loading import told
-from dd.errors import DDError, RunsFailed, Stop
+from dd.cli.loading import COMMAND_LINE, told
+from dd.errors import ConfigError, DDError, RunsFailed, Stop
 from dd.runs.run import OriginOf, Run
 from dd.runs.settings import Settings
 from dd.samples.stamps import look_again
@@ -52,6 +52,11 @@ def task(config: DictConfig) -> float | None:
     overrides = overrides_of(HydraConfig.get())
     choices = {k: str(v) for k, v in HydraConfig.get().runtime.choices.items() if v is not None}
     try:
+        if HydraConfig.get().mode is RunMode.RUN and "experiment" in choices:
+            line = command_of(["-m", *command_line()])
+            raise ConfigError(
+                "experiment", choices["experiment"], f"a preset is a sweep and needs -m: {line}", COMMAND_LINE
+            )
         with told(overrides):
             plain = container_of(config)
         return run_one(plain, origin_of(overrides, overrides, choices))

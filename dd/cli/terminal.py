@@ -16,8 +16,8 @@ from dd.workers.signals import exit_code
 
 ASCII = {
     "–": "-", "—": "-", "−": "-", "·": "*", "×": "x", "…": "...", "’": "'", "‘": "'", "“": '"', "”": '"', "≤": "<=",
-    "≥": ">=", "→": "->", "±": "+-", "α": "alpha", "β": "beta", "γ": "gamma", "λ": "lambda", "μ": "mu", "σ": "sigma",
-    "━": "-", "╸": "-", "╺": "-", "•": "*",
+    "≥": ">=", "→": "->", "±": "+-", "α": "alpha", "β": "beta", "γ": "gamma", "κ": "kappa", "λ": "lambda",
+    "μ": "mu", "σ": "sigma", "━": "-", "╸": "-", "╺": "-", "•": "*",
 }  # fmt: skip
 """What characters of dd's messages become where an encoding lacks them."""
 

@@ -12,9 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, NoReturn
 
-import numpy as np
-
-from dd.cli.grammar import Range
+from dd.cli.grammar import Range, log_spaced
 from dd.cli.terminal import Steady, ended, steady
 from dd.errors import ConfigError
 from dd.runs.axis import Axis, Value, axes_of, axis
@@ -346,7 +344,7 @@ def _called(function: str, numbers: Sequence[object]) -> list[object]:
         raise ValueError("must be logrange(start,stop,count) of positive numbers, the count an integer")
     if not 2 <= finite[2] <= MOST:
         raise ValueError(f"must have a count of 2 to {MOST}")
-    return np.geomspace(finite[0], finite[1], finite[2]).tolist()
+    return list(log_spaced(finite[0], finite[1], finite[2]))
 
 
 def _read(text: str) -> object:

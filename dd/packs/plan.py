@@ -18,6 +18,7 @@ from dd.garbage import uncollected
 from dd.measure.conditioning import CHEAP_WORK, COPIES, Measure, ntk_samples
 from dd.measure.full_pass import piece_size
 from dd.measure.hessian import FIRST_SAMPLES
+from dd.packs.overview import axes_of_sweep, lasting, listed, swept
 from dd.packs.place import Place
 from dd.problems.problem import LARGE
 from dd.runs.run import Run
@@ -342,19 +343,23 @@ def _growth(shared: dict[int, T], amounts: Iterable[tuple[int, T]]) -> T | int:
 
 
 def describe(packs: list[Pack]) -> str:
-    """The plan as a table: packs, runs, widths, estimated seconds on one core, memory and trainers."""
-    lines = ["pack                  runs  widths        seconds      MB  trainer"]
+    """The plan: time and axes; below them a table of packs with runs, widths, seconds on one core, memory, trainers."""
+    runs = [run for pack in packs for run in pack.runs]
+    total = lasting(sum(pack.seconds for pack in packs))
+    counts = [f"{n} {what}{'s' * (n != 1)}" for n, what in ((len(runs), "run"), (len(packs), "pack"))]
+    lines = [f"{' in '.join(counts)}, about {total} on one core"]
+    lines += axes_of_sweep({key: listed(values) for key, values in swept(runs).items()})
+    if packs:
+        lines += ["", "seconds   runs  widths            MB  pack                  trainer"]
     for pack in packs:
         widths = [run.width for run in pack.runs]
         span = f"{min(widths)}-{max(widths)}" if len(set(widths)) > 1 else str(widths[0])
         megabytes = (pack.bytes + PROCESS) / 1e6
         lines.append(
-            f"{pack.pack_id}  {len(pack.runs):4d}  {span:12s}  {pack.seconds:7.1f}  {megabytes:6.0f}  "
+            f"{pack.seconds:7.1f}  {len(pack.runs):5d}  {span:12s}  {megabytes:6.0f}  {pack.pack_id}  "
             + ", ".join(pack.trainers)
         )
-    total = sum(pack.seconds for pack in packs)
-    runs = sum(len(pack.runs) for pack in packs)
-    return "\n".join([*lines, f"{len(packs)} packs, {runs} runs, about {total:.0f} s on one core"])
+    return "\n".join(lines)
 
 
 def plan(runs: Iterable[Run], place: Place = Place()) -> list[Pack]:

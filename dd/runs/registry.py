@@ -91,13 +91,29 @@ def chosen(
     axes = made.axes()
     known = {axis.key for axis in axes.values()}
     for key in given.keys() - known - {"name", *others}:
-        allowed = f"{group}={name} has no such option; it has: {', '.join(sorted(known)) or 'none'}"
+        having = owners(f"{group}.{key}")
+        allowed = f"{group}={name} has no such option; its own: {', '.join(sorted(known)) or 'none'}"
+        allowed += f"; it is an option of {having}" * bool(having)
         raise ConfigError(f"{group}.{key}", given[key], allowed, origin(f"{group}.{key}"))
     options = {
         field: axis.check(given.get(axis.key, axis.default), origin, f"{group}.{axis.key}")
         for field, axis in axes.items()
     }
     return made(**options).canonical()
+
+
+def owners(key: str) -> str:
+    """The components that have an option, as they are chosen; empty where it is an option of none.
+
+    >>> owners("data.noise"), owners("lr")
+    ('data=hermite_teacher, linear_teacher', '')
+    """
+    group, _, option = key.partition(".")
+    if group not in GROUPS or not option:
+        return ""
+    kinds = ((name, kind(group, name)) for name in names(group))
+    having = [name for name, kind in kinds if any(axis.key == option for axis in kind.axes().values())]
+    return f"{group}={', '.join(having)}" if having else ""
 
 
 @cache

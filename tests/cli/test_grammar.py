@@ -5,6 +5,8 @@ Covers: dd/cli/grid.py.
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -47,6 +49,17 @@ def values(text: str) -> list[str]:
         ("optimizer=glob(ada*)", ["adagrad", "adam", "adamw"]),
         ("width=choice(3,1)", ["3", "1"]),
         ("lr=sort(0.3,0.1)", ["0.1", "0.3"]),
+        ("width=logrange(10,2000,5)", ["10", "38", "141", "532", "2000"]),
+        ("width=logrange(1,4,9)", ["1", "2", "3", "4"]),
+        ("width=logrange(100,1,3)", ["100", "10", "1"]),
+        ("steps=logrange(1e2,1e8,4)", ["100", "10000", "1000000", "100000000"]),
+        ("lr=logrange(1e-3,10,5)", ["0.001", "0.01", "0.1", "1.0", "10.0"]),
+        ("optimizer.penalty=logrange(1,100,3)", ["1.0", "10.0", "100.0"]),
+        ("width=sort(logrange(1,100,3),reverse=true)", ["100", "10", "1"]),
+        ("width=7,logrange(1,100,3)", ["7", "1", "10", "100"]),
+        ("width=zip(3,1)", ["3", "1"]),
+        ("width=zip(range(1,4))", ["1", "2", "3"]),
+        ("width=zip(logrange(1,100,3))", ["1", "10", "100"]),
     ],
 )
 def test_sweeps_hold_what_they_say(text: str, expected: list[str]) -> None:
@@ -87,6 +100,77 @@ def test_decimal_ranges_are_decimal_arithmetic(start: int, span: int, step: int,
     assert [repr(v) for v in Range(start=typed[0], stop=typed[1], step=typed[2], descending=down)] == [
         repr(v) for v in sorted(expected, reverse=down)
     ]
+
+
+@pytest.mark.parametrize(
+    "inner", ["0,10,3", "1,10", "1,10,1", "1,10,2.5", "a,10,3", "1,10,3,4", "1,inf,3", "1,2,1e9", ""]
+)
+def test_a_logrange_without_values_is_refused_in_one_line(inner: str) -> None:
+    with pytest.raises(ConfigError, match=r"^lr=logrange\(.*is logrange\(start,stop,count\): .*must") as caught:
+        compose_jobs([f"lr=logrange({inner})"])
+    assert "\n" not in str(caught.value)
+
+
+def test_keys_with_zip_advance_together_and_are_crossed_with_the_others() -> None:
+    line = ["seed=0,1", "optimizer=zip(sgd,adam)", "width=5,6", "lr=zip(0.5,0.001)"]
+    runs = compose_runs(*line)
+    assert [(run.seed, run.optimizer.name, run.lr, run.width) for run in runs] == [
+        (seed, name, lr, width) for seed in (0, 1) for name, lr in (("sgd", 0.5), ("adam", 0.001)) for width in (5, 6)
+    ]
+    grid = Grid.of(READER, READER.overrides(line))
+    assert [grid[i] for i in range(len(grid))] == list(grid)
+    assert len({run.lr for run in compose_runs(*line, "lr=0.1")}) == 1, "a later override takes a key out"
+
+
+def test_keys_that_advance_together_have_equally_many_values() -> None:
+    with pytest.raises(ConfigError, match="width has 2, lr has 3"):
+        compose_jobs(["width=zip(1,2)", "lr=zip(range(1,4))"])
+
+
+TWO_GRIDS = """# @package _global_
+# Does gradient descent peak where SGD does not?
+name: two_grids
+hydra:
+  sweeper:
+    params:
+      width: logrange(5,20,3)
+      seed: range(2)
+    grids:
+      - optimizer: sgd,adam
+      - {optimizer: gd, batch_size: full, 'steps': '1e1,1e2', seed: '7'}
+"""
+
+
+def test_a_preset_may_have_several_grids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine/experiment").mkdir(parents=True)
+    (tmp_path / "mine/experiment/two_grids.yaml").write_text(TWO_GRIDS)
+    line = ("-m", "--config-dir", "mine", "+experiment=two_grids", "data.n_train=50", "n_jobs=1", "width=5,20")
+    assert main([*line, "steps=9"]) == 0
+    table = pd.read_parquet("results/two_grids/runs")
+    assert table.groupby("optimizer").size().to_dict() == {"adam": 4, "gd": 2, "sgd": 4}, "an override is for each grid"
+    assert set(table[table.optimizer == "gd"].seed) == {7}
+    assert main([*line, "name=whole", "seed=0", "epochs=null"]) == 0
+    whole = pd.read_parquet("results/whole/runs")
+    assert whole.groupby("optimizer").size().to_dict() == {"adam": 2, "gd": 4, "sgd": 2}
+
+
+def test_blocks_of_a_grid_follow_each_other() -> None:
+    grid = Grid.of(READER, READER.overrides(["width=1,2"]), READER.overrides(["width=3", "seed=0,1,2"]))
+    whole = list(grid)
+    assert whole == [["width=1"], ["width=2"], *(["width=3", f"seed={s}"] for s in range(3))]
+    assert [grid[i] for i in range(len(grid))] == whole
+    assert [list(part) for part in grid.batches(2)] == [whole[:2], whole[2:4], whole[4:]]
+
+
+def test_commands_of_the_page_are_sweeps() -> None:
+    page = (Path(__file__).parents[2] / "docs/command_line.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([^|]*)` \| (?:20 numbers|All keys|10, 60|a list|`zip`)", page, re.MULTILINE)
+    counts = [len(compose_jobs([part.strip("'") for part in shlex.split(row)])[0]) for row in rows]
+    assert counts == [2, 40, 20, 2, 3]
+    for command in re.findall(r"(?:`|^    (?:\$ |  )?)python -m dd.run -m ([^`#\n]*)", page, re.MULTILINE):
+        if "--config-dir" not in command:
+            assert compose_jobs([a for a in shlex.split(command) if a != "plan_only=true"])[0]
 
 
 def test_presets_and_job_directories_have_the_same_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,12 +5,13 @@ Covers: dd/cli/progress.py.
 
 from __future__ import annotations
 
+import math
 import random
 
 import pytest
 
 from dd.cli.progress import Progress
-from dd.cli.summary import MINIMUM_RATIO, describe, find_peak, remark, shown, summary, told
+from dd.cli.summary import GROUP_LIMIT, MINIMUM_RATIO, Summary, describe, find_peak, remark, shown, told
 from dd.results import runs_schema
 from dd.results.schema import table_of
 
@@ -18,8 +19,22 @@ CURVE = {10: 1.0, 50: 0.3, 100: 0.5, 200: 4.0, 300: 0.4, 400: 0.2}
 
 
 def rows(curve: dict[int, float], **more: object) -> list[dict[str, object]]:
-    base = {"status": "ok", "optimizer": "sgd", "lr": 0.5, "seed": 0, "min_norm_test_loss": None, "train_loss": 0.01}
+    base = {
+        "status": "ok", "optimizer": "sgd", "lr": 0.5, "seed": 0, "min_norm_test_loss": None, "train_loss": 0.01,
+        "interpolation_width": 190.0, "feature_condition": 7.0, "measure": "basic",
+    }  # fmt: skip
     return [base | {"width": w, "test_loss": t} | more for w, t in curve.items()]
+
+
+def summary(found: list[dict[str, object]]) -> str:
+    return Summary.of(found).table()
+
+
+def body(found: list[dict[str, object]]) -> list[list[str]]:
+    """Cells of the lines below the head, without the explanation of the columns."""
+    return [
+        line.split() for line in summary(found).splitlines()[1:] if not line.startswith(("width:", "valley:", "κ:"))
+    ]
 
 
 def test_peak_is_the_rise_above_both_valleys() -> None:
@@ -78,7 +93,67 @@ def test_medians_over_seeds_decide() -> None:
 def test_failed_runs_are_counted_and_left_out() -> None:
     text = summary([*rows(CURVE), *rows({500: 1e9}, status="failed"), *rows({150: 1e9}, status="diverged")])
     assert "8 (1 failed) (1 diverged)" in text
-    assert text.splitlines()[1].split()[6] == "200", "the diverged run in the middle is no peak"
+    assert text.splitlines()[1].split()[6] == "200", "the diverged run in the middle is no rise"
+
+
+def test_a_line_says_where_how_high_and_over_what() -> None:
+    (line,) = Summary.of(rows(CURVE)).lines
+    assert (line.width, line.rises, line.test, line.valley, line.lowest) == (200, True, 4.0, 0.3, (0.2, 400))
+    assert line.ratio == pytest.approx(4.0 / 0.3)
+    assert body(rows(CURVE)) == [["sgd", "6", "200", "4", "0.3", "x13.3", "0.01", "0.2", "at", "400"]]
+
+
+def test_without_a_rise_the_line_is_about_the_threshold() -> None:
+    falling = {100: 3.0, 180: 2.0, 400: 1.0}
+    (line,) = Summary.of(rows(falling)).lines
+    assert (line.width, line.rises, line.test, line.valley) == (180, False, 2.0, 3.0)
+    assert math.isnan(Summary.of(rows({100: 3.0, 180: 2.0})).lines[0].ratio), "no width on one side"
+    (line,) = Summary.of(rows(falling, interpolation_width=None)).lines
+    assert (line.width, line.threshold, line.cells()[2:]) == (None, None, ["-", "-", "-", "-", "-", "1 at 400"])
+
+
+def test_lines_are_sorted_numbers_by_size() -> None:
+    found = [r for lr in (10.0, 2.0, None) for name in ("sgd", "adam") for r in rows(CURVE, optimizer=name, lr=lr)]
+    assert [line[:2] for line in body(found)] == [
+        ["adam", "-"], ["adam", "2.0"], ["adam", "10.0"], ["sgd", "-"], ["sgd", "2.0"], ["sgd", "10.0"]
+    ]  # fmt: skip
+
+
+def test_columns_are_one_word_each_and_explained_in_80_to_100_characters() -> None:
+    text = summary(
+        rows(CURVE, optimizer="conjugate_gradient", steps=1000) + rows(CURVE, steps=10**12) + rows(CURVE, steps=1)
+    )
+    head, *_ = lines = text.splitlines()
+    assert head.split() == ["optimizer", "steps", "runs", "width", "test", "valley", "ratio", "train", "lowest"]
+    assert max(map(len, lines)) <= 100
+    assert all(f"{word}:" in text or f"{word}," in text for word in ("width", "test", "train", "valley", "ratio"))
+    assert "1e12" in text
+
+
+def test_the_condition_number_is_told_where_the_question_is_conditioning() -> None:
+    plain, normed = rows(CURVE, normalization="none"), rows(CURVE, normalization="scale", feature_condition=5.0)
+    assert "κ" not in summary(rows(CURVE))
+    text = summary(plain + normed)
+    assert text.splitlines()[0].split()[-2:] == ["κ", "lowest"]
+    assert [line[-4] for line in body(plain + normed)] == ["7", "5"]
+    assert "κ: condition number" in summary(rows(CURVE, measure="full"))
+
+
+def test_thresholds_that_differ_have_a_column() -> None:
+    found = rows(CURVE, n_train=60, interpolation_width=60.0) + rows(CURVE, n_train=200, interpolation_width=200.0)
+    assert summary(found).splitlines()[0].split()[:4] == ["optimizer", "n_train", "runs", "threshold"]
+    assert [line[3] for line in body(found)] == ["60", "200"]
+
+
+def test_more_lines_than_fit_are_counted() -> None:
+    found = [r for i in range(GROUP_LIMIT + 3) for r in rows(CURVE, lr=float(i + 1))]
+    assert "... and 3 more lines; see the table" in summary(found)
+    assert len(body(found)) == GROUP_LIMIT + 1
+
+
+def test_pairs_of_seeds_are_counted() -> None:
+    found = rows(CURVE, data_seed=0) + rows(CURVE, data_seed=1) + rows(CURVE, seed=1, data_seed=1)
+    assert Summary.of(found).seeds == 3
 
 
 def test_lines_follow_what_varies_within_an_optimizer() -> None:
@@ -86,14 +161,12 @@ def test_lines_follow_what_varies_within_an_optimizer() -> None:
     assert summary(rows(CURVE) + adam).splitlines()[0].split()[:2] == ["optimizer", "runs"]
     text = summary(rows(CURVE) + rows(CURVE, lr=1.0) + adam)
     assert text.splitlines()[0].split()[:3] == ["optimizer", "lr", "runs"]
-    assert len(text.splitlines()) == 4
+    assert len(body(rows(CURVE) + rows(CURVE, lr=1.0) + adam)) == 3
 
 
 def test_the_min_norm_limit_has_a_line_of_its_own() -> None:
     limit = [row | {"min_norm_test_loss": 100 * row["test_loss"], "min_norm_train_loss": 0.0} for row in rows(CURVE)]
-    last = summary(limit).splitlines()[-1]
-    assert last.startswith("(min-norm limit)")
-    assert last.split()[2] == "200"
+    assert body(limit)[-1][:4] == ["(min-norm", "limit)", "200", "400"]
 
 
 def test_each_problem_has_its_own_limit() -> None:
@@ -128,6 +201,8 @@ def test_what_is_read_is_enough() -> None:
 
 def test_one_run_in_words() -> None:
     row = {
+        "model": "linear",
+        "width": 7,
         "status": "ok",
         "train_loss": 0.5,
         "test_loss": 1.0,
@@ -135,9 +210,11 @@ def test_one_run_in_words() -> None:
         "feature_condition": 10.0,
         "feature_rank": 3,
     }
-    assert describe(row) == "train loss 0.5, test loss 1, test error 0.250, feature condition 10 (rank 3)"
-    assert describe(row | {"status": "diverged"}).startswith("diverged: last finite values train loss")
-    assert describe({"status": "failed", "error": "X: y"}) == "failed: X: y"
+    assert describe(row) == (
+        "linear, width 7: train loss 0.5, test loss 1, test error 0.250, feature condition 10 (rank 3)"
+    )
+    assert describe(row | {"status": "diverged"}).startswith("linear, width 7: diverged: last finite values train loss")
+    assert describe(row | {"status": "failed", "error": "X: y"}) == "linear, width 7: failed: X: y"
 
 
 def test_progress_prints_plain_lines_off_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
@@ -173,9 +250,8 @@ def test_contents_tell_curves_apart_only_where_nothing_else_does() -> None:
 
 def test_rows_of_an_older_dd_stand_for_the_defaults() -> None:
     old, new = rows(CURVE), rows({15: 0.9, 25: 0.8}, n_validation=0, targets="given", label_noise=0.0)
-    lines = summary(shown(table_of([*old, *new], runs_schema()))).splitlines()
-    assert len(lines) == 2
-    assert lines[1].split()[:2] == ["sgd", "8"]
+    (line,) = body(shown(table_of([*old, *new], runs_schema())))
+    assert line[:2] == ["sgd", "8"]
 
 
 def test_notes_are_one_line_for_a_sweep_and_whole_for_a_run() -> None:

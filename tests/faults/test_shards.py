@@ -64,4 +64,4 @@ def _run(processes: dict[int, subprocess.Popen[str]], cwd: Path) -> None:
         out, errors = process.communicate(timeout=300)
         assert process.returncode == 0, errors
         assert f"shard {number}/{COUNT} is done" in errors
-        assert "peak at" not in out
+        assert "next: " not in out

@@ -262,11 +262,10 @@ def test_a_family_is_trained_once_and_stays_together() -> None:
 def test_a_plan_names_what_trains() -> None:
     packs = plan([run_of("width=20"), run_of("width=20", "optimizer=min_norm")])
     assert [set(pack.trainers) for pack in packs] == [{"engine", "closed_form"}]
-    table = describe(packs)
-    assert table.splitlines()[0].split() == ["pack", "runs", "widths", "seconds", "MB", "trainer"]
-    assert packs[0].pack_id in table
-    assert table.splitlines()[1].endswith(", ".join(packs[0].trainers))
-    assert "1 packs, 2 runs" in table
+    first, *_, last = describe(packs).splitlines()
+    assert first == "2 runs in 1 pack, about 1 s on one core"
+    assert f"  {packs[0].pack_id}  " in last
+    assert last.endswith(", ".join(packs[0].trainers))
     forced = replace(HERE, trainer="stack")
     (pack,) = plan([run_of("width=20")], forced)
     assert pack.trainers == ["stack"]
