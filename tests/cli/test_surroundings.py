@@ -167,10 +167,10 @@ def test_bad_values_from_python_are_one_line(override: object, text: str) -> Non
     assert len(str(caught.value)) < 2000
 
 
-@pytest.mark.parametrize("n_jobs", [0, -1, True, 1.5, "many", "1,2", [1], ""])
+@pytest.mark.parametrize("n_jobs", [0, -1, True, 1.5, "many", "1,2", [1, 2], ""])
 def test_bad_numbers_of_processes_are_one_line(n_jobs: object, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"^n_jobs") as caught:
-        dd.sweep(*ONE, f"results_dir={tmp_path}", n_jobs=n_jobs)  # type: ignore[arg-type]
+        dd.sweep(*ONE, f"results_dir={tmp_path}", n_jobs=n_jobs)
     assert "\n" not in str(caught.value)
 
 
