@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Mapping
 
-KINDS = ("effective", "conditioning", "map", "epochs", "budgets", "decomposition", "stopping", "tuning")
+KINDS = ("effective", "conditioning", "map", "epochs", "budgets", "decomposition", "stopping", "tuning", "card")
 """Words that end the names of a table's further figures."""
 
 TAKEN = ("summary", "steps")

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from matplotlib import pyplot as plt
 
 from analysis import experiments, page, rival_plot
 from analysis.claim import Verdict
@@ -17,7 +16,7 @@ from analysis.curves import SEEDS, axis_columns
 from analysis.labels import OWN_SETTINGS, axis_text, family_of, levels_text, plain, sentence, value_text
 from analysis.rival_plot import draw_rivals
 from analysis.scatter import Cell, cells_of, draw_steps, draw_summary
-from analysis.style import SHEET, Drawing, save
+from analysis.style import Drawing, save, sheet
 
 PAGE_LIMIT = 24_000_000
 """Bytes of the page at most: figures beyond it are named, not shown."""
@@ -200,12 +199,12 @@ def _verdict(folder: Path, findings: Findings, images: _Images) -> Iterator[str]
             yield page.folded(words, page.table(verdict.violators, VIOLATOR_COLUMNS))
     compared = [(v.family, v.rivals) for v in findings.verdicts if len(v.rivals)]
     if compared:
-        with plt.style.context(SHEET):
+        with sheet():
             png = save(draw_rivals(compared), folder / "rivals")
         yield images.show(Drawing(png, rival_plot.CAPTION), "AUC of each quantity for a peak, alone and given others")
     if len(findings.conditions) and cells_of(findings.conditions):
         violators = pd.concat([v.violators for v in findings.verdicts]) if findings.verdicts else None
-        with plt.style.context(SHEET):
+        with sheet():
             png = save(draw_summary(findings.conditions, findings.half, violators), folder / "summary")
         drawn = len(findings.conditions.dropna(subset=["train_loss", "height"]))
         caption = (
@@ -217,7 +216,7 @@ def _verdict(folder: Path, findings: Findings, images: _Images) -> Iterator[str]
     else:
         yield page.paragraph("No condition has been judged, so that there is no summary figure.", "quiet")
     if len(findings.needed):
-        with plt.style.context(SHEET):
+        with sheet():
             png = save(draw_steps(findings.needed, findings.level), folder / "steps")
         caption = (
             f"Steps until the train loss is down to {plain(findings.level)}, for runs at the threshold, against the "

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from analysis import experiments, report, rivals
-from analysis.figures import draw_table
+from analysis.setups import draw_table
 from tests.analysis.synthetic import runs
 from tests.analysis.test_rivals import planted
 
