@@ -37,9 +37,9 @@ def draw_effective(rows: pd.DataFrame, title: str, line_axes: list[str]) -> Figu
         seen, drawn = [], []
         for i, (values, members) in enumerate(groups):
             found = members.groupby("width")[[EFFECTIVE, column, "interpolation_width"]].median()
-            x, values = found[EFFECTIVE].to_numpy(), found[column].to_numpy()
-            y = np.maximum(values, FLOOR)
-            drawn.append((x, values, tones[i]))
+            x, measured = found[EFFECTIVE].to_numpy(), found[column].to_numpy()
+            y = np.maximum(measured, FLOOR)
+            drawn.append((x, measured, tones[i]))
             before = int((found.index <= found["interpolation_width"]).sum())
             style = {"color": tones[i], "marker": MARKERS[i % len(MARKERS)], "mew": 0}
             ax.plot(x[:before], y[:before], label=legend_of(values), **style)
@@ -47,8 +47,8 @@ def draw_effective(rows: pd.DataFrame, title: str, line_axes: list[str]) -> Figu
             seen.append(y)
         ax.set(xscale="log", yscale="log", xlabel="effective parameters on test inputs", ylabel=QUANTITIES[column])
         set_limits(ax, seen)
-        for x, values, tone in drawn:
-            mark_below(ax, x, values, tone)
+        for x, measured, tone in drawn:
+            mark_below(ax, x, measured, tone)
         log_ticks(ax.xaxis, *ax.get_xlim())
         log_ticks(ax.yaxis, *ax.get_ylim())
     handles = [*axes[0, 0].get_legend_handles_labels()[0], *below_handles(figure)]

@@ -21,14 +21,16 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 
-from analysis import claim, conditions, decomposition, experiments, peaks, report
+from analysis import claim, conditions, decomposition, experiments, explorer, peaks, report
+from analysis.cards import Section
 from analysis.curves import x_axis
 from analysis.decomposition import NotCrossed, decompose
 from analysis.labels import QUANTITIES
 from analysis.layout import layout_of
+from analysis.names import file_stem
 from analysis.processes import processes
 from analysis.scatter import steps_needed
-from analysis.setups import FEW_X, draw_paper, draw_table
+from analysis.setups import FEW_X, draw_card, draw_paper, draw_table
 from analysis.style import FormatError, Look
 from analysis.tables import UnreadableTable, curve_rows, environments, load_curves, load_runs, table_names
 
@@ -51,7 +53,7 @@ FORMATS = ("pdf", "svg", "pgf")
 Result = TypeVar("Result")
 
 
-def draw_one(results: Path, name: str, folder: Path) -> tuple[report.Section, float]:
+def draw_one(results: Path, name: str, folder: Path) -> tuple[Section, float]:
     """Load one table, draw it and judge its peaks in test loss and, with classes, test error.
 
     Returns:
@@ -65,10 +67,15 @@ def draw_one(results: Path, name: str, folder: Path) -> tuple[report.Section, fl
     # logged steps of a large crossing would fill the memory, and no figure shows them
     curves = None if layout_of(rows).crowded else curve_rows(results, name, rows)
     drawings = draw_table(rows, name, folder, curves)
+    card = draw_card(rows, name, folder, curves)
     if (results / name / "predictions").is_dir():
         with suppress(NotCrossed):
             drawings += decomposition.draw_table(decompose(results, name), name, folder)
-    section = report.Section(name, rows, drawings, judged(rows, curves), environments(results, name))
+    found = judged(rows, curves)
+    csv = folder / f"{file_stem(name, {'peaks': ''})}.csv"
+    found.to_csv(csv, index=False)
+    explored = explorer.packed(name, rows, curves)
+    section = Section(name, rows, drawings, found, environments(results, name), card, explored, csv)
     return section, time.perf_counter() - start
 
 
@@ -173,7 +180,7 @@ def _told(name: str, result: Callable[[], Result]) -> Result | None:
     return None
 
 
-def _print(section: report.Section, seconds: float) -> None:
+def _print(section: Section, seconds: float) -> None:
     """Say which figures a table has."""
     count = len(section.drawings)
     words = f"{count} figure{'s' if count > 1 else ''}" if count else "no finished run to draw"
@@ -182,7 +189,7 @@ def _print(section: report.Section, seconds: float) -> None:
         print(f"  {path}")
 
 
-def _write_report(folder: Path, sections: Sequence[report.Section], findings: report.Findings) -> None:
+def _write_report(folder: Path, sections: Sequence[Section], findings: report.Findings) -> None:
     """The page over all tables, and what it says as CSV; the verdict goes to the terminal, too."""
     every = pd.concat([s.peaks.assign(table=s.name) for s in sections if s.peaks is not None], ignore_index=True)
     every.to_csv(folder / "peaks.csv", index=False)

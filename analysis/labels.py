@@ -88,10 +88,10 @@ def plain(x: float, _: object = None) -> str:
     return {"1": ten, "-1": "-" + ten}.get(lead, f"{lead}·{ten}")
 
 
-def at_most(floor: float) -> Callable[[float, object], str]:
+def at_most(floor: float) -> Callable[..., str]:
     """:func:`plain`, with the floor itself as "at most": what is drawn there is at it or below.
 
-    >>> at_most(1e-10)(1e-10, None), at_most(1e-10)(0.5, None)
+    >>> at_most(1e-10)(1e-10), at_most(1e-10)(0.5)
     ('≤ 10⁻¹⁰', '0.5')
     """
 

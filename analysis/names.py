@@ -7,10 +7,21 @@ import json
 import re
 from collections.abc import Mapping
 
-KINDS = ("effective", "conditioning", "map", "epochs", "budgets", "decomposition", "stopping", "tuning", "card")
+KINDS = (
+    "effective",
+    "conditioning",
+    "map",
+    "epochs",
+    "budgets",
+    "decomposition",
+    "stopping",
+    "tuning",
+    "card",
+    "peaks",
+)
 """Words that end the names of a table's further figures."""
 
-TAKEN = ("summary", "steps")
+TAKEN = ("summary", "steps", "rivals", "verdict", "index")
 """Figures of the report, which belong to no table."""
 
 LONGEST = 200

@@ -250,7 +250,7 @@ def save_print(figure: Figure, path: Path) -> None:
         )
     with mpl.rc_context({"svg.hashsalt": path.name, "pgf.rcfonts": False}):
         metadata = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(path.suffix[1:])
-        figure.savefig(path, **({} if metadata is None else {"metadata": metadata}))
+        figure.savefig(path, metadata=metadata)
 
 
 def _settle(figure: Figure) -> None:
