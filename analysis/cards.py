@@ -81,8 +81,8 @@ def card(section: Section, title: str, anchor: str, explorer: str, show: Show) -
     if section.drawings:
         count = len(section.drawings)
         words = f"{count} figure{'s' if count > 1 else ''}: all panels"
-        yield page.folded(f"{words}, {title}", "\n".join(map(show, section.drawings)))
-    yield page.folded(f"Settings and command, {title}", "\n".join(_settings(section, found, varied)))
+        yield page.folded(words, "\n".join(map(show, section.drawings)))
+    yield page.folded("Settings and command", "\n".join(_settings(section, found, varied)))
     yield from _peaks(section, title)
     yield "</section>"
 
@@ -127,7 +127,7 @@ def _peaks(section: Section, title: str) -> Iterator[str]:
     pieces = [_peak_table(members, str(x), title) for x, members in peaks.groupby("x", sort=False)]
     if section.csv is not None:
         pieces.append(f"<p>All columns: {page.file_link(section.csv)}</p>")
-    yield page.folded(f"Peaks of {len(peaks)} curves: {words}, {title}", "\n".join(pieces))
+    yield page.folded(f"Peaks of {len(peaks)} curves: {words}", "\n".join(pieces))
 
 
 def _peak_table(peaks: pd.DataFrame, x: str, title: str) -> str:

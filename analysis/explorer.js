@@ -4,8 +4,9 @@
   const $ = (id) => document.getElementById(`explore-${id}`);
   const PAGE = JSON.parse(document.getElementById("explorer-data").textContent);
   const FLOOR = PAGE.floor;
-  const MOST_LINES = 60, MOST_PANELS = 6, FRAME = 700;  // FRAME: milliseconds of a step of the slider
+  const MOST_LINES = 40, MOST_PANELS = 6, FRAME = 700;  // FRAME: milliseconds of a step of the slider
   const OKABE_ITO = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#B87F00", "#2B93D1", "#8C6D31", "#777777"];
+  const dark = matchMedia("(prefers-color-scheme: dark)");
   const EACH = -1;  // a filter that keeps every level, each as a line of its own
   let table, state, charts = [], timer = null, place = null;
 
@@ -54,26 +55,37 @@
     const x = axis(state.x), kept = settings().filter((a) => a !== x);
     const each = kept.filter((a) => filters[a.key] === EACH);
     const fixed = kept.filter((a) => filters[a.key] !== EACH).map((a) => [table.columns[a.key], filters[a.key]]);
-    const codes = each.map((a) => table.columns[a.key]);
-    const along = table.columns[x.key], metric = table.columns[state.y], found = new Map();
+    const codes = each.map((a) => table.columns[a.key]), sizes = each.map((a) => a.levels.length);
+    const along = table.columns[x.key], metric = table.columns[state.y], width = x.levels.length;
+    // first the line of each row: rows are sorted, so that neighbours mostly share it
+    const lines = new Map(), lineOf = new Int32Array(table.rows).fill(-1);
+    let last = -1, line = -1;
     rows: for (let i = 0; i < table.rows; i++) {
       for (const [column, level] of fixed) if (column[i] !== level) continue rows;
-      const y = metric[i];
-      if (y !== y) continue;
+      if (metric[i] !== metric[i]) continue;
       let id = 0;
-      for (let a = 0; a < codes.length; a++) id = id * each[a].levels.length + codes[a][i];
-      let curve = found.get(id);
-      if (!curve) found.set(id, (curve = {first: i, points: new Map()}));
-      const point = curve.points.get(along[i]);
-      if (point) point.push(y); else curve.points.set(along[i], [y]);
+      for (let a = 0; a < codes.length; a++) id = id * sizes[a] + codes[a][i];
+      if (id !== last) {
+        if (!lines.has(id)) lines.set(id, {number: lines.size, first: i});
+        [last, line] = [id, lines.get(id).number];
+      }
+      lineOf[i] = line;
     }
-    return [...found.entries()].sort((a, b) => a[0] - b[0]).map(([, {first, points}]) => {
-      const levels = Object.fromEntries(each.map((a, n) => [a.key, codes[n][first]]));
-      const at = [...points.keys()].sort((a, b) => a - b).map((code) => {
-        const sorted = Float64Array.from(points.get(code)).sort();
-        return {code, x: Number(x.levels[code]), runs: sorted.length, median: quantile(sorted, 0.5),
-          low: quantile(sorted, 0.1), high: quantile(sorted, 0.9)};
-      });
+    // then the values of each point of each line, side by side
+    const end = new Int32Array(lines.size * width + 1);
+    for (let i = 0; i < table.rows; i++) if (lineOf[i] >= 0) end[lineOf[i] * width + along[i] + 1]++;
+    for (let c = 1; c < end.length; c++) end[c] += end[c - 1];
+    const next = end.slice(), values = new Float64Array(end.at(-1));
+    for (let i = 0; i < table.rows; i++) if (lineOf[i] >= 0) values[next[lineOf[i] * width + along[i]]++] = metric[i];
+    return [...lines.entries()].sort((a, b) => a[0] - b[0]).map(([, {number, first}]) => {
+      const levels = Object.fromEntries(each.map((a, n) => [a.key, codes[n][first]])), at = [];
+      for (let code = 0; code < width; code++) {
+        const cell = number * width + code, runs = end[cell + 1] - end[cell];
+        if (!runs) continue;
+        const sorted = values.subarray(end[cell], end[cell + 1]).sort();
+        at.push({code, x: Number(x.levels[code]), runs, median: quantile(sorted, 0.5),
+          low: quantile(sorted, 0.1), high: quantile(sorted, 0.9)});
+      }
       return {levels, at};
     });
   }
@@ -148,7 +160,10 @@
     if (state.facet === key) state.facet = "";
   }
 
-  const sliding = () => settings().find((a) => a.role === "budget" && a.key !== state.x && a.levels.length > 2);
+  function sliding() {
+    const budgets = settings().filter((a) => a.role === "budget" && a.key !== state.x && a.levels.length > 2);
+    return budgets.find((a) => a.key === "step") || budgets[0];
+  }
   function tell(budget) {
     const text = isEach(budget) ? "each" : pretty(budget.levels[state.filters[budget.key]]);
     $("budget").textContent = `${budget.label}: ${text}`;
@@ -188,7 +203,7 @@
     if (!a) return OKABE_ITO[0];
     if (!a.numeric || a.levels.length < 3) return OKABE_ITO[code % OKABE_ITO.length];
     const share = code / (a.levels.length - 1);
-    return `hsl(${270 - 200 * share} 70% ${38 + 12 * share}%)`;
+    return `hsl(${270 - 200 * share} 70% ${dark.matches ? 68 - 10 * share : 38 + 2 * share}%)`;
   }
 
   const named = (levels) => Object.entries(levels).map(([key, code]) => {
@@ -276,7 +291,7 @@
     chart.plot = new uPlot({
       width: wide, height: Math.min(420, Math.max(260, wide * 0.6)), title, legend: {show: false},
       scales: {x: {time: false, distr: logX ? 3 : 1}, y: {distr: 3, range: () => [low / spread, high * spread]}},
-      axes: [{stroke: ink, grid, values: ticks, label: axis(state.x).label, labelSize: 20},
+      axes: [{stroke: ink, grid, values: ticks, space: 34, label: axis(state.x).label, labelSize: 20},
         {stroke: ink, grid, values: ticks, size: 62, label: table.metrics.find((m) => m.key === state.y).label, labelSize: 20}],
       series, bands, cursor: {drag: {x: false, y: false}, points: {show: false}},
       hooks: {draw: [(u) => marks(u, chart)], setCursor: [(u) => hover(u, chart)]},
@@ -415,7 +430,7 @@
     const index = PAGE.tables.findIndex((t) => t.anchor === link.dataset.table);
     if (index >= 0) { $("table").value = index; choose(index); }
   };
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+  dark.addEventListener("change", draw);
   let width = innerWidth;
   addEventListener("resize", () => { if (innerWidth !== width) { width = innerWidth; draw(); } });
   choose(0);

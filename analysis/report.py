@@ -190,18 +190,18 @@ def _headline_figure(folder: Path, findings: Findings, images: _Images) -> Itera
         return
     largest = known["family"].value_counts().index[0]
     members = known[known["family"] == largest]
-    yield images.show(_scatter(folder / "verdict", members, findings, None))
+    yield images.show(_scatter(folder / "verdict", members, findings, sentence(family_of(str(largest)))))
 
 
-def _scatter(stem: Path, found: pd.DataFrame, findings: Findings, violators: pd.DataFrame | None) -> Drawing:
+def _scatter(
+    stem: Path, found: pd.DataFrame, findings: Findings, of: str, violators: pd.DataFrame | None = None
+) -> Drawing:
     with sheet():
         png = save(draw_summary(found, findings.half, violators), stem)
     drawn = len(found.dropna(subset=["train_loss", "height"]))
-    families = sorted(found["family"].unique())
-    of = family_of(families[0]) if len(families) == 1 else f"{len(families)} problems"
     return Drawing(
         png,
-        f"{sentence(of)}: rise of the test loss over its valleys against train loss at the threshold, {drawn} "
+        f"{of}: rise of the test loss over its valleys against train loss at the threshold, {drawn} "
         "conditions. A mark is a condition: full where the test finds a peak, open where it finds none, pale where it "
         f"is undecided. Colour and marker are the factor that its experiment varies. {OWN_SETTINGS}",
     )
@@ -239,7 +239,8 @@ def _verdict(folder: Path, findings: Findings, images: _Images) -> Iterator[str]
         yield images.show(Drawing(png, rival_plot.CAPTION))
     if len(findings.conditions) and cells_of(findings.conditions):
         violators = pd.concat([v.violators for v in findings.verdicts]) if findings.verdicts else None
-        yield images.show(_scatter(folder / "summary", findings.conditions, findings, violators))
+        of = "Every problem, with violations of the claim"
+        yield images.show(_scatter(folder / "summary", findings.conditions, findings, of, violators))
     else:
         yield page.paragraph("No condition has been judged, so that there is no summary figure.", "quiet")
     if len(findings.needed):

@@ -196,7 +196,7 @@ def test_several_processes_draw_what_one_does(table: Path, tmp_path: Path, rows:
         assert figures.main(["--results", str(table), "--out", str(tmp_path / jobs), "--jobs", jobs]) == 0
     one, two = ({path.name: path.read_bytes() for path in (tmp_path / jobs).iterdir()} for jobs in ("1", "2"))
     assert one == two
-    assert len(one) == 2 * 2 + 3  # figures, and the page with its numbers
+    assert len(one) == 2 * 4 + 2 + 3  # figures and cards, peaks of each table, and the page with its numbers
 
 
 def test_a_figure_of_diverged_runs_alone_is_left_out(results: Path) -> None:
@@ -279,4 +279,4 @@ def test_all_tables_at_once_give_the_report(table: Path, tmp_path: Path, capsys:
     assert str(tmp_path / "index.html") in capsys.readouterr().out
     page = (tmp_path / "index.html").read_text()
     assert "results/small" in page
-    assert page.count("<img") == 1
+    assert page.count("<img") == 2, "the card and the figure"
