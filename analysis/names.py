@@ -8,18 +8,9 @@ import re
 from collections.abc import Mapping
 
 KINDS = (
-    "effective",
-    "conditioning",
-    "map",
-    "epochs",
-    "budgets",
-    "decomposition",
-    "stopping",
-    "tuning",
-    "card",
-    "peaks",
-)
-"""Words that end the names of a table's further figures."""
+    "effective", "conditioning", "map", "epochs", "budgets", "decomposition", "stopping", "tuning", "card", "peaks",
+)  # fmt: skip
+"""Words that end the names of a table's further files."""
 
 TAKEN = ("summary", "steps", "rivals", "verdict", "index")
 """Figures of the report, which belong to no table."""

@@ -65,13 +65,13 @@ def test_a_full_crossing_is_one_command_without_what_is_at_its_default() -> None
     rows = pd.DataFrame(solve_rows(*(run_of(*words) for words in SWEEPS["widths and seeds"])))
     (line,), _ = commands(rows, "mine")
     assert line == (
-        "python -m dd.run -m width=5,10,15,20,25 data.n_test=50 data.n_train=60 epochs=3 seed=0,1 name=mine"
+        "python -m dd.run -m width=5,10,15,20,25 data.n_test=50 data.n_train=60 steps=6 seed=0,1 name=mine"
     )
 
 
 def test_what_differs_from_the_defaults_is_told() -> None:
     rows = pd.DataFrame(solve_rows(run_of(*BASE, "optimizer=adam", "optimizer.beta1=0.5")))
-    assert set(settings_of(rows).changed()) == {"data.n_train", "data.n_test", "epochs", "optimizer", "optimizer.beta1"}
+    assert set(settings_of(rows).changed()) == {"data.n_train", "data.n_test", "steps", "optimizer", "optimizer.beta1"}
 
 
 def test_every_column_of_an_axis_has_a_key() -> None:
