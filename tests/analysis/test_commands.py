@@ -64,9 +64,7 @@ def test_commands_make_the_runs_of_a_table_and_no_others(name: str) -> None:
 def test_a_full_crossing_is_one_command_without_what_is_at_its_default() -> None:
     rows = pd.DataFrame(solve_rows(*(run_of(*words) for words in SWEEPS["widths and seeds"])))
     (line,), _ = commands(rows, "mine")
-    assert line == (
-        "python -m dd.run -m width=5,10,15,20,25 data.n_test=50 data.n_train=60 steps=6 seed=0,1 name=mine"
-    )
+    assert line == ("python -m dd.run -m width=5,10,15,20,25 data.n_test=50 data.n_train=60 steps=6 seed=0,1 name=mine")
 
 
 def test_what_differs_from_the_defaults_is_told() -> None:
