@@ -142,7 +142,8 @@ def contents(parts: Sequence[tuple[str, str, Sequence[tuple[str, str]]]]) -> str
     for title, anchor, entries in parts:
         below = "".join(f"<li>{link(name, '#' + place)}</li>" for name, place in entries)
         lines.append(f"<li>{link(title, '#' + anchor)}" + (f"<ul>{below}</ul>" if below else "") + "</li>")
-    return '<nav id="contents" aria-label="Contents"><ul>\n' + "\n".join(lines) + "\n</ul></nav>"
+    opened = '<nav aria-label="Contents"><details id="contents"><summary>Contents</summary>'
+    return f"{opened}<ul>\n" + "\n".join(lines) + "\n</ul></details></nav>"
 
 
 def document(title: str, nav: str, body: Iterable[str]) -> str:
