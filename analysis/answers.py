@@ -65,7 +65,7 @@ def _highest(row: pd.Series, x: str, *, several: bool) -> str:
     threshold = row["threshold_counted"]
     beside = "" if is_null(threshold) else f" (threshold: {plain(threshold)})"
     which = f", for {row['condition']}" if several else ""
-    return f"The highest rise over both valleys is {factor}, at {at}{beside}{which}."
+    return f"The largest height over both valleys is {factor}, at {at}{beside}{which}."
 
 
 def _by_axis(found: pd.DataFrame) -> str:

@@ -21,13 +21,13 @@ PEAK_COLUMNS = {
     "metric": "of",
     "decision": "decision",
     "location": "{x} of the peak [95 % interval]",
-    "prominence": "rise over both valleys [95 % interval]",
+    "prominence": "height over both valleys [95 % interval]",
     "train_loss_at_threshold": "train loss at threshold",
     "diverged": "diverged",
 }
 
-Show = Callable[[Drawing], str]
-"""A figure as a piece of the page."""
+Show = Callable[[Drawing, str], str]
+"""A figure as a piece of the page; the words are what its alternative text begins with."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def card(section: Section, title: str, anchor: str, explorer: str, show: Show) -
     yield page.paragraph(asked, "question")
     yield page.paragraph(answers.answer(section.peaks), "answer")
     if section.card is not None:
-        yield show(section.card)
+        yield show(section.card, title)
     elif not section.drawings:
         yield page.paragraph("No finished run to draw.", "quiet")
     if section.explored:
@@ -81,7 +81,7 @@ def card(section: Section, title: str, anchor: str, explorer: str, show: Show) -
     if section.drawings:
         count = len(section.drawings)
         words = f"{count} figure{'s' if count > 1 else ''}: all panels"
-        yield page.folded(words, "\n".join(map(show, section.drawings)))
+        yield page.folded(words, "\n".join(show(drawing, title) for drawing in section.drawings))
     yield page.folded("Settings and command", "\n".join(_settings(section, found, varied)))
     yield from _peaks(section, title)
     yield "</section>"
@@ -90,6 +90,7 @@ def card(section: Section, title: str, anchor: str, explorer: str, show: Show) -
 def varied_axes(rows: pd.DataFrame) -> list[str]:
     """Axes that a table sweeps; what an optimizer brings with it, and a full batch, differ without being swept."""
     varied = [a for a in axis_columns(rows) if rows[a].nunique() > 1 and a not in ("solver", "dtype")]
+    varied = [a for a in varied if a == "width" or not (rows[a] == rows["width"]).all()]
     within = rows.groupby(["optimizer", "n_train"], dropna=False)
     return [a for a in varied if a in ("optimizer", "n_train") or within[a].nunique().max() > 1]
 

@@ -73,10 +73,10 @@ ASKED = (
 )
 
 READING = (
-    "The rise of a curve is its height over the higher one of the two lowest points beside it, as a factor or as its "
-    "natural logarithm. At the threshold the model can just fit its training set. A rise at the threshold is negative, "
-    "as a logarithm, where the curve falls all along. Curves are medians over seeds: at the threshold the mean does "
-    "not exist."
+    "At the threshold the model can just fit its training set. The height of a curve is the ratio of its test loss, at "
+    "the threshold or at its peak, to the higher one of the two lowest points beside it. It is given as a factor, or as "
+    "the natural logarithm of the factor, which is negative where the curve falls all along. Curves are medians over "
+    "seeds: at the threshold the mean does not exist."
 )
 
 
@@ -139,12 +139,13 @@ class _Images:
     def __init__(self) -> None:
         self.bytes = 0
 
-    def show(self, drawing: Drawing) -> str:
+    def show(self, drawing: Drawing, of: str = "") -> str:
         size = drawing.png.stat().st_size * 4 // 3
         if self.bytes + size > PAGE_LIMIT:
             return page.paragraph(f"Left out to keep this page small: {drawing.png.name}. {drawing.caption}", "quiet")
         self.bytes += size
-        return page.figure(drawing.png, drawing.caption, drawing.alt, drawing.files)
+        alt = f"{of}. {drawing.alt}" if of else drawing.alt
+        return page.figure(drawing.png, drawing.caption, alt, drawing.files)
 
 
 def _body(folder: Path, plan: _Plan, findings: Findings) -> Iterator[str]:
@@ -183,7 +184,7 @@ def _body(folder: Path, plan: _Plan, findings: Findings) -> Iterator[str]:
 
 
 def _headline_figure(folder: Path, findings: Findings, images: _Images) -> Iterator[str]:
-    """The conditions of the problem family that has most of them: rise against train loss."""
+    """The conditions of the problem family that has most of them: height against train loss."""
     found = findings.conditions
     known = found.dropna(subset=["train_loss", "height"]) if len(found) else found
     if not len(known):
@@ -201,7 +202,7 @@ def _scatter(
     drawn = len(found.dropna(subset=["train_loss", "height"]))
     return Drawing(
         png,
-        f"{of}: rise of the test loss over its valleys against train loss at the threshold, {drawn} "
+        f"{of}: height of the test loss over its valleys against train loss at the threshold, {drawn} "
         "conditions. A mark is a condition: full where the test finds a peak, open where it finds none, pale where it "
         f"is undecided. Colour and marker are the factor that its experiment varies. {OWN_SETTINGS}",
     )

@@ -24,7 +24,7 @@ NAMED = 5
 RING = 55
 """Area of the ring around a violator, square points."""
 
-HEIGHT = "rise over the valleys, ln"
+HEIGHT = "height over the valleys, ln"
 """What the height of a condition is: at the threshold it is negative where a curve falls all along."""
 
 DECISIONS = ("peak", "undecided", "no peak")

@@ -1,7 +1,6 @@
 """What others see of the analysis: matplotlib as they have set it up, and figures that say what is in them.
 
-Covers: analysis/captions.py, analysis/layout.py, analysis/setups.py, analysis/answers.py, analysis/effective.py,
-analysis/style.py.
+Covers: analysis/captions.py, analysis/layout.py, analysis/setups.py, analysis/answers.py, analysis/effective.py.
 """
 
 from __future__ import annotations
@@ -111,7 +110,7 @@ def test_conditions_at_the_floor_of_the_train_loss_are_marked_and_no_axis_of_pro
     figure = draw_summary(found)
     ax = figure.axes[0]
     assert ax.get_ylim()[0] < 0
-    assert not re.search("prominence|height", ax.get_ylabel())
+    assert not re.search("prominence", ax.get_ylabel())
     assert marks(figure) == [(ax.get_ylabel(), [1e-8])]
     assert "≤ 10⁻⁸" in [ax.xaxis.get_major_formatter()(x) for x in ax.get_xticks()]
 
@@ -200,7 +199,7 @@ def test_an_answer_counts_peaks_and_finds_the_axis_that_they_go_with() -> None:
     rows = runs(seeds=5, numbers=numbers, steps=(10, 100, 1000), lr=(0.1, 0.5))
     words = answers.answer(table(rows))
     assert words.startswith(
-        "The test loss peaks along the width in 2 of 6 curves. The highest rise over both valleys is ×"
+        "The test loss peaks along the width in 2 of 6 curves. The largest height over both valleys is ×"
     )
     assert "at width 50 (threshold: 50), for " in words
     assert words.endswith("Curves with a peak by steps: 10: 0 of 2; 100: 0 of 2; 1000: 2 of 2.")
