@@ -13,9 +13,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from analysis.captions import caption
 from analysis.components import estimate, resampled
 from analysis.curves import LINE_AXES, PANEL_AXES, split, varying_axes
-from analysis.labels import OWN_SETTINGS, data_text, legend_of
+from analysis.labels import OWN_SETTINGS, data_text, legend_of, value_text, x_title
 from analysis.names import file_stem
 from analysis.style import OKABE_ITO, THRESHOLD, Drawing, save, sheet, subplots
 from analysis.tables import UnreadableTable, load_predictions, load_runs, load_targets, table_names
@@ -30,8 +31,9 @@ COLUMNS = 4
 """Set-ups in one figure at most."""
 
 CAPTION = (
-    "Parts of the test loss, and the test loss of averaged members: squared bias, variance from the training data, "
-    "from features or initialization, and their interaction, with 90 % intervals."
+    "Parts of the test loss are squared bias, variance from the training data, from features or initialization, and "
+    "their interaction. An ensemble averages the outputs of its members. Bands are 90 % intervals; estimates whose "
+    "interval reaches zero are left out."
 )
 
 
@@ -154,8 +156,7 @@ def draw_decomposition(table: pd.DataFrame, x: str = "width") -> Figure:
         row[0].legend()
     first = table.iloc[0]
     figure.suptitle(
-        f"{data_text(table)}, {first['model'].replace('_', ' ')}, n = {first['n_train']}\n"
-        f"{first['data_seeds']} training sets × {first['seeds']} seeds, 90 % bootstrap bands",
+        f"{_title(table)}\n{first['data_seeds']} training sets × {first['seeds']} seeds, 90 % bootstrap bands",
         fontsize=8,
     )
     return figure
@@ -203,9 +204,21 @@ def draw_table(table: pd.DataFrame, name: str, folder: Path) -> list[Drawing]:
     for start in range(0, len(groups), COLUMNS):
         stem = file_stem(name, {"decomposition": ""}) + (f"-{start // COLUMNS + 1}" if len(groups) > COLUMNS else "")
         with sheet():
-            figure = draw_decomposition(pd.concat(groups[start : start + COLUMNS]), x)
-            written.append(Drawing(save(figure, folder / stem), f"{CAPTION} {OWN_SETTINGS}"))
+            shown = pd.concat(groups[start : start + COLUMNS])
+            figure = draw_decomposition(shown, x)
+            words = caption(figure, f"{_title(shown)}{_which(start, len(groups))}", x_title(shown, x), CAPTION)
+            written.append(Drawing(save(figure, folder / stem), f"{words} {OWN_SETTINGS}"))
     return written
+
+
+def _title(table: pd.DataFrame) -> str:
+    first = table.iloc[0]
+    return f"{data_text(table)}, {value_text(first['model'])}, n = {first['n_train']}"
+
+
+def _which(start: int, groups: int) -> str:
+    """Which of several figures it is."""
+    return f", figure {start // COLUMNS + 1} of {-(-groups // COLUMNS)}" if groups > COLUMNS else ""
 
 
 if __name__ == "__main__":

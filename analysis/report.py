@@ -74,9 +74,9 @@ ASKED = (
 
 READING = (
     "At the threshold the model can just fit its training set. The height of a curve is the ratio of its test loss, at "
-    "the threshold or at its peak, to the higher one of the two lowest points beside it. It is given as a factor, or as "
-    "the natural logarithm of the factor, which is negative where the curve falls all along. Curves are medians over "
-    "seeds: at the threshold the mean does not exist."
+    "the threshold or at its peak, to the higher one of the two lowest points beside it. It is given as a factor, or "
+    "as the natural logarithm of the factor, which is negative where the curve falls all along. Curves are medians "
+    "over seeds: at the threshold the mean does not exist."
 )
 
 
