@@ -210,7 +210,9 @@ def test_axis_colour_panels_noise_and_metric_are_chosen(page: Page) -> None:
     page.select_option("#explore-facet", "data.label_noise")
     assert page.locator("#explore-charts canvas").count() == 2
     page.select_option("#explore-facet", "")
+    assert page.locator("#explore-slider").is_visible()
     page.select_option("#explore-x", "steps")
+    assert not page.locator("#explore-slider").is_visible(), "the steps are the axis"
     assert page.locator("#explore-charts canvas").count() == 1
     page.select_option("#explore-colour", "width")
     assert page.locator("#explore-key li").count() == 5
