@@ -5,14 +5,13 @@ from __future__ import annotations
 import textwrap
 
 import pandas as pd
-from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.curves import band, split, thresholds
 from analysis.labels import QUANTITIES, legend_of, over_seeds, x_title
 from analysis.panels import FEW_POINTS, draw_band, mark_diverged, x_limits
-from analysis.style import MARKERS, colours, log_ticks, mark_thresholds, set_limits
+from analysis.style import MARKERS, below_handles, colours, log_ticks, mark_below, mark_thresholds, set_limits, subplots
 
 COLUMNS = ("test_error", "test_loss", "train_loss")
 
@@ -35,16 +34,17 @@ def draw_budgets(rows: pd.DataFrame, title: str, budget: str, settings: list[str
     budgets = sorted(rows[budget].unique().tolist())
     tones = colours([{budget: b} for b in budgets])
     size = (0.7 + 1.6 * max(len(groups), 2), 0.9 + 1.45 * len(columns))
-    figure, grid = plt.subplots(len(columns), len(groups), figsize=size, sharex=True, sharey="row", squeeze=False)
+    figure, grid = subplots(len(columns), len(groups), figsize=size, sharex=True, sharey="row")
     low, high = x_limits(rows[x])
     seeds = 0
     for line, column in zip(grid, columns, strict=True):
-        seen = []
+        seen, drawn = [], []
         for ax, (_, members) in zip(line, groups, strict=True):
             parts = [({budget: b}, members[members[budget] == b]) for b in budgets]
             for i, (_, part) in enumerate(parts):
                 data = band(part, column, x)
                 draw_band(ax, data, tones[i], MARKERS[i % len(MARKERS)])
+                drawn.append((ax, data, tones[i]))
                 seen += [data.low, data.high]
                 seeds = max(seeds, data.seeds)
             ax.set(xscale="log", yscale="log", xlim=(low, high))
@@ -52,6 +52,8 @@ def draw_budgets(rows: pd.DataFrame, title: str, budget: str, settings: list[str
             mark_thresholds(ax, thresholds(members, x), named=ax in grid[0])
             log_ticks(ax.xaxis, low, high, most=5)
         set_limits(line[0], seen)
+        for ax, data, tone in drawn:
+            mark_below(ax, data.x, data.median, tone)
         log_ticks(line[0].yaxis, *line[0].get_ylim(), most=6)
         line[0].set_ylabel(QUANTITIES[column])
     for top, bottom, (values, _) in zip(grid[0], grid[-1], groups, strict=True):
@@ -63,6 +65,7 @@ def draw_budgets(rows: pd.DataFrame, title: str, budget: str, settings: list[str
         Line2D([], [], color=tones[i], marker=MARKERS[i % len(MARKERS)] if few else None, label=legend_of({budget: b}))
         for i, b in enumerate(budgets)
     ]
+    handles += below_handles(figure)
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 6 if len(groups) > 2 else 3))
     figure.suptitle(f"{title}\n{over_seeds(seeds)}", fontsize=8)
     return figure

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from matplotlib import pyplot as plt
 from matplotlib.collections import LineCollection
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from analysis.curves import FLOOR, thresholds
-from analysis.labels import QUANTITIES, plain, x_title
-from analysis.style import GREY, SEQUENTIAL, log_ticks, mark_thresholds, set_limits
+from analysis.labels import QUANTITIES, at_most, plain, x_title
+from analysis.style import (
+    GREY,
+    SCREEN,
+    SEQUENTIAL,
+    Look,
+    below_handles,
+    log_ticks,
+    mark_below,
+    mark_thresholds,
+    set_limits,
+    subplots,
+)
 
 
 @dataclass(frozen=True)
@@ -51,7 +62,11 @@ def _at(at: float, x: np.ndarray, values: np.ndarray) -> float:
     return float(np.exp(np.interp(np.log(at), np.log(x[known]), np.log(np.maximum(values[known], FLOOR)))))
 
 
-def draw_bundle(rows: pd.DataFrame, title: str, curve_axes: list[str], x: str = "width") -> Figure:
+COLUMNS = ("test_error", "test_loss")
+"""Panels of a bundle, unless others are asked for."""
+
+
+def draw_bundle(rows: pd.DataFrame, title: str, curve_axes: list[str], x: str = "width", look: Look = SCREEN) -> Figure:
     """Draw test error and test loss of every curve, coloured by the train loss at the threshold.
 
     Args:
@@ -59,18 +74,30 @@ def draw_bundle(rows: pd.DataFrame, title: str, curve_axes: list[str], x: str = 
         title: what is fixed.
         curve_axes: axes whose combinations are curves.
         x: column that the curves run over.
+        look: size, panels and title.
+
+    Raises:
+        ValueError: the rows have none of the panels.
     """
-    columns = [c for c in ("test_error", "test_loss") if rows[c].notna().any()]
+    columns = [c for c in look.panels or COLUMNS if c in rows and rows[c].notna().any()]
+    if not columns:
+        raise ValueError(f"none of the panels {', '.join(look.panels or COLUMNS)} has a value")
     bundles = [bundle(rows, c, curve_axes, x) for c in columns]
-    figure, axes = plt.subplots(1, len(columns), figsize=(7.0, 3.2), squeeze=False)
+    beside = min(look.columns, len(columns))
+    figure, axes = subplots(-(-len(columns) // beside), beside, figsize=look.size(len(columns), beside))
+    for ax in axes.flat[len(columns) :]:
+        ax.remove()
     losses = np.concatenate([b.train_loss for b in bundles])
     losses = losses[np.isfinite(losses)]
-    norm = None
+    norm, extend = None, "neither"
     if len(losses):
-        low, high = np.quantile(losses, [0.02, 0.98])
-        norm = LogNorm(max(low, FLOOR), max(high, 1.01 * low, 1.01 * FLOOR), clip=True)
+        low, high = (max(float(v), FLOOR) for v in np.quantile(losses, [0.02, 0.98]))
+        high = max(high, 1.01 * low)
+        norm = LogNorm(low, high, clip=True)
+        ends = bool((losses < low).any()), bool((losses > high).any())
+        extend = {(True, True): "both", (True, False): "min", (False, True): "max"}.get(ends, "neither")
     lines = None
-    for ax, column, data in zip(axes.flat, columns, bundles, strict=True):
+    for ax, column, data in zip(axes.flat, columns, bundles, strict=False):
         known = np.isfinite(data.train_loss)
         if norm is not None:
             # the lowest train losses last: they are the peaks, and must not be hidden
@@ -83,15 +110,20 @@ def draw_bundle(rows: pd.DataFrame, title: str, curve_axes: list[str], x: str = 
         low, high = data.x[0] / span, data.x[-1] * span
         ax.set(xscale="log", yscale="log", xlabel=x_title(rows, x), ylabel=QUANTITIES[column], xlim=(low, high))
         set_limits(ax, [data.values])
+        mark_below(ax, np.tile(data.x, len(data.values)), data.values.ravel(), GREY)
         mark_thresholds(ax, thresholds(rows, x), named=True)
         log_ticks(ax.xaxis, low, high)
         log_ticks(ax.yaxis, *ax.get_ylim())
     if lines is not None:
-        bar = figure.colorbar(lines, ax=list(axes.flat), aspect=30, pad=0.02)
+        bar = figure.colorbar(lines, ax=list(axes.flat[: len(columns)]), aspect=30, pad=0.02, extend=extend)
         bar.set_label("train loss at the threshold")
-        bar.ax.yaxis.set_major_formatter(FuncFormatter(plain))
+        bar.ax.yaxis.set_major_formatter(FuncFormatter(at_most(FLOOR) if low <= FLOOR else plain))
         bar.ax.minorticks_off()
-    figure.suptitle(f"{title}\nmedians of {len(bundles[0].values)} curves", fontsize=8)
+    if handles := below_handles(figure):
+        figure.legend(handles=handles, loc="outside lower center")
+    if look.titled:
+        words = textwrap.wrap(title, int(16 * look.width))
+        figure.suptitle("\n".join([*words, f"medians of {len(bundles[0].values)} curves"]), fontsize=8)
     return figure
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pandas as pd
-from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -11,7 +10,17 @@ from analysis.conditions import trained_features
 from analysis.curves import band, split, thresholds
 from analysis.labels import QUANTITIES, legend_of, over_seeds, x_title
 from analysis.panels import draw_band, label_bottom, x_limits
-from analysis.style import GREY, MARKERS, colours, log_ticks, mark_thresholds, set_limits
+from analysis.style import (
+    GREY,
+    MARKERS,
+    below_handles,
+    colours,
+    log_ticks,
+    mark_below,
+    mark_thresholds,
+    set_limits,
+    subplots,
+)
 
 PANELS = (
     ("test_loss", None),
@@ -40,14 +49,14 @@ def draw_conditioning(rows: pd.DataFrame, title: str, line_axes: list[str], x: s
     groups = [(v, members) for v, members in split(rows, line_axes) if (members["status"] == "ok").any()]
     tones = colours([values for values, _ in groups])
     panels = [p for p in PANELS if rows[p[0]].notna().any()]
-    figure, grid = plt.subplots((len(panels) + 1) // 2, 2, figsize=(7.0, 5.6), sharex=True, squeeze=False)
+    figure, grid = subplots((len(panels) + 1) // 2, 2, figsize=(7.0, 5.6), sharex=True)
     axes = list(grid.flat)
     low, high = x_limits(rows[x])
     seeds, started = 0, False
     for ax, (column, start) in zip(axes, panels, strict=False):
         seen = []
-        for i, (_, members) in enumerate(groups):
-            data = band(members, column, x)
+        bands = [band(members, column, x) for _, members in groups]
+        for i, ((_, members), data) in enumerate(zip(groups, bands, strict=True)):
             draw_band(ax, data, tones[i], MARKERS[i % len(MARKERS)])
             seen += [data.low, data.high]
             seeds = max(seeds, data.seeds)
@@ -58,6 +67,8 @@ def draw_conditioning(rows: pd.DataFrame, title: str, line_axes: list[str], x: s
                 started = True
         ax.set(xscale="log", yscale="log", ylabel=QUANTITIES[column], xlim=(low, high))
         set_limits(ax, seen)
+        for data, tone in zip(bands, tones, strict=True):
+            mark_below(ax, data.x, data.median, tone)
         mark_thresholds(ax, thresholds(rows, x), named=ax is axes[0])
         log_ticks(ax.yaxis, *ax.get_ylim())
         log_ticks(ax.xaxis, low, high)
@@ -68,6 +79,7 @@ def draw_conditioning(rows: pd.DataFrame, title: str, line_axes: list[str], x: s
     ]
     if started:
         handles.append(Line2D([], [], color=GREY, ls="--", lw=1, label="at the start"))
+    handles += below_handles(figure)
     figure.legend(handles=handles, loc="outside lower center", ncols=min(3, len(handles)))
     figure.suptitle(f"{title}\n{over_seeds(seeds)}", fontsize=8)
     return figure

@@ -8,17 +8,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib as mpl
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from analysis.captions import caption
 from analysis.components import estimate, resampled
 from analysis.curves import LINE_AXES, PANEL_AXES, split, varying_axes
-from analysis.labels import OWN_SETTINGS, data_text, legend_of
+from analysis.labels import OWN_SETTINGS, data_text, legend_of, value_text, x_title
 from analysis.names import file_stem
-from analysis.style import OKABE_ITO, SHEET, Drawing, save
+from analysis.style import OKABE_ITO, THRESHOLD, Drawing, save, sheet, subplots
 from analysis.tables import UnreadableTable, load_predictions, load_runs, load_targets, table_names
 
 PARTS = ("bias_squared", "variance_data", "variance_init", "variance_interaction")
@@ -31,8 +31,9 @@ COLUMNS = 4
 """Set-ups in one figure at most."""
 
 CAPTION = (
-    "Parts of the test loss, and the test loss of averaged members: squared bias, variance from the training data, "
-    "from features or initialization, and their interaction, with 90 % intervals."
+    "Parts of the test loss are squared bias, variance from the training data, from features or initialization, and "
+    "their interaction. An ensemble averages the outputs of its members. Bands are 90 % intervals; estimates whose "
+    "interval reaches zero are left out."
 )
 
 
@@ -131,9 +132,7 @@ def draw_decomposition(table: pd.DataFrame, x: str = "width") -> Figure:
     """
     own = ["width", *varying_axes(table, PANEL_AXES + LINE_AXES, OPTIONS)]
     groups = list(split(table, [a for a in own if a != x and table[a].nunique(dropna=False) > 1]))
-    figure, grid = plt.subplots(
-        2, len(groups), figsize=(1.0 + 3.0 * len(groups), 5.0), sharex=True, sharey="row", squeeze=False
-    )
+    figure, grid = subplots(2, len(groups), figsize=(1.0 + 3.0 * len(groups), 5.0), sharex=True, sharey="row")
     for i, (values, members) in enumerate(groups):
         members = members.sort_values(x)
         above, below = grid[:, i]
@@ -147,18 +146,17 @@ def draw_decomposition(table: pd.DataFrame, x: str = "width") -> Figure:
         if x == "width":
             for ax in (above, below):
                 for at in members["interpolation_width"].dropna().unique():
-                    ax.axvline(at, color="#555555", ls=":", lw=1, zorder=1)
+                    ax.axvline(at, color="#555555", ls=":", lw=1, zorder=1, gid=THRESHOLD)
         above.set_title(legend_of(values) if values else "")
         below.set_xlabel(x.replace("_", " "))
     largest, smallest = table["test_loss"].max(), table["test_loss"].min()
     grid[0, 0].set(xscale="log", yscale="log", ylabel="part of the test loss", ylim=(smallest / 300, largest * 2))
     grid[1, 0].set(xscale="log", yscale="log", ylabel="test loss of ensembles")
     for row in grid:
-        row[0].legend(fontsize=6)
+        row[0].legend()
     first = table.iloc[0]
     figure.suptitle(
-        f"{data_text(table)}, {first['model'].replace('_', ' ')}, n = {first['n_train']}\n"
-        f"{first['data_seeds']} training sets × {first['seeds']} seeds, 90 % bootstrap bands",
+        f"{_title(table)}\n{first['data_seeds']} training sets × {first['seeds']} seeds, 90 % bootstrap bands",
         fontsize=8,
     )
     return figure
@@ -205,10 +203,22 @@ def draw_table(table: pd.DataFrame, name: str, folder: Path) -> list[Drawing]:
     written = []
     for start in range(0, len(groups), COLUMNS):
         stem = file_stem(name, {"decomposition": ""}) + (f"-{start // COLUMNS + 1}" if len(groups) > COLUMNS else "")
-        with plt.style.context(SHEET):
-            figure = draw_decomposition(pd.concat(groups[start : start + COLUMNS]), x)
-            written.append(Drawing(save(figure, folder / stem), f"{CAPTION} {OWN_SETTINGS}"))
+        with sheet():
+            shown = pd.concat(groups[start : start + COLUMNS])
+            figure = draw_decomposition(shown, x)
+            words = caption(figure, f"{_title(shown)}{_which(start, len(groups))}", x_title(shown, x), CAPTION)
+            written.append(Drawing(save(figure, folder / stem), f"{words} {OWN_SETTINGS}"))
     return written
+
+
+def _title(table: pd.DataFrame) -> str:
+    first = table.iloc[0]
+    return f"{data_text(table)}, {value_text(first['model'])}, n = {first['n_train']}"
+
+
+def _which(start: int, groups: int) -> str:
+    """Which of several figures it is."""
+    return f", figure {start // COLUMNS + 1} of {-(-groups // COLUMNS)}" if groups > COLUMNS else ""
 
 
 if __name__ == "__main__":

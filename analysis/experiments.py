@@ -122,6 +122,33 @@ FACTORS = {
 }  # fmt: skip
 """What an experiment of the study varies; those that begin alike vary the same."""
 
+QUESTIONS = {
+    "ridge": "How much does a ridge penalty leave of the peak?",
+    "steps": "Does more training bring the peak?",
+    "learning rate": "Does the learning rate decide the peak, and at which train loss?",
+    "optimizer": "Does the optimizer decide the peak, and at which train loss?",
+    "batch size": "Does the batch size decide the peak, at equal epochs or at equal steps?",
+    "normalization": "Does normalization, which conditions the features, bring the peak?",
+    "initialization": "Does the start decide the peak?",
+    "crossing": "Over a crossing of settings: where is a peak, and where is none?",
+    "main": "Do sgd and adam peak at the defaults?",
+    "label_noise": "What is the peak itself, with clean and with noisy labels?",
+    "linear_teacher": "Does least squares with a known risk peak at the threshold?",
+    "early_stopping": "Does early stopping remove the peak?",
+    "tuned_nets": "Does a peak of nets survive tuning on held-out samples?",
+    "tuned_random_features": "Does a peak of random features survive tuning on held-out samples?",
+    "epoch_wise": "Does the test loss rise and fall again along training?",
+    "double_trouble": "How much of the peak is variance from features, from noise and from samples?",
+    "bias_variance": "Which part of the test loss makes the peak?",
+    "triple_descent": "Are there two peaks along the number of samples?",
+    "holzmueller": "Is the label-noise error above its lower bound, whatever the features are?",
+    "effective_parameters": "Is there a peak against effective parameters, too?",
+    "schaeffer_cutoff": "Does the peak go without small singular values?",
+    "schaeffer_projection": "Does the peak go where test features lie in the leading training modes?",
+    "schaeffer_targets": "Does the peak go with targets that a linear model can fit?",
+}
+"""What an experiment asks, by its name or by the factor that it varies."""
+
 FULL = "_full"
 """Ends the names of tables at the full scale."""
 
@@ -180,3 +207,13 @@ def command(name: str) -> str | None:
         return None
     scale = " scale=full" if name.endswith(FULL) else ""
     return f"python -m dd.run -m +experiment={known}{scale}"
+
+
+def question(name: str) -> str | None:
+    """What a known experiment asks; None for other tables.
+
+    >>> question("iterations"), question("nets_error_full"), question("mine")
+    ('Does more training bring the peak?', 'Does more training bring the peak?', None)
+    """
+    known = name.removesuffix(FULL)
+    return QUESTIONS.get(known) or (QUESTIONS.get(factor(known)) if known in STUDY else None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import PurePath
 from typing import Any
 
@@ -86,6 +86,19 @@ def plain(x: float, _: object = None) -> str:
         lead, power = lead[:-1], power + 1
     ten = "10" + str(power).translate(_SUPERSCRIPTS)
     return {"1": ten, "-1": "-" + ten}.get(lead, f"{lead}·{ten}")
+
+
+def at_most(floor: float) -> Callable[..., str]:
+    """:func:`plain`, with the floor itself as "at most": what is drawn there is at it or below.
+
+    >>> at_most(1e-10)(1e-10), at_most(1e-10)(0.5)
+    ('≤ 10⁻¹⁰', '0.5')
+    """
+
+    def text(x: float, _: object = None) -> str:
+        return f"≤ {plain(floor)}" if x <= floor * (1 + 1e-9) else plain(x)
+
+    return text
 
 
 def is_null(value: object) -> bool:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
@@ -15,8 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator
 
 from analysis.curves import FLOOR, thresholds
-from analysis.labels import AXIS_TITLES, QUANTITIES, plain, x_title
-from analysis.style import SEQUENTIAL, log_ticks, mark_thresholds
+from analysis.labels import AXIS_TITLES, QUANTITIES, at_most, plain, x_title
+from analysis.style import SEQUENTIAL, log_ticks, mark_thresholds, subplots
 
 LEVEL = 1e-3
 """Train loss whose contour is drawn unless another is asked for."""
@@ -112,7 +111,7 @@ def draw_maps(maps: Sequence[Map], title: str, column: str, y: str, level: float
     columns = min(2, len(maps))
     lines = (len(maps) + 1) // 2
     size = (4.8 if columns == 1 else 7.0, 0.6 + 2.5 * lines)
-    figure, grid = plt.subplots(lines, columns, figsize=size, squeeze=False, sharex=True, sharey=True)
+    figure, grid = subplots(lines, columns, figsize=size, sharex=True, sharey=True)
     seen = np.concatenate([m.values[np.isfinite(m.values)] for m in maps])
     low, high = max(seen.min(), FLOOR), max(seen.max(), FLOOR)
     norm = LogNorm(low, max(high, 1.01 * low))
@@ -136,10 +135,17 @@ def draw_maps(maps: Sequence[Map], title: str, column: str, y: str, level: float
         if i + columns >= len(maps):
             ax.set_xlabel(maps[i].x_title)
             ax.tick_params(labelbottom=True)
-    bar = figure.colorbar(ScalarMappable(norm, SEQUENTIAL), ax=axes[: len(maps)], aspect=30, pad=0.02)
+    clipped = bool((seen < FLOOR).any())
+    bar = figure.colorbar(
+        ScalarMappable(norm, SEQUENTIAL),
+        ax=axes[: len(maps)],
+        aspect=30,
+        pad=0.02,
+        extend="min" if clipped else "neither",
+    )
     bar.set_label(QUANTITIES[column])
     bar.ax.yaxis.set_major_locator(LogLocator(subs=(1.0,) if high / low > 1e3 else (1.0, 2.0, 5.0)))
-    bar.ax.yaxis.set_major_formatter(FuncFormatter(plain))
+    bar.ax.yaxis.set_major_formatter(FuncFormatter(at_most(FLOOR) if clipped else plain))
     bar.ax.minorticks_off()
     figure.suptitle(title, fontsize=8)
     return figure
@@ -153,4 +159,4 @@ def _contour(ax: Axes, data: Map, level: float) -> None:
     lines = ax.contour(
         data.x, data.y, losses, levels=[np.log(level)], colors="white", linewidths=1.0, linestyles="solid"
     )
-    ax.clabel(lines, fmt={np.log(level): f"train loss {plain(level)}"}, fontsize=6)
+    ax.clabel(lines, fmt={np.log(level): f"train loss {plain(level)}"}, fontsize=7)

@@ -7,10 +7,12 @@ import json
 import re
 from collections.abc import Mapping
 
-KINDS = ("effective", "conditioning", "map", "epochs", "budgets", "decomposition", "stopping", "tuning")
-"""Words that end the names of a table's further figures."""
+KINDS = (
+    "effective", "conditioning", "map", "epochs", "budgets", "decomposition", "stopping", "tuning", "card", "peaks",
+)  # fmt: skip
+"""Words that end the names of a table's further files."""
 
-TAKEN = ("summary", "steps")
+TAKEN = ("summary", "steps", "rivals", "verdict", "index")
 """Figures of the report, which belong to no table."""
 
 LONGEST = 200

@@ -14,9 +14,10 @@ from analysis.bundle import draw_bundle
 from analysis.claim import verdicts
 from analysis.conditions import conditions
 from analysis.curves import PANEL_AXES, SEEDS, axis_columns, varying_axes
-from analysis.figures import MAX_LINES, layout_of
 from analysis.labels import title_of
+from analysis.layout import layout_of
 from analysis.panels import draw
+from analysis.setups import MAX_LINES
 from analysis.style import SHEET
 from analysis.tables import comparable, curve_rows, load_runs
 

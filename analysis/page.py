@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from string import Template
+from urllib.parse import quote
 
 import pandas as pd
 from PIL import Image
@@ -73,7 +74,24 @@ def anchors(names: Iterable[str], taken: Iterable[str] = ()) -> dict[str, str]:
     return found
 
 
-def table(frame: pd.DataFrame, names: Mapping[str, str], caption: str = "") -> str:
+def link(words: str, target: str, table: str | None = None) -> str:
+    """A link; ``table`` is the anchor of a table that the explorer shows first."""
+    shown = f' data-table="{html.escape(table)}"' if table else ""
+    return f'<a href="{html.escape(target)}"{shown}>{html.escape(words)}</a>'
+
+
+def file_link(path: Path) -> str:
+    """A link to a file beside the page, named by its kind."""
+    return link(path.suffix[1:].upper(), quote(path.name))
+
+
+def code(lines: Iterable[str], name: str) -> str:
+    """Commands, in a box of its own that scrolls."""
+    shown = "\n".join(html.escape(line) for line in lines)
+    return f'<pre tabindex="0" role="group" aria-label="{html.escape(name)}"><code>{shown}</code></pre>'
+
+
+def table(frame: pd.DataFrame, names: Mapping[str, str], caption: str) -> str:
     """A table that scrolls in a box of its own where it is wider than the page.
 
     Args:
@@ -89,10 +107,10 @@ def table(frame: pd.DataFrame, names: Mapping[str, str], caption: str = "") -> s
         "<tr>" + "".join(f"<td{kinds[c]}>{text(v)}</td>" for c, v in zip(shown, values, strict=True)) + "</tr>"
         for values in frame[shown].itertuples(index=False, name=None)
     ]
-    title = f"<caption>{html.escape(caption)}</caption>" if caption else ""
     body = "\n".join(lines)
     return (
-        f'<div class="wide" tabindex="0"><table>{title}<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n'
+        f'<div class="wide" tabindex="0" role="group" aria-label="{html.escape(caption)}">'
+        f"<table><caption>{html.escape(caption)}</caption><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n"
         "</tbody></table></div>"
     )
 
@@ -102,33 +120,33 @@ def folded(summary: str, body: str) -> str:
     return f"<details><summary>{html.escape(summary)}</summary>\n{body}\n</details>"
 
 
-def figure(png: Path, caption: str, alt: str) -> str:
-    """A figure with its image inside the page."""
+def figure(png: Path, caption: str, alt: str, files: Iterable[Path] = ()) -> str:
+    """A figure with its image inside the page, and links to its files beside the page."""
     with Image.open(png) as image:
         width, height = image.size
         inches = width / image.info.get("dpi", (CSS_PIXELS_PER_INCH, 0))[0]
     kind = ' class="narrow"' if inches < 6 else ""
     data = base64.b64encode(png.read_bytes()).decode("ascii")
+    links = " ".join(file_link(path) for path in files)
+    box = f'<div class="wide" tabindex="0" role="group" aria-label="{html.escape(f"Figure {png.stem}")}">'
     return (
-        f'<figure><div class="wide"><img{kind} src="data:image/png;base64,{data}" alt="{html.escape(alt)}" '
+        f'<figure>{box}<img{kind} src="data:image/png;base64,{data}" alt="{html.escape(alt)}" '
         f'width="{width}" height="{height}" loading="lazy"></div>\n'
-        f"<figcaption>{html.escape(caption)}</figcaption></figure>"
+        f'<figcaption>{html.escape(caption)} <span class="files">{links}</span></figcaption></figure>'
     )
 
 
 def contents(parts: Sequence[tuple[str, str, Sequence[tuple[str, str]]]]) -> str:
     """Table of contents: parts (title, anchor), each with entries (title, anchor)."""
-
-    def link(title: str, anchor: str) -> str:
-        return f'<a href="#{html.escape(anchor)}">{html.escape(title)}</a>'
-
     lines = []
     for title, anchor, entries in parts:
-        below = "".join(f"<li>{link(*entry)}</li>" for entry in entries)
-        lines.append(f"<li>{link(title, anchor)}" + (f"<ul>{below}</ul>" if below else "") + "</li>")
-    return '<nav aria-label="Contents"><ul>\n' + "\n".join(lines) + "\n</ul></nav>"
+        below = "".join(f"<li>{link(name, '#' + place)}</li>" for name, place in entries)
+        lines.append(f"<li>{link(title, '#' + anchor)}" + (f"<ul>{below}</ul>" if below else "") + "</li>")
+    opened = '<nav aria-label="Contents"><details id="contents"><summary>Contents</summary>'
+    return f"{opened}<ul>\n" + "\n".join(lines) + "\n</ul></details></nav>"
 
 
-def document(title: str, body: Iterable[str]) -> str:
-    """The page: no scripts, no fonts, nothing that is fetched."""
-    return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(title=html.escape(title), body="\n".join(body))
+def document(title: str, nav: str, body: Iterable[str]) -> str:
+    """The page: no fonts, nothing that is fetched."""
+    template = Template(TEMPLATE.read_text(encoding="utf-8"))
+    return template.substitute(title=html.escape(title), nav=nav, body="\n".join(body))

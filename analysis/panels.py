@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
@@ -16,7 +16,22 @@ from matplotlib.lines import Line2D
 from analysis.curves import FLOOR, Band, band, split, thresholds
 from analysis.labels import QUANTITIES, legend_of, over_seeds, x_title
 from analysis.overlay import Prediction, predictions
-from analysis.style import GREY, MARKERS, colours, log_ticks, mark_thresholds, set_limits
+from analysis.style import (
+    GREY,
+    LIMIT,
+    MARKERS,
+    SCREEN,
+    THEORY,
+    Look,
+    below_handles,
+    colours,
+    is_marked,
+    log_ticks,
+    mark_below,
+    mark_thresholds,
+    set_limits,
+    subplots,
+)
 from analysis.theory import reference
 
 PANELS = (
@@ -30,11 +45,8 @@ PANELS = (
 LOGGED_PANELS = (("test_error", None), ("test_loss", None), ("train_loss", None), ("train_error", None))
 """Columns of logged steps: condition numbers and limits are known for the end alone."""
 
-THEORY = "-."
+THEORY_STYLE = "-."
 """How theory is drawn."""
-
-THEORY_ID = "theory"
-"""Marks the lines of theory (``gid``) among others of their style."""
 
 FEW_POINTS = 25
 """Lines of more points go without markers."""
@@ -42,22 +54,35 @@ FEW_POINTS = 25
 Group = tuple[dict[str, object], pd.DataFrame]
 
 
-def draw(rows: pd.DataFrame, title: str, line_axes: list[str], x: str = "width") -> Figure:
-    """Draw the four panels of one set-up.
+def panels_of(rows: pd.DataFrame, x: str, look: Look = SCREEN) -> list[tuple[str, str | None]]:
+    """Columns that have a panel, each with that of its min-norm limit: those that the rows have, or the look's."""
+    known = dict(LOGGED_PANELS if x == "epoch" else PANELS)
+    asked = known if look.panels is None else look.panels
+    return [(column, known.get(column)) for column in asked if column in rows and rows[column].notna().any()]
+
+
+def draw(rows: pd.DataFrame, title: str, line_axes: list[str], x: str = "width", look: Look = SCREEN) -> Figure:
+    """Draw the panels of one set-up.
 
     Args:
         rows: rows that differ in x, seeds and ``line_axes`` only.
         title: what is fixed.
         line_axes: axes whose combinations are lines.
         x: column that the curves run over; where it is ``epoch`` the rows are logged steps.
+        look: size, panels and title.
+
+    Raises:
+        ValueError: the rows have none of the panels.
     """
     groups = [(values, members) for values, members in split(rows, line_axes) if (members["status"] == "ok").any()]
     tones = colours([values for values, _ in groups])
     logged = x == "epoch"
-    panels = [p for p in (LOGGED_PANELS if logged else PANELS) if rows[p[0]].notna().any()]
+    panels = panels_of(rows, x, look)
+    if not panels:
+        raise ValueError(f"none of the panels {', '.join(look.panels or ())} has a value")
     has_limit = not logged and rows["min_norm_test_loss"].notna().any() and set(rows["optimizer"]) != {"min_norm"}
-    height = 5.6 if len(panels) > 2 else 3.2
-    figure, grid = plt.subplots((len(panels) + 1) // 2, 2, figsize=(7.0, height), sharex=True, squeeze=False)
+    columns = min(look.columns, len(panels))
+    figure, grid = subplots(-(-len(panels) // columns), columns, figsize=look.size(len(panels), columns), sharex=True)
     axes = list(grid.flat)
     exact = reference(rows) if x == "width" else None
     own, of_limit = ([None] * len(groups), None) if logged else predictions(groups, rows, x)
@@ -86,11 +111,13 @@ def draw(rows: pd.DataFrame, title: str, line_axes: list[str], x: str = "width")
             _draw_theory(ax, prediction.x, prediction.values[column], tone)
         ax.set(xscale="log", yscale="log", ylabel=QUANTITIES[column], xlim=(low, high))
         set_limits(ax, seen)
+        for i, data in enumerate(bands):
+            mark_below(ax, data.x, data.median, tones[i])
         mark_diverged(ax, groups, tones, x)
         mark_thresholds(ax, thresholds(rows, x), named=ax is axes[0])
         log_ticks(ax.yaxis, *ax.get_ylim())
         log_ticks(ax.xaxis, low, high)
-    label_bottom(axes, len(panels), x_title(rows, x))
+    label_bottom(axes, len(panels), x_title(rows, x), columns)
     few = rows[x].nunique() <= FEW_POINTS
     handles = [
         Line2D([], [], color=tones[i], marker=MARKERS[i % len(MARKERS)] if few else None, label=legend_of(values))
@@ -102,13 +129,15 @@ def draw(rows: pd.DataFrame, title: str, line_axes: list[str], x: str = "width")
         handles.append(Line2D([], [], color="black", ls=exact.style, lw=1, label=exact.label))
     if has_theory(figure):
         name = "theory" if of_limit is None else "theory of the min-norm limit"
-        handles.append(Line2D([], [], color="black", ls=THEORY, lw=1, label=name))
+        handles.append(Line2D([], [], color="black", ls=THEORY_STYLE, lw=1, label=name))
     if (rows["status"] == "diverged").any():
         handles.append(Line2D([], [], color=GREY, ls="", marker="x", label="diverged"))
-    widest = max(len(str(h.get_label())) for h in handles)
-    columns = next((c for c in (4, 3, 2) if widest * c <= 88), 1)
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(columns, len(handles)))
-    figure.suptitle(f"{title}\n{over_seeds(seeds)}", fontsize=8)
+    handles += below_handles(figure)
+    beside = look.legend_columns([str(h.get_label()) for h in handles])
+    figure.set_size_inches(*look.size(len(panels), columns, -(-len(handles) // beside)))
+    figure.legend(handles=handles, loc="outside lower center", ncols=beside)
+    if look.titled:
+        figure.suptitle("\n".join([*textwrap.wrap(title, int(16 * look.width)), over_seeds(seeds)]), fontsize=8)
     return figure
 
 
@@ -120,11 +149,11 @@ def x_limits(values: pd.Series) -> tuple[float, float]:
     return low / span, high * span
 
 
-def label_bottom(axes: Sequence[Axes], used: int, label: str) -> None:
-    """Remove the panels of a grid of two columns that are not used, and name the x axis below the lowest ones."""
+def label_bottom(axes: Sequence[Axes], used: int, label: str, columns: int = 2) -> None:
+    """Remove the panels of a grid that are not used, and name the x axis below the lowest ones."""
     for ax in axes[used:]:
         ax.remove()
-    for ax in axes[max(0, used - 2) : used]:
+    for ax in axes[max(0, used - columns) : used]:
         ax.set_xlabel(label)
         ax.tick_params(labelbottom=True)
 
@@ -166,7 +195,7 @@ def _draw_limit(
         distinct = members.drop_duplicates([x, "seed", "data_seed"]).assign(status="ok")
         data = band(distinct, column, x)
         values = np.where(data.median > FLOOR, data.median, np.nan)
-        ax.plot(data.x, values, color=colour, ls="--", lw=1, zorder=2)
+        ax.plot(data.x, values, color=colour, ls="--", lw=1, zorder=2, gid=LIMIT)
         seen.append(data.median)
     # the training loss of the limit falls to rounding; it must not stretch the axis
     return [] if panel == "train_loss" else seen
@@ -174,14 +203,14 @@ def _draw_limit(
 
 def has_theory(figure: Figure) -> bool:
     """Whether a figure that :func:`draw` gave shows random-matrix theory."""
-    return any(line.get_gid() == THEORY_ID for ax in figure.axes for line in ax.get_lines())
+    return is_marked(figure.axes, THEORY)
 
 
 def _draw_theory(ax: Axes, x: np.ndarray, values: np.ndarray, tone: Any) -> None:
     """A dash-dotted line, with points where a value has no neighbour to be joined to."""
     known = np.pad(np.isfinite(values), 1)
     alone = np.flatnonzero(known[1:-1] & ~known[:-2] & ~known[2:])
-    ax.plot(x, values, color=tone, ls=THEORY, lw=1, marker=".", markevery=alone, zorder=4, gid=THEORY_ID)
+    ax.plot(x, values, color=tone, ls=THEORY_STYLE, lw=1, marker=".", markevery=alone, zorder=4, gid=THEORY)
 
 
 def _theories(

@@ -1,39 +1,29 @@
-"""The report: one HTML page with the verdict, every experiment's figures and peaks, and where the numbers come from."""
+"""The report: one HTML page with the verdict first, a card an experiment, an explorer, and all numbers."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
-from matplotlib import pyplot as plt
 
-from analysis import experiments, page, rival_plot
+from analysis import answers, experiments, explorer, page, rival_plot
+from analysis.cards import Section, card, with_interval
 from analysis.claim import Verdict
-from analysis.curves import SEEDS, axis_columns
-from analysis.labels import OWN_SETTINGS, axis_text, family_of, levels_text, plain, sentence, value_text
+from analysis.labels import OWN_SETTINGS, family_of, plain, sentence
+from analysis.provenance import provenance
 from analysis.rival_plot import draw_rivals
 from analysis.scatter import Cell, cells_of, draw_steps, draw_summary
-from analysis.style import SHEET, Drawing, save
+from analysis.style import Drawing, save, sheet
 
 PAGE_LIMIT = 24_000_000
-"""Bytes of the page at most: figures beyond it are named, not shown."""
+"""Bytes of the page's figures at most: those beyond it are named, not shown."""
 
-LONG = 30
-"""Tables of more rows are folded."""
+TITLE = "Double descent: what decides the peak?"
 
-PEAK_COLUMNS = {
-    "condition": "condition",
-    "metric": "of",
-    "decision": "decision",
-    "location": "location [95 % interval]",
-    "prominence": "height, ln [95 % interval]",
-    "train_loss_at_threshold": "train loss at threshold",
-    "diverged": "diverged",
-}
+PAPER = "https://arxiv.org/abs/2312.03951"
+DOCS = "https://github.com/dd-lab/dd/blob/main/docs"
 
 VIOLATOR_COLUMNS = {
     "table": "experiment",
@@ -69,6 +59,8 @@ RIVAL_COLUMNS = {
     "sufficient": "sufficient",
 }
 
+STATISTIC_COLUMNS = {"name": "statistic", "value": "value [95 % interval]"}
+
 RIVAL_ESTIMATES = (
     "auc", "loss_auc", "partial", "auc_given_loss", "loss_auc_given", "gain_given_loss", "loss_gain_given",
 )  # fmt: skip
@@ -81,29 +73,11 @@ ASKED = (
 )
 
 READING = (
-    "The height of a peak is its prominence: the natural logarithm of the test loss at the peak over the higher one of "
-    "the two lowest points beside it, so that 0.7 is a factor of two. Curves are medians over seeds; the mean does not "
-    "exist at the threshold, where the model can just fit its training set."
+    "At the threshold the model can just fit its training set. The height of a curve is the ratio of its test loss, at "
+    "the threshold or at its peak, to the higher one of the two lowest points beside it. It is given as a factor, or "
+    "as the natural logarithm of the factor, which is negative where the curve falls all along. Curves are medians "
+    "over seeds: at the threshold the mean does not exist."
 )
-
-
-@dataclass(frozen=True)
-class Section:
-    """One experiment.
-
-    Attributes:
-        name: the table.
-        rows: its runs.
-        drawings: its figures.
-        peaks: one row a curve (``analysis.peaks.table``); None if none was judged.
-        environments: what it was computed with (``analysis.tables.environments``).
-    """
-
-    name: str
-    rows: pd.DataFrame
-    drawings: Sequence[Drawing] = ()
-    peaks: pd.DataFrame | None = None
-    environments: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True)
@@ -128,9 +102,35 @@ class Findings:
 def write(folder: Path, sections: Sequence[Section], findings: Findings) -> Path:
     """Write ``index.html`` and the figures over all experiments into a folder; returns the page's path."""
     path = folder / "index.html"
-    text = page.document("Double descent: what decides the peak?", _body(folder, sections, findings))
+    plan = _Plan(sections)
+    text = page.document(TITLE, page.contents(plan.contents()), _body(folder, plan, findings))
     path.write_text(text, encoding="utf-8")
     return path
+
+
+class _Plan:
+    """The parts of the page with their ids."""
+
+    def __init__(self, sections: Sequence[Section]) -> None:
+        self.sections = {s.name: s for s in sections}
+        self.parts = experiments.parts(self.sections)
+        listed = [name for titles in self.parts.values() for name in titles]
+        own = ("The verdict", "Explore every run", "In full", "Where the numbers come from")
+        self.ids = page.anchors([*self.parts, *own], ("top", "contents"))
+        # a table may be called like a part of the page
+        self.links = page.anchors(listed, (*self.ids.values(), "top", "contents", "explorer", "explorer-data"))
+
+    def there(self, part: str) -> dict[str, str]:
+        """Titles of the experiments of a part that there are, by their names."""
+        return {name: title for name, title in self.parts[part].items() if name in self.sections}
+
+    def contents(self) -> list[tuple[str, str, list[tuple[str, str]]]]:
+        """Every part in order, with its entries."""
+        shown = [part for part in self.parts if self.there(part)]
+        cards = [(p, self.ids[p], [(t, self.links[n]) for n, t in self.there(p).items()]) for p in shown]
+        before = [(name, self.ids[name], list[tuple[str, str]]()) for name in ("The verdict", "Explore every run")]
+        after = [(name, self.ids[name], list[tuple[str, str]]()) for name in ("In full", "Where the numbers come from")]
+        return [before[0], *cards, before[1], *after]
 
 
 class _Images:
@@ -139,217 +139,131 @@ class _Images:
     def __init__(self) -> None:
         self.bytes = 0
 
-    def show(self, drawing: Drawing, alt: str) -> str:
+    def show(self, drawing: Drawing, of: str = "") -> str:
         size = drawing.png.stat().st_size * 4 // 3
         if self.bytes + size > PAGE_LIMIT:
             return page.paragraph(f"Left out to keep this page small: {drawing.png.name}. {drawing.caption}", "quiet")
         self.bytes += size
-        return page.figure(drawing.png, drawing.caption, alt)
+        alt = f"{of}. {drawing.alt}" if of else drawing.alt
+        return page.figure(drawing.png, drawing.caption, alt, drawing.files)
 
 
-def _body(folder: Path, sections: Sequence[Section], findings: Findings) -> Iterator[str]:
-    found = {s.name: s for s in sections}
-    parts = experiments.parts(found)
-    listed = [name for titles in parts.values() for name in titles]
-    titled = page.anchors([*parts, "The verdict", "Where the numbers come from"])
-    links = page.anchors(listed, titled.values())  # a table may be called like a part of the page
+def _body(folder: Path, plan: _Plan, findings: Findings) -> Iterator[str]:
     images = _Images()
-
-    yield page.heading(1, "Double descent: what decides the peak?")
-    yield page.paragraph(ASKED)
-    yield page.paragraph(READING)
-    toc: list[tuple[str, str, list[tuple[str, str]]]] = [("The verdict", titled["The verdict"], [])]
-    toc += [
-        (part, titled[part], [(title, links[name]) for name, title in titles.items() if name in found])
-        for part, titles in parts.items()
+    yield page.heading(1, TITLE)
+    yield page.heading(2, "The verdict", plan.ids["The verdict"])
+    yield page.paragraph(answers.headline(findings.verdicts), "headline")
+    yield from _headline_figure(folder, findings, images)
+    docs = ((name, f"{DOCS}/{name}.md") for name in ("verdict", "experiments", "peaks", "columns", "glossary"))
+    links = [page.link("the paper, arXiv 2312.03951", PAPER), *(page.link(f"docs/{n}.md", to) for n, to in docs)]
+    about = f"{page.paragraph(ASKED)}{page.paragraph(READING)}<p>{' · '.join(links)}</p>"
+    yield page.folded("The claim, and how to read this page", about)
+    for part in plan.parts:
+        if plan.there(part):
+            yield page.heading(2, part, plan.ids[part])
+            for name, title in plan.there(part).items():
+                yield from card(
+                    plan.sections[name], title, plan.links[name], plan.ids["Explore every run"], images.show
+                )
+    sources = [
+        explorer.Source(title + more, plan.links[name], packed)
+        for part in plan.parts
+        for name, title in plan.there(part).items()
+        for more, packed in plan.sections[name].explored.items()
     ]
-    yield page.contents([*toc, ("Where the numbers come from", titled["Where the numbers come from"], [])])
+    yield explorer.section(sources, plan.ids["Explore every run"])
+    yield page.heading(2, "In full", plan.ids["In full"])
+    yield page.folded(
+        "Every problem: statistics, rivals, factors, violations", "\n".join(_verdict(folder, findings, images))
+    )
+    yield page.folded("Experiments that are not there yet", "\n".join(_missing(plan)))
+    yield page.heading(2, "Where the numbers come from", plan.ids["Where the numbers come from"])
+    environments = [e for s in plan.sections.values() for e in s.environments]
+    tables = {name: s.rows for name, s in plan.sections.items()}
+    yield page.folded("Runs, time, versions", "\n".join(provenance(tables, environments)))
 
-    yield page.heading(2, "The verdict", titled["The verdict"])
-    yield from _verdict(folder, findings, images)
-    for part, titles in parts.items():
-        yield page.heading(2, part, titled[part])
-        for name, title in titles.items():
-            if name in found:
-                yield page.heading(3, title, links[name])
-                yield from _experiment(found[name], images)
-        yield from _missing([name for name in titles if name not in found])
-    yield page.heading(2, "Where the numbers come from", titled["Where the numbers come from"])
-    yield from _provenance(sections)
+
+def _headline_figure(folder: Path, findings: Findings, images: _Images) -> Iterator[str]:
+    """The conditions of the problem family that has most of them: height against train loss."""
+    found = findings.conditions
+    known = found.dropna(subset=["train_loss", "height"]) if len(found) else found
+    if not len(known):
+        return
+    largest = known["family"].value_counts().index[0]
+    members = known[known["family"] == largest]
+    yield images.show(_scatter(folder / "verdict", members, findings, sentence(family_of(str(largest)))))
+
+
+def _scatter(
+    stem: Path, found: pd.DataFrame, findings: Findings, of: str, violators: pd.DataFrame | None = None
+) -> Drawing:
+    with sheet():
+        png = save(draw_summary(found, findings.half, violators), stem)
+    drawn = len(found.dropna(subset=["train_loss", "height"]))
+    return Drawing(
+        png,
+        f"{of}: height of the test loss over its valleys against train loss at the threshold, {drawn} "
+        "conditions. A mark is a condition: full where the test finds a peak, open where it finds none, pale where it "
+        f"is undecided. Colour and marker are the factor that its experiment varies. {OWN_SETTINGS}",
+    )
 
 
 def _verdict(folder: Path, findings: Findings, images: _Images) -> Iterator[str]:
     if not findings.verdicts:
-        yield page.paragraph("No verdict yet: the experiments of the study are not there, or hold too few conditions.")
+        yield page.paragraph(answers.NONE)
     for verdict in findings.verdicts:
-        yield '<div class="verdict">'
-        yield page.heading(3, sentence(family_of(verdict.family)))
+        name = sentence(family_of(verdict.family))
+        yield '<section class="verdict">'
+        yield page.heading(3, name)
         yield page.paragraph(verdict.text)
         if len(verdict.statistics):
-            yield page.table(_with_intervals(verdict.statistics, ["value"]),
-                             {"name": "statistic", "value": "value [95 % interval]"})  # fmt: skip
+            yield page.table(_with_intervals(verdict.statistics, ["value"]), STATISTIC_COLUMNS, f"Statistics: {name}")
         if len(verdict.rivals):
-            yield page.paragraph("The train loss beside what it goes with:")
-            yield page.table(_with_intervals(verdict.rivals, RIVAL_ESTIMATES), RIVAL_COLUMNS)
+            yield page.table(_with_intervals(verdict.rivals, RIVAL_ESTIMATES), RIVAL_COLUMNS,
+                             f"The train loss beside what it goes with: {name}")  # fmt: skip
         if len(verdict.factors):
-            yield page.paragraph("What each factor adds once the train loss is given:")
-            yield page.table(verdict.factors, FACTOR_COLUMNS)
-        yield "</div>"
+            yield page.table(verdict.factors, FACTOR_COLUMNS,
+                             f"What each factor adds once the train loss is given: {name}")  # fmt: skip
         if len(verdict.violators):
-            words = f"Violations of the claim by {family_of(verdict.family)}: {len(verdict.violators)}"
-            yield page.folded(words, page.table(verdict.violators, VIOLATOR_COLUMNS))
+            words = f"Violations of the claim: {name}"
+            yield page.folded(
+                f"{words}: {len(verdict.violators)}", page.table(verdict.violators, VIOLATOR_COLUMNS, words)
+            )
+        yield "</section>"
+    files = [page.link(f, f) for f in ("peaks.csv", "conditions.csv", "rivals.csv") if (folder / f).is_file()]
+    if files:
+        yield f"<p>All numbers: {' '.join(files)}</p>"
     compared = [(v.family, v.rivals) for v in findings.verdicts if len(v.rivals)]
     if compared:
-        with plt.style.context(SHEET):
+        with sheet():
             png = save(draw_rivals(compared), folder / "rivals")
-        yield images.show(Drawing(png, rival_plot.CAPTION), "AUC of each quantity for a peak, alone and given others")
+        yield images.show(Drawing(png, rival_plot.CAPTION))
     if len(findings.conditions) and cells_of(findings.conditions):
         violators = pd.concat([v.violators for v in findings.verdicts]) if findings.verdicts else None
-        with plt.style.context(SHEET):
-            png = save(draw_summary(findings.conditions, findings.half, violators), folder / "summary")
-        drawn = len(findings.conditions.dropna(subset=["train_loss", "height"]))
-        caption = (
-            "Height of the peak in test loss against train loss at the threshold, a mark for each of "
-            f"{drawn} conditions; colour and marker are the factor that its experiment varies. "
-            f"{OWN_SETTINGS}"
-        )
-        yield images.show(Drawing(png, caption), "Scatter of peak height against train loss at the threshold")
+        of = "Every problem, with violations of the claim"
+        yield images.show(_scatter(folder / "summary", findings.conditions, findings, of, violators))
     else:
         yield page.paragraph("No condition has been judged, so that there is no summary figure.", "quiet")
     if len(findings.needed):
-        with plt.style.context(SHEET):
+        with sheet():
             png = save(draw_steps(findings.needed, findings.level), folder / "steps")
         caption = (
             f"Steps until the train loss is down to {plain(findings.level)}, for runs at the threshold, against the "
-            "condition number of the Hessian and of the problem as the optimizer sees it; of several step sizes the "
-            f"fastest. The lines are slopes through the median point, not fits. {OWN_SETTINGS}"
+            "condition number of the Hessian and of the problem as the optimizer sees it. Of several step sizes the "
+            f"fastest counts. The lines are slopes through the median point, not fits. {OWN_SETTINGS}"
         )
-        yield images.show(Drawing(png, caption), "Scatter of steps needed against condition number")
-
-
-def _experiment(section: Section, images: _Images) -> Iterator[str]:
-    rows = section.rows
-    varied = [a for a in axis_columns(rows) if rows[a].nunique() > 1 and a not in ("solver", "dtype")]
-    # what an optimizer brings with it, and a full batch, differ without being swept
-    within = rows.groupby(["optimizer", "n_train"], dropna=False)
-    own = [a for a in varied if a in ("optimizer", "n_train") or within[a].nunique().max() > 1]
-    words = [f"{axis_text(a)} ({levels_text(rows[a])})" for a in own]
-    seeds = len(rows[list(SEEDS)].drop_duplicates())
-    yield page.paragraph(f"Varies: {'; '.join(words) or 'nothing'}. {seeds} {'seeds' if seeds > 1 else 'seed'}.")
-    yield page.paragraph(f"Held fixed: {_fixed(rows)}.")
-    line = experiments.command(section.name)
-    if line is not None:
-        yield f"<pre><code>{page.text(line)}</code></pre>"
-    counts = rows["status"].value_counts()
-    lost = [f"{counts[s]} {s}" for s in ("diverged", "failed") if s in counts]
-    yield page.paragraph(f"{len(rows)} runs in results/{section.name}" + (f", {', '.join(lost)}" if lost else "") + ".",
-                         "quiet")  # fmt: skip
-    if not section.drawings:
-        yield page.paragraph("No finished run to draw.", "quiet")
-    for drawing in section.drawings:
-        yield images.show(drawing, f"{section.name}: {drawing.caption.split(':')[0].split('.')[0]}")
-    yield from _peaks(section.peaks)
-
-
-def _fixed(rows: pd.DataFrame) -> str:
-    """Axes that all runs share, as name and value; what applies to no run is left out."""
-    shared = [axis for axis in axis_columns(rows) if rows[axis].nunique() == 1]
-    names = Counter(axis_text(axis) for axis in shared)
-    parts = []
-    for axis in shared:
-        # normalizations and optimizers both have a momentum
-        name = axis_text(axis) if names[axis_text(axis)] == 1 else axis.replace("_", " ")
-        parts.append(f"{name} {value_text(rows[axis].dropna().iloc[0])}")
-    return ", ".join(parts) or "nothing"
-
-
-def _peaks(peaks: pd.DataFrame | None) -> Iterator[str]:
-    if peaks is None or peaks.empty:
-        yield page.paragraph("No peaks were judged here.", "quiet")
-        return
-    counts = peaks["decision"].value_counts()
-    words = ", ".join(f"{counts[d]} {d}" for d in ("peak", "undecided", "no peak") if d in counts)
-    told = {"metric": peaks["metric"].nunique() > 1, "diverged": (peaks["diverged"] > 0).any()}
-    names = {k: v for k, v in PEAK_COLUMNS.items() if told.get(k, True)}
-    shown = page.table(_with_intervals(peaks, ["location", "prominence"]), names)
-    yield (
-        page.folded(f"Peaks of {len(peaks)} curves: {words}", shown)
-        if len(peaks) > LONG
-        else (page.paragraph(f"Peaks: {words}.") + shown)
-    )
+        yield images.show(Drawing(png, caption))
 
 
 def _with_intervals(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    """Columns with ``…_low`` and ``…_high`` (``low`` and ``high`` for ``value``) as text with their interval."""
-    out = frame.copy()
-    for column in columns:
-        low, high = (column + end if column + end in frame else end[1:] for end in ("_low", "_high"))
-        if low not in frame or high not in frame:
-            continue
-        out[column] = [
-            f"{page.plain_text(v)} [{page.plain_text(a)}, {page.plain_text(b)}]" if pd.notna(a) and pd.notna(b) else v
-            for v, a, b in zip(frame[column], frame[low], frame[high], strict=True)
-        ]
-    return out
+    return frame.assign(**{c: with_interval(frame, c, page.plain_text) for c in columns if c in frame})
 
 
-def _missing(names: Sequence[str]) -> Iterator[str]:
+def _missing(plan: _Plan) -> Iterator[str]:
     """Experiments that are not there, with their commands."""
-    lines = [line for name in names if (line := experiments.command(name)) is not None]
-    if lines:
-        yield page.paragraph("Not there yet; these commands make them:")
-        yield "<pre><code>" + "\n".join(page.text(line) for line in lines) + "</code></pre>"
-
-
-def _provenance(sections: Sequence[Section]) -> Iterator[str]:
-    if not sections:
-        yield page.paragraph("There are no tables.")
-        return
-    rows = pd.concat([s.rows[["status", "seconds", "finished_at", "git_commit", "device"]] for s in sections])
-    first, last = rows["finished_at"].min(), rows["finished_at"].max()
-    yield page.paragraph(
-        f"{len(rows)} runs in {len(sections)} tables, computed in {_duration(rows['seconds'].sum())} of processor time "
-        f"between {_time(first)} and {_time(last)} (UTC)."
-    )
-    each = pd.DataFrame(
-        {
-            "table": s.name,
-            "runs": len(s.rows),
-            "diverged": int((s.rows["status"] == "diverged").sum()),
-            "failed": int((s.rows["status"] == "failed").sum()),
-            "time": _duration(s.rows["seconds"].sum()),
-            "device": ", ".join(sorted(s.rows["device"].dropna().unique())),
-            "commit": ", ".join(sorted({_short(c) for c in s.rows["git_commit"].dropna()})),
-            "last run": _time(s.rows["finished_at"].max()),
-        }
-        for s in sections
-    )
-    yield page.table(each, {c: c for c in each})
-    made: dict[str, set[str]] = {}
-    for environment in (e for s in sections for e in s.environments):
-        for key, value in environment.items():
-            for name, version in value.items() if isinstance(value, dict) else [(key, value)]:
-                if version is not None:
-                    made.setdefault(name.replace("_", " "), set()).add(str(version))
-    if made:
-        versions = pd.DataFrame({"what": name, "value": ", ".join(sorted(v))} for name, v in sorted(made.items()))
-        yield page.table(versions, {"what": "computed with", "value": ""})
-
-
-def _time(at: pd.Timestamp) -> str:
-    """A date and time to the minute, in words where it is not known."""
-    return "an unknown day" if pd.isna(at) else f"{at:%Y-%m-%d %H:%M}"
-
-
-def _short(commit: str) -> str:
-    """First digits of a commit, with the mark of changed files."""
-    digits, dash, mark = commit.partition("-")
-    return digits[:10] + dash + mark
-
-
-def _duration(seconds: float) -> str:
-    """Seconds in a unit that reads well."""
-    for size, unit in ((3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} s"
+    for part, titles in plan.parts.items():
+        names = [name for name in titles if name not in plan.sections]
+        lines = [line for name in names if (line := experiments.command(name)) is not None]
+        if lines:
+            yield page.paragraph(f"{part}:")
+            yield page.code(lines, f"Commands: {part}")

@@ -7,13 +7,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.labels import OWN_SETTINGS, sentence
-from analysis.style import GREY, OKABE_ITO
+from analysis.style import GREY, OKABE_ITO, subplots
 
 KINDS = (
     ("auc", "alone", "o", OKABE_ITO[0]),
@@ -41,7 +40,7 @@ def draw_rivals(tables: Sequence[tuple[str, pd.DataFrame]]) -> Figure:
     columns = min(len(tables), 2)
     lines = -(-len(tables) // columns)
     size = (1.8 + 2.7 * columns, 0.8 + lines * (0.7 + 0.26 * len(names)))
-    figure, grid = plt.subplots(lines, columns, figsize=size, sharex=True, sharey=True, squeeze=False)
+    figure, grid = subplots(lines, columns, figsize=size, sharex=True, sharey=True)
     for ax in grid.flat[len(tables) :]:
         ax.set_axis_off()
     for ax, (title, table) in zip(grid.flat, tables, strict=False):

@@ -8,21 +8,24 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.conditions import trained_features
+from analysis.conditions import LOSS_FLOOR, trained_features
 from analysis.curves import FLOOR, SEEDS, axis_columns
 from analysis.labels import family_of, plain, value_text
-from analysis.style import GREY, MARKERS, OKABE_ITO, log_ticks
+from analysis.style import BELOW, GREY, MARKERS, OKABE_ITO, log_ticks, subplots
 
 NAMED = 5
 """Violators with a number and a name in each panel."""
 
 RING = 55
 """Area of the ring around a violator, square points."""
+
+HEIGHT = "height over the valleys, ln"
+"""What the height of a condition is: at the threshold it is negative where a curve falls all along."""
 
 DECISIONS = ("peak", "undecided", "no peak")
 
@@ -70,7 +73,8 @@ def draw_summary(
     lines_of_key = [max(min(len(rings[c]), NAMED + 1) for c in cells if c[0] == f) for f in families]
     # below each line of panels lies the key to its ringed marks
     ratios = [part for n in lines_of_key for part in (2.6, 0.05 + 0.14 * n)]
-    figure = plt.figure(figsize=(7.0 if len(noises) > 1 else 4.6, 1.0 + sum(ratios)))
+    figure = Figure(figsize=(7.0 if len(noises) > 1 else 4.6, 1.0 + sum(ratios)))
+    FigureCanvasAgg(figure)
     grid = figure.add_gridspec(2 * len(families), len(noises), height_ratios=ratios)
     looks = _looks(sorted(conditions["factor"].astype(str).unique()))
     first: Axes | None = None
@@ -81,10 +85,11 @@ def draw_summary(
         ax = figure.add_subplot(grid[2 * line, column], sharex=first, sharey=beside.get(family))
         first = first or ax
         _draw_cell(ax, _within(conditions, cell), looks, (half or {}).get(cell))
-        ax.set_title(f"{family_of(family)}, {'noisy' if noisy else 'clean'} labels")
+        words = f"{family_of(family)}, {'noisy' if noisy else 'clean'} labels"
+        ax.set_title("\n".join(textwrap.wrap(words, 44)), fontsize=7)
         ax.set_xlabel("train loss at the threshold")
         if family not in beside:
-            ax.set_ylabel("peak height (prominence, ln)")
+            ax.set_ylabel(HEIGHT)
         beside.setdefault(family, ax)
         panels[cell] = ax
     assert first is not None
@@ -92,7 +97,8 @@ def draw_summary(
     known = conditions.dropna(subset=["train_loss", "height"])["train_loss"].clip(lower=FLOOR)
     span = max((known.max() / known.min()) ** 0.05, 1.2)
     first.set_xlim(known.min() / span, known.max() * span)
-    log_ticks(first.xaxis, *first.get_xlim(), most=6)
+    clipped = bool((known <= LOSS_FLOOR).any())
+    log_ticks(first.xaxis, *first.get_xlim(), most=6, floor=LOSS_FLOOR if clipped else None)
     for cell, ax in panels.items():
         key = figure.add_subplot(grid[2 * families.index(cell[0]) + 1, noises.index(cell[1])])
         key.axis("off")
@@ -117,10 +123,15 @@ def _draw_cell(ax: Axes, rows: pd.DataFrame, looks: Mapping[str, tuple[str, str]
             if len(part):
                 ax.scatter(part["train_loss"].clip(lower=FLOOR), part["height"], s=16, marker=marker, zorder=3,
                            **_fill(colour, decision))  # fmt: skip
+    floored = rows[rows["train_loss"] <= LOSS_FLOOR]
+    if len(floored):
+        # arrows to the left: the train loss there is this or less
+        at = floored["train_loss"].clip(lower=FLOOR)
+        ax.plot(at, floored["height"], ls="", marker="<", color="black", ms=3, gid=BELOW, zorder=5)
     if half is not None:
         ax.axvline(half, color=GREY, ls="--", lw=1, zorder=1)
         ax.annotate(f"half have a peak: {plain(half)}", (half, 1.0), xycoords=("data", "axes fraction"),
-                    xytext=(-3, -2), textcoords="offset points", rotation=90, ha="right", va="top", fontsize=6,
+                    xytext=(-3, -2), textcoords="offset points", rotation=90, ha="right", va="top", fontsize=7,
                     color=GREY)  # fmt: skip
 
 
@@ -140,12 +151,12 @@ def _name(ax: Axes, key: Axes, rows: pd.DataFrame, others: pd.DataFrame) -> None
     names = []
     for i, (label, where) in enumerate(zip(rows["condition"].head(NAMED), _spread(ax, x, y, marks), strict=False)):
         ax.annotate(str(i + 1), (x[i], y[i]), xytext=where, textcoords="offset points", ha="center", va="center",
-                    fontsize=6.5, fontweight="bold", zorder=5,
+                    fontsize=7, fontweight="bold", zorder=5,
                     arrowprops={"arrowstyle": "-", "lw": 0.4, "color": GREY, "shrinkA": 3, "shrinkB": 4})  # fmt: skip
         names.append(f"{i + 1}  " + textwrap.shorten(str(label), 60, placeholder=" …"))
     more = len(rows) - len(names)
     text = "\n".join(names) + (f"\n… and {more} more, listed in the report" if more > 0 else "")
-    key.text(0, 1, text, fontsize=6.5, va="top", transform=key.transAxes, linespacing=1.3, in_layout=False)
+    key.text(0, 1, text, fontsize=7, va="top", transform=key.transAxes, linespacing=1.3, in_layout=False)
 
 
 def _spread(ax: Axes, x: np.ndarray, y: np.ndarray, marks: np.ndarray) -> list[tuple[float, float]]:
@@ -246,7 +257,8 @@ def draw_steps(needed: pd.DataFrame, level: float) -> Figure:
         needed: what :func:`steps_needed` gives, at least one row.
         level: train loss, for the label.
     """
-    figure, axes = plt.subplots(1, 2, figsize=(7.0, 3.3), sharey=True)
+    figure, grid = subplots(1, 2, figsize=(7.0, 3.3), sharey=True)
+    axes = grid[0]
     looks = _looks(sorted(needed["optimizer"].unique()))
     panels = (
         ("hessian", "condition number κ(H) of the Hessian", (1.0, 0.5)),

@@ -5,22 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pandas as pd
-from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.curves import band, split, thresholds
 from analysis.labels import QUANTITIES, legend_of, over_seeds, plain, x_title
 from analysis.panels import draw_band, mark_diverged, x_limits
-from analysis.style import MARKERS, colours, log_ticks, mark_thresholds, set_limits
+from analysis.style import MARKERS, below_handles, colours, log_ticks, mark_below, mark_thresholds, set_limits, subplots
 
 MOST = 4
 """More settings than this are not drawn side by side."""
 
 CAPTION = (
-    "Test loss without early stopping, at the best step of the same runs (the lowest point of the curve of test "
-    "losses), and where the loss on samples held out of the training set was lowest: medians and 10-90 % bands over "
-    "seeds. Dotted: where the model can just fit the training set."
+    "A line for the end of training, for the best step of the same runs (where the curve of test losses is lowest), "
+    "and for the step where the loss on samples held out of the training set was lowest."
 )
 
 
@@ -46,14 +44,15 @@ def draw_stopping(rows: pd.DataFrame, title: str, line_axes: Sequence[str], x: s
     ways += [(share, "test_loss", f"by validation, {plain(share)} held out") for share in shares]
     tones = colours([{"way": name} for _, _, name in ways])
     size = (max(3.2 * len(settings), 4.2), 3.4)
-    figure, grid = plt.subplots(1, len(settings), figsize=size, sharey=True, squeeze=False)
+    figure, grid = subplots(1, len(settings), figsize=size, sharey=True)
     low, high = x_limits(rows[x])
-    seen, seeds = [], 0
+    seen, drawn, seeds = [], [], 0
     for ax, (values, part) in zip(grid[0], settings, strict=True):
         for i, (share, column, _) in enumerate(ways):
             members = part[part["validation"] == share]
             data = band(members, column, x)
             draw_band(ax, data, tones[i], MARKERS[i])
+            drawn.append((ax, data, tones[i]))
             mark_diverged(ax, [({}, members)], [tones[i]], x)
             seen += [data.low, data.high]
             seeds = max(seeds, data.seeds)
@@ -62,9 +61,12 @@ def draw_stopping(rows: pd.DataFrame, title: str, line_axes: Sequence[str], x: s
         mark_thresholds(ax, thresholds(part[part["validation"] == 0], x), named=True)
         log_ticks(ax.xaxis, low, high)
     set_limits(grid[0, 0], seen)
+    for ax, data, tone in drawn:
+        mark_below(ax, data.x, data.median, tone)
     log_ticks(grid[0, 0].yaxis, *grid[0, 0].get_ylim())
     grid[0, 0].set_ylabel(QUANTITIES["test_loss"])
     handles = [Line2D([], [], color=tones[i], marker=MARKERS[i], label=name) for i, (_, _, name) in enumerate(ways)]
+    handles += below_handles(figure)
     figure.legend(handles=handles, loc="outside lower center", ncols=min(2 * len(settings), len(handles)))
     figure.suptitle(f"{title}\n{over_seeds(seeds)}", fontsize=8)
     return figure

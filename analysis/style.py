@@ -5,17 +5,16 @@ Colours are those of Okabe & Ito, or a sequential map for an ordered axis; both 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-
-mpl.use("Agg")
-
 import numpy as np
-from matplotlib import pyplot as plt
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -28,7 +27,49 @@ from PIL import Image
 
 from analysis import glyphs
 from analysis.curves import FLOOR
-from analysis.labels import plain
+from analysis.labels import at_most, plain
+
+
+@dataclass(frozen=True)
+class Look:
+    """How the figure of the panels is laid out.
+
+    Attributes:
+        width: of the figure, inches.
+        panels: columns to draw, in order; None: all that the rows have.
+        titled: whether what is fixed stands above.
+    """
+
+    width: float = 7.0
+    panels: tuple[str, ...] | None = None
+    titled: bool = True
+
+    @property
+    def columns(self) -> int:
+        """Panels side by side: one needs some three inches."""
+        return 2 if self.width >= 5 else 1
+
+    def size(self, panels: int, columns: int, entries: int = 0) -> tuple[float, float]:
+        """Inches of a figure of some panels, above a legend of some lines."""
+        beside = self.width / columns
+        return self.width, -(-panels // columns) * (0.55 * beside + 0.45) + 0.17 * entries + (
+            0.4 if self.titled else 0.1
+        )
+
+    def legend_columns(self, labels: Sequence[str]) -> int:
+        """Columns of a legend: as many as the width holds, four at most. A legend is filled column by column."""
+        for count in range(min(4, len(labels)), 1, -1):
+            lines = -(-len(labels) // count)
+            parts = [labels[i : i + lines] for i in range(0, len(labels), lines)]
+            if sum(HANDLE + max(map(len, part)) for part in parts) <= LETTERS * self.width:
+                return count
+        return 1
+
+
+HANDLE, LETTERS = 6, 17
+"""Letters that the handle of an entry of a legend takes, and letters in an inch."""
+
+SCREEN = Look()
 
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#7F7F7F")
 MARKERS = "osD^vP*X"
@@ -40,7 +81,23 @@ SLACK = 1 + 1e-9
 
 SHEET = Path(__file__).parent / "paper.mplstyle"
 
+BELOW = "below"
+"""Marks the triangles of values that lie below the axis (``gid``)."""
+
+LIMIT = "limit"
+"""Marks the lines of the minimum-norm solution (``gid``)."""
+
+THEORY = "theory"
+"""Marks the lines of random-matrix theory (``gid``) among others of their style."""
+
+THRESHOLD = "threshold"
+"""Marks the lines at the threshold (``gid``)."""
+
 glyphs.remember()
+
+
+class FormatError(Exception):
+    """A file format that cannot be written here."""
 
 
 @dataclass(frozen=True)
@@ -49,16 +106,37 @@ class Drawing:
 
     Attributes:
         png: for the screen; a PDF of the same name lies beside it.
-        caption: what it shows, a full sentence or more.
+        caption: what it shows, full sentences. The first one says which figure it is, and serves those who do not see
+            it.
     """
 
     png: Path
     caption: str
 
     @property
+    def alt(self) -> str:
+        """The first sentence of the caption."""
+        return self.caption.partition(". ")[0].rstrip(".")
+
+    @property
     def files(self) -> tuple[Path, Path]:
         """The PNG and the PDF."""
         return self.png, self.png.with_name(self.png.name.removesuffix(".png") + ".pdf")
+
+
+def sheet() -> AbstractContextManager[None]:
+    """The style of all figures, for as long as the block lasts."""
+    return style.context(SHEET)
+
+
+def subplots(lines: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, np.ndarray]:
+    """A figure and its axes [lines, columns], as ``pyplot.subplots`` gives them.
+
+    Not by pyplot, which opens windows with the backend that the user has chosen.
+    """
+    figure = Figure(figsize=options.pop("figsize"))
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(lines, columns, squeeze=False, **options)
 
 
 def colours(lines: Sequence[Mapping[str, object]]) -> list[Any]:
@@ -69,8 +147,14 @@ def colours(lines: Sequence[Mapping[str, object]]) -> list[Any]:
     return [OKABE_ITO[i % len(OKABE_ITO)] for i in range(len(lines))]
 
 
-def log_ticks(axis: Axis, low: float, high: float, *, most: int = 7) -> None:
-    """Ticks of a logarithmic axis with limits ``low`` and ``high``: about as many labels as fit, in plain numbers."""
+def log_ticks(axis: Axis, low: float, high: float, *, most: int = 7, floor: float | None = None) -> None:
+    """Ticks of a logarithmic axis with limits ``low`` and ``high``: about as many labels as fit, in plain numbers.
+
+    Values at ``floor`` stand for all below it, and its label says so. By default this is ``FLOOR`` where
+    :func:`mark_below` has marked a value of this axis.
+    """
+    if floor is None and axis.axes.yaxis is axis and is_marked(axis.axes.get_shared_y_axes().get_siblings(axis.axes)):
+        floor = FLOOR
     decades = np.log10(high / low)
     choices = ((1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0), (1.0, 2.0, 3.0, 5.0, 7.0), (1.0, 2.0, 5.0), (1.0, 3.0))
     subs = next((s for s in choices if decades * len(s) <= most), (1.0,))
@@ -78,8 +162,12 @@ def log_ticks(axis: Axis, low: float, high: float, *, most: int = 7) -> None:
         subs = tuple(np.arange(2, 20) / 2)
     at = np.asarray(LogLocator(subs=subs, numticks=most + 2).tick_values(low, high))
     # the locator itself would give ticks beyond the limits, too, and matplotlib would place them each time
-    axis.set_major_locator(FixedLocator(at[(low / SLACK <= at) & (at <= high * SLACK)].tolist()))
-    axis.set_major_formatter(FuncFormatter(plain))
+    at = at[(low / SLACK <= at) & (at <= high * SLACK)]
+    clipped = floor is not None and low <= floor <= high
+    if clipped and floor is not None:
+        at = np.append(at[np.abs(np.log10(at / floor)) > 0.5], floor)
+    axis.set_major_locator(FixedLocator(np.sort(at).tolist()))
+    axis.set_major_formatter(FuncFormatter(at_most(floor) if clipped and floor is not None else plain))
     axis.set_minor_formatter(NullFormatter())
 
 
@@ -92,12 +180,33 @@ def set_limits(ax: Axes, seen: Sequence[np.ndarray]) -> None:
         ax.set_ylim(low / span, high * span)
 
 
+def mark_below(ax: Axes, x: np.ndarray, values: np.ndarray, colour: Any) -> None:
+    """Open triangles that point down where a value is below ``FLOOR`` or below the axis, whose limits are set."""
+    low, high = ax.get_ylim()
+    below = (values < FLOOR) | (values < low)
+    if below.any():
+        edge = max(FLOOR, low * (high / low) ** 0.015)
+        ax.plot(x[below], np.full(below.sum(), edge), ls="", marker="v", ms=4, mfc="white", mec=colour, mew=0.8,
+                zorder=5, clip_on=False, gid=BELOW)  # fmt: skip
+
+
+def is_marked(axes: Iterable[Axes], gid: str = BELOW) -> bool:
+    """Whether some axes have a line with this mark."""
+    return any(line.get_gid() == gid for ax in axes for line in ax.get_lines())
+
+
+def below_handles(figure: Figure) -> list[Line2D]:
+    """Entry of a legend for the triangles of :func:`mark_below`; none where there are none."""
+    look: dict[str, Any] = {"color": GREY, "ls": "", "marker": "v", "ms": 4, "mfc": "white", "mew": 0.8}
+    return [Line2D([], [], label=f"{at_most(FLOOR)(FLOOR)}, or zero", **look)] if is_marked(figure.axes) else []
+
+
 def mark_thresholds(ax: Axes, at: Sequence[float], *, named: bool) -> None:
     """Dotted vertical lines where the model can just fit the training set, as far as they are within the limits."""
     low, high = ax.get_xlim()
     inside = [x for x in at if low <= x <= high]
     for x in inside:
-        ax.axvline(x, color=GREY, ls=":", lw=1, zorder=1)
+        ax.axvline(x, color=GREY, ls=":", lw=1, zorder=1, gid=THRESHOLD)
     if named and inside:
         names = sorted({f"{x:.0f}" if abs(x - round(x)) < 1e-9 else f"{x:.1f}" for x in inside}, key=float)
         text = "threshold " + (", ".join(names) if len(names) <= 3 else f"{names[0]} … {names[-1]}")
@@ -110,7 +219,7 @@ def mark_thresholds(ax: Axes, at: Sequence[float], *, named: bool) -> None:
 
 
 def save(figure: Figure, stem: Path) -> Path:
-    """Write ``<stem>.png``, in 256 colours, and ``<stem>.pdf``; closes the figure and returns the PNG's path.
+    """Write ``<stem>.png``, in 256 colours, and ``<stem>.pdf``; returns the PNG's path.
 
     The layout is settled once for both, and neither file holds a date: the same table gives the same bytes.
     """
@@ -126,8 +235,22 @@ def save(figure: Figure, stem: Path) -> Path:
         reduced = image.convert("RGB").quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
         reduced.save(png, dpi=(dpi, dpi))
     FigureCanvasPdf(figure).print_pdf(stem.with_name(stem.name + ".pdf"), metadata={"CreationDate": None})
-    plt.close(figure)
     return png
+
+
+def save_print(figure: Figure, path: Path) -> None:
+    """Write one file for print, in the format that its name ends with; it holds no date.
+
+    Raises:
+        FormatError: a PGF file, without the TeX that measures its text.
+    """
+    if path.suffix == ".pgf" and shutil.which(mpl.rcParams["pgf.texsystem"]) is None:
+        raise FormatError(
+            f"--format pgf needs {mpl.rcParams['pgf.texsystem']}, which is not installed; pdf and svg need nothing"
+        )
+    with mpl.rc_context({"svg.hashsalt": path.name, "pgf.rcfonts": False}):
+        metadata = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(path.suffix[1:])
+        figure.savefig(path, metadata=metadata)
 
 
 def _settle(figure: Figure) -> None:

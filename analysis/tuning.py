@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -21,7 +20,7 @@ from analysis import peaks
 from analysis.curves import LINE_AXES, PANEL_AXES, SEEDS, band, split, thresholds, varying_axes, x_axis
 from analysis.labels import QUANTITIES, over_seeds, title_of, x_title
 from analysis.panels import draw_band, x_limits
-from analysis.style import MARKERS, colours, log_ticks, mark_thresholds, set_limits
+from analysis.style import MARKERS, below_handles, colours, log_ticks, mark_below, mark_thresholds, set_limits, subplots
 from analysis.tables import UnreadableTable, curve_rows, load_runs, table_names
 
 LR, DECAY, STEP = "lr", "optimizer_weight_decay", "step"
@@ -35,10 +34,9 @@ JUDGED = ("decision", "location", "prominence", "prominence_bound", "p_value", "
 """What is printed of a peak."""
 
 TUNING_CAPTION = (
-    "Test loss and test error where samples held out choose for each width and seed: nothing (the learning rate that "
-    "fits best, no weight decay, the end of training), one of learning rate, weight decay and number of steps, or all "
-    "three. The last line has the test loss itself choose all three, which no held-out sample can beat. Medians and "
-    "10-90 % bands over seeds. Dotted: where the model can just fit the training set."
+    "A line for each thing that samples held out choose for each width and seed: nothing (the learning rate that fits "
+    "best, no weight decay, the end of training), one of learning rate, weight decay and number of steps, or all "
+    "three. The last line has the test loss itself choose all three, which no held-out sample can beat."
 )
 
 
@@ -153,18 +151,20 @@ def draw_tuning(logged: pd.DataFrame, title: str, x: str = "width") -> Figure:
     columns = [c for c in METRICS if logged[c].notna().any()]
     tones = colours([{"choice": c.name} for c in CHOICES])
     rows = [chosen(logged, c, x) for c in CHOICES]
-    figure, grid = plt.subplots(1, len(columns), figsize=(3.5 * len(columns), 3.4), squeeze=False)
+    figure, grid = subplots(1, len(columns), figsize=(3.5 * len(columns), 3.4))
     low, high = x_limits(logged[x])
     seeds = 0
     for ax, column in zip(grid[0], columns, strict=True):
         seen = []
-        for tone, marker, members in zip(tones, MARKERS, rows, strict=False):
-            data = band(members, column, x)
+        bands = [band(members, column, x) for members in rows]
+        for tone, marker, data in zip(tones, MARKERS, bands, strict=False):
             draw_band(ax, data, tone, marker)
             seen += [data.low, data.high]
             seeds = max(seeds, data.seeds)
         ax.set(xscale="log", yscale="log", xlabel=x_title(logged, x), ylabel=QUANTITIES[column], xlim=(low, high))
         set_limits(ax, seen)
+        for data, tone in zip(bands, tones, strict=True):
+            mark_below(ax, data.x, data.median, tone)
         mark_thresholds(ax, thresholds(logged, x), named=True)
         log_ticks(ax.xaxis, low, high)
         log_ticks(ax.yaxis, *ax.get_ylim())
@@ -173,6 +173,7 @@ def draw_tuning(logged: pd.DataFrame, title: str, x: str = "width") -> Figure:
         Line2D([], [], color=tone, marker=marker, label=name)
         for tone, marker, name in zip(tones, MARKERS, names, strict=False)
     ]
+    handles += below_handles(figure)
     figure.legend(handles=handles, loc="outside lower center", ncols=3)
     figure.suptitle(f"{title}\n{over_seeds(seeds)}", fontsize=8)
     return figure

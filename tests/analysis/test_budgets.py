@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from analysis import figures
+from analysis import setups
 from analysis.budgets import draw_budgets
 from tests.analysis.synthetic import WIDTHS, peaked, runs
 
@@ -63,8 +63,8 @@ def names_of(rows: pd.DataFrame, folder: Path, monkeypatch: pytest.MonkeyPatch) 
         plt.close(figure)
         return stem.with_name(stem.name + ".png")
 
-    monkeypatch.setattr(figures, "save", close)
-    return [drawing.png.name for drawing in figures.draw_table(rows, "t", folder)]
+    monkeypatch.setattr(setups, "save", close)
+    return [drawing.png.name for drawing in setups.draw_table(rows, "t", folder)]
 
 
 def test_a_crossing_with_budgets_has_them_side_by_side_and_each_alone(

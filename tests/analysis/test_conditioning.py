@@ -12,7 +12,7 @@ import pytest
 
 from analysis.conditioning import draw_conditioning, has_conditioning
 from analysis.conditions import trained_features
-from analysis.figures import draw_table
+from analysis.setups import draw_table
 from tests.analysis.synthetic import WIDTHS, peaked, runs
 
 

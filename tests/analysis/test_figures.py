@@ -13,8 +13,9 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from analysis import figures
+from analysis import figures, panels, setups
 from analysis.curves import LINE_AXES, PANEL_AXES, band, split, varying_axes
+from analysis.layout import layout_of
 from analysis.tables import load_runs, table_names
 from dd.results import Store
 from tests.analysis import synthetic
@@ -48,7 +49,7 @@ def unsaved(monkeypatch: pytest.MonkeyPatch) -> None:
         plt.close(figure)
         return stem.with_name(stem.name + ".png")
 
-    monkeypatch.setattr(figures, "save", close)
+    monkeypatch.setattr(setups, "save", close)
 
 
 def test_band_is_median_and_quantiles() -> None:
@@ -71,7 +72,7 @@ def test_lines_are_what_varies_within_an_optimizer(table: Path) -> None:
 
 def test_artists_hold_the_medians(table: Path) -> None:
     frame = load_runs(table, "small")
-    figure = figures.draw(frame, "title", ["optimizer", "lr"])
+    figure = panels.draw(frame, "title", ["optimizer", "lr"])
     axes = {ax.get_ylabel(): ax for ax in figure.axes}
     assert list(axes) == ["test error (0-1)", "test loss", "train loss", "condition number of the features"]
     loss = axes["test loss"]
@@ -95,7 +96,7 @@ def test_artists_hold_the_medians(table: Path) -> None:
 def test_frozen_features_have_one_condition_curve(table: Path) -> None:
     frame = load_runs(table, "small")
     one_seed = frame[frame.seed == 0]
-    figure = figures.draw(one_seed, "title", ["optimizer", "lr"])
+    figure = panels.draw(one_seed, "title", ["optimizer", "lr"])
     panel = figure.axes[-1]
     assert len([line for line in panel.get_lines() if len(line.get_xdata()) == len(WIDTHS)]) == 1
     plt.close(figure)
@@ -118,7 +119,7 @@ def test_every_table_is_drawn_as_png_and_pdf(table: Path, tmp_path: Path, capsys
 def test_set_ups_get_figures_of_their_own(rows: list[dict[str, object]], tmp_path: Path) -> None:
     frame = pd.DataFrame(rows)
     noisy = frame.assign(label_noise=0.2, test_loss=frame.test_loss * 2)
-    written = figures.draw_table(pd.concat([frame, noisy]), "both", tmp_path)
+    written = setups.draw_table(pd.concat([frame, noisy]), "both", tmp_path)
     assert {d.png.name for d in written} == {"both-label_noise=0.0.png", "both-label_noise=0.2.png"}
 
 
@@ -126,14 +127,14 @@ def test_set_ups_get_figures_of_their_own(rows: list[dict[str, object]], tmp_pat
 def test_many_lines_are_spread_over_figures(rows: list[dict[str, object]], tmp_path: Path) -> None:
     frame = pd.DataFrame(rows)
     many = pd.concat([frame.assign(batch_size=b) for b in (1, 2, 5, 10)])
-    written = [d.png.name for d in figures.draw_table(many, "many", tmp_path)]
+    written = [d.png.name for d in setups.draw_table(many, "many", tmp_path)]
     assert written == ["many-optimizer=adam.png", "many-optimizer=sgd.png"]
 
 
 def test_real_targets_have_no_error_panel() -> None:
     base = run_of("data=linear_teacher", "epochs=2")
     frame = pd.DataFrame(solve_rows(*(base.replace(width=w) for w in WIDTHS)))
-    figure = figures.draw(frame, "t", ["optimizer"])
+    figure = panels.draw(frame, "t", ["optimizer"])
     assert [ax.get_ylabel() for ax in figure.axes] == ["test loss", "train loss", "condition number of the features"]
     plt.close(figure)
 
@@ -144,7 +145,7 @@ def test_options_follow_their_component_and_one_width_is_drawn(rows: list[dict[s
     both = pd.concat([frame, normed])
     assert varying_axes(both, LINE_AXES, ("normalization_",)) == ["optimizer", "lr", "normalization"]
     one = frame[frame.width == WIDTHS[0]]
-    figure = figures.draw(one, "t", ["optimizer", "lr"])
+    figure = panels.draw(one, "t", ["optimizer", "lr"])
     for ax in figure.axes:
         low, high = ax.get_xlim()
         assert low < WIDTHS[0] < high
@@ -195,7 +196,7 @@ def test_several_processes_draw_what_one_does(table: Path, tmp_path: Path, rows:
         assert figures.main(["--results", str(table), "--out", str(tmp_path / jobs), "--jobs", jobs]) == 0
     one, two = ({path.name: path.read_bytes() for path in (tmp_path / jobs).iterdir()} for jobs in ("1", "2"))
     assert one == two
-    assert len(one) == 2 * 2 + 3  # figures, and the page with its numbers
+    assert len(one) == 2 * 4 + 2 + 3  # figures and cards, peaks of each table, and the page with its numbers
 
 
 def test_a_figure_of_diverged_runs_alone_is_left_out(results: Path) -> None:
@@ -222,30 +223,30 @@ def test_along_samples_full_batches_and_epochs_do_not_split_curves(tmp_path: Pat
     rows["batch_size"] = rows["n_train"]
     minibatches = rows.assign(batch_size=10, steps=rows["n_train"] * 10)
     for table in (rows, minibatches):
-        layout = figures.layout_of(table)
+        layout = layout_of(table)
         assert (layout.x, layout.panel_axes, layout.line_axes) == ("n_train", [], ["lr"])
-        assert [d.png.name for d in figures.draw_table(table, "samples", tmp_path)] == ["samples.png"]
+        assert [d.png.name for d in setups.draw_table(table, "samples", tmp_path)] == ["samples.png"]
     crossed = pd.concat([rows.assign(batch_size=b) for b in (5, 10)])
-    assert figures.layout_of(crossed).line_axes == ["lr", "batch_size"]
+    assert layout_of(crossed).line_axes == ["lr", "batch_size"]
 
 
 def test_a_budget_in_epochs_is_not_taken_for_steps() -> None:
     """Batch sizes at equal epochs differ in steps, but it is the batch size that is swept."""
     rows = pd.concat([synthetic.runs(batch_size=(b,), steps=(1000 // b,)) for b in (10, 50)])
-    assert figures.layout_of(rows).line_axes == ["batch_size"]
+    assert layout_of(rows).line_axes == ["batch_size"]
     swept = pd.concat([rows.assign(epochs=e, steps=rows["steps"] * e) for e in (100, 200)])
-    assert figures.layout_of(swept).line_axes == ["batch_size", "epochs"]
+    assert layout_of(swept).line_axes == ["batch_size", "epochs"]
 
 
 @pytest.mark.usefixtures("unsaved")
 def test_a_large_crossing_is_one_bundle_for_each_label_noise(tmp_path: Path) -> None:
     axes = {"lr": (0.1, 0.2, 0.3), "steps": (10, 100, 1000), "init_scale": (0.0, 1.0, 2.0)}
     rows = synthetic.runs(seeds=1, label_noise=(0.0, 0.1), model_activation=("relu", "tanh"), **axes)
-    layout = figures.layout_of(rows)
+    layout = layout_of(rows)
     assert layout.crowded
     assert layout.panel_axes == ["label_noise"]
     assert set(layout.line_axes) == {"model_activation", *axes}
-    names = [d.png.name for d in figures.draw_table(rows, "claim", tmp_path)]
+    names = [d.png.name for d in setups.draw_table(rows, "claim", tmp_path)]
     assert names == ["claim-label_noise=0.0.png", "claim-label_noise=0.1.png"]
 
 
@@ -253,10 +254,10 @@ def test_a_large_crossing_is_one_bundle_for_each_label_noise(tmp_path: Path) -> 
 def test_logged_steps_give_a_map_and_few_widths_a_figure_along_training(tmp_path: Path) -> None:
     rows = synthetic.runs(steps=(100,))
     curves = synthetic.logged(rows, (0, 1, 2, 5, 10, 100), lambda s, r: r["width"] / (1 + s))
-    names = [d.png.name for d in figures.draw_table(rows, "t", tmp_path, curves)]
+    names = [d.png.name for d in setups.draw_table(rows, "t", tmp_path, curves)]
     assert names == ["t.png", "t-epochs.png", "t-map.png"]
     title = "title"
-    figure = figures.draw(curves[curves.epoch > 0], title, ["width"], "epoch")
+    figure = panels.draw(curves[curves.epoch > 0], title, ["width"], "epoch")
     assert [ax.get_ylabel() for ax in figure.axes][-1] == "train error (0-1)"
     narrow = curves[(curves.width == 10) & (curves.epoch > 0)].groupby("epoch")["test_loss"].median()
     lines = [line for line in figure.axes[1].get_lines() if len(line.get_xdata()) == len(narrow)]
@@ -267,7 +268,7 @@ def test_logged_steps_give_a_map_and_few_widths_a_figure_along_training(tmp_path
 @pytest.mark.usefixtures("unsaved")
 def test_penalties_beside_widths_have_a_map(tmp_path: Path) -> None:
     rows = synthetic.runs(optimizer=("ridge",), optimizer_penalty=(1e-4, 1e-2, 1.0))
-    assert [d.png.name for d in figures.draw_table(rows, "ridge", tmp_path)] == ["ridge.png", "ridge-map.png"]
+    assert [d.png.name for d in setups.draw_table(rows, "ridge", tmp_path)] == ["ridge.png", "ridge-map.png"]
 
 
 def test_all_tables_at_once_give_the_report(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -278,4 +279,4 @@ def test_all_tables_at_once_give_the_report(table: Path, tmp_path: Path, capsys:
     assert str(tmp_path / "index.html") in capsys.readouterr().out
     page = (tmp_path / "index.html").read_text()
     assert "results/small" in page
-    assert page.count("<img") == 1
+    assert page.count("<img") == 2, "the card and the figure"

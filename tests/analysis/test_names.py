@@ -46,19 +46,22 @@ def test_each_heading_shows_its_own_picture(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     drawn = {png.read_bytes(): png.name for png in (tmp_path / "out").glob("*.png")}
-    assert len(drawn) == len(TABLES) + 1, "one of each table, and a second one of the split table"
+    assert len(drawn) == 2 * len(TABLES) + 1, "card and figure of each table, and a second one of the split table"
+    assert len(list((tmp_path / "out").glob("*-peaks*.csv"))) == len(TABLES)
     text = (tmp_path / "out/index.html").read_text(encoding="utf-8")
     ids = re.findall(r' id="([^"]*)"', text)
     assert len(ids) == len(set(ids))
     links = [unquote(link) for link in re.findall(r'href="#([^"]*)"', text)]
     assert set(links) <= set(ids)
-    assert len(links) == len(set(links))
+    files = [unquote(link) for link in re.findall(r'href="([^"#:]*)"', text)]
+    assert {path for path in files if not (tmp_path / "out" / path).is_file()} == set()
     shown: dict[str, list[str]] = {}
     for part in text.split("<h3")[1:]:
         heading = re.match(r"[^>]*>([^<]*)</h3>", part)
         assert heading is not None
-        pictures = re.findall(r'base64,([^"]*)"', part.split("<h2")[0])
+        card, *pictures = re.findall(r'base64,([^"]*)"', part.split("<h2")[0])
         shown[heading[1]] = [drawn[base64.b64decode(picture)] for picture in pictures]
+        assert "-card" in drawn[base64.b64decode(card)]
     assert {name: shown[name] for name in TABLES} == {
         "noise 0": [file_stem("noise 0", {}) + ".png"],
         "noise_0": ["noise_0.png"],

@@ -11,9 +11,9 @@ from matplotlib import pyplot as plt
 from matplotlib.lines import Line2D
 
 from analysis import overlay
-from analysis.figures import _figures as figures_of
-from analysis.figures import layout_of
+from analysis.layout import layout_of
 from analysis.panels import draw
+from analysis.setups import _figures as figures_of
 from dd.packs.content import identified
 from dd.runs.settings import Settings
 from dd.theory import units
@@ -92,7 +92,9 @@ def test_every_line_gets_its_theory_in_its_colour_and_one_entry_in_the_legend(cl
     drawn = dash_dotted(figure, "test loss")
     handles = figure.legends[0].get_lines()
     assert [line.get_color() for line in drawn] == [handle.get_color() for handle in handles[:2]]
-    assert [t.get_text() for t in figure.legends[0].get_texts()] == ["min norm", "ridge", "min-norm limit", "theory"]
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == [
+        "min norm", "ridge", "min-norm limit", "theory", "≤ 10⁻¹⁰, or zero",
+    ]  # fmt: skip
     (condition,) = dash_dotted(figure, "condition number of the features")
     assert condition.get_color() == "black"  # the same features for both
     plt.close(figure)

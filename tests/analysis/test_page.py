@@ -24,7 +24,7 @@ def test_markup_in_cells_titles_and_anchors_is_escaped() -> None:
 
 def test_a_table_shows_the_asked_columns_in_order_and_numbers_short() -> None:
     frame = pd.DataFrame({"x": [0.123456, None], "name": ["one", "two"], "hidden": [1, 2]})
-    html = page.table(frame, {"name": "Name", "absent": "Absent", "x": "X"})
+    html = page.table(frame, {"name": "Name", "absent": "Absent", "x": "X"}, "t")
     assert html.index("Name") < html.index("X</th>")
     assert "Absent" not in html
     assert "hidden" not in html
@@ -35,10 +35,10 @@ def test_a_table_shows_the_asked_columns_in_order_and_numbers_short() -> None:
 def test_a_figure_carries_its_image(tmp_path: Path) -> None:
     png = tmp_path / "f.png"
     Image.new("RGB", (1000, 10)).save(png, dpi=(200, 200))
-    html = page.figure(png, "a & b", 'alt "text"')
+    html = page.figure(png, "a & b", 'alt "text"', [tmp_path / "a b.pdf"])
     data = html.split("base64,")[1].split('"')[0]
     assert base64.b64decode(data) == png.read_bytes()
     assert 'width="1000" height="10"' in html
     assert 'alt="alt &quot;text&quot;"' in html
-    assert "<figcaption>a &amp; b</figcaption>" in html
+    assert '<figcaption>a &amp; b <span class="files"><a href="a%20b.pdf">PDF</a></span></figcaption>' in html
     assert 'class="narrow"' in html, "five inches are not blown up to the page's width"

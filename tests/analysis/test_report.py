@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import experiments, report, rivals
-from analysis.figures import draw_table
+from analysis import experiments, report, rivals, words
+from analysis.setups import draw_table
 from tests.analysis.synthetic import runs
 from tests.analysis.test_rivals import planted
 
@@ -49,7 +49,7 @@ class Reader(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] != "style":
+        if self.open and self.open[-1] not in ("style", "script"):
             self.text += data
 
 
@@ -103,23 +103,30 @@ def whole(tmp_path_factory: pytest.TempPathFactory, conditions: pd.DataFrame) ->
         {
             "condition": ["steps 100", "steps 1000"],
             "metric": "test_loss",
+            "x": "width",
             "decision": ["no peak", "peak"],
+            "reason": "",
+            "threshold_counted": 50.0,
+            "steps": [100, 1000],
             "location": [np.nan, 50.0],
             "location_low": [np.nan, 20.0],
             "location_high": [np.nan, 100.0],
             "prominence": [0.0, 1.23456],
             "prominence_low": [0.0, 1.1],
             "prominence_high": [0.01, 1.3],
-            "train_loss_at_threshold": [0.1, 1e-4],
+            "train_loss_at_threshold": [0.1, 1e-300],
             "diverged": [0, 0],
         }
     )
+    of_epochs = peaks.assign(x="epoch", location=[np.nan, 7.0])
     environments = [{"python": "3.12.1", "packages": {"torch": "2.9", "absent": None}}]
     sections = [
-        report.Section("iterations", rows, draw_table(rows, "iterations", folder), peaks, environments),
+        report.Section(
+            "iterations", rows, draw_table(rows, "iterations", folder), pd.concat([peaks, of_epochs]), environments
+        ),
         report.Section(ODD, rows.assign(status="failed")),
     ]
-    statistics = pd.DataFrame({"name": ["AUC"], "value": [0.98765], "low": [0.9], "high": [1.0]})
+    statistics = pd.DataFrame({"name": [words.AUC], "value": [0.98765], "low": [0.9], "high": [1.0]})
     beside = planted("loss", np.random.default_rng(0))
     rivalry = rivals.compare(beside, (beside["height"] > 0.2).to_numpy())
     verdict = Found("random_features", "The claim <holds>.", statistics, FACTORS, rivalry.table, conditions.iloc[1:])
@@ -129,15 +136,53 @@ def whole(tmp_path_factory: pytest.TempPathFactory, conditions: pd.DataFrame) ->
 
 
 def test_the_page_needs_nothing_but_itself(whole: Reader) -> None:
-    assert len(whole.images) == 4, "rivals, summary, steps, the table's figure"
-    assert all(image["alt"] for image in whole.images)
+    assert len(whole.images) == 5, "the verdict's; rivals, summary, steps; the table's figure"
     assert all(source.startswith("data:image/png;base64,") for source in whole.fetched)
-    assert not whole.tags & {"script", "link", "iframe", "object", "embed"}
-    assert all(link.startswith("#") for link in whole.links)
+    assert not whole.tags & {"link", "iframe", "object", "embed"}
+
+
+def test_no_two_figures_have_the_same_alternative_text(whole: Reader) -> None:
+    texts = [image["alt"] for image in whole.images]
+    assert all(texts)
+    assert len(set(texts)) == len(texts)
+
+
+def test_links_go_to_the_page_its_files_the_paper_and_the_docs(whole: Reader) -> None:
+    files = {link for link in whole.links if not link.startswith(("#", "https:"))}
+    assert {"iterations.png", "iterations.pdf", "verdict.png", "summary.pdf"} <= files
+    assert "https://arxiv.org/abs/2312.03951" in whole.links
+    docs = [link.removeprefix(report.DOCS + "/") for link in whole.links if link.startswith(report.DOCS)]
+    assert docs
+    assert all((Path(__file__).parents[2] / "docs" / name).is_file() for name in docs)
+
+
+def test_the_verdict_comes_first_and_long_things_are_folded(whole: Reader) -> None:
+    first, second, third = (whole.text.index(told) for told in (
+        "In 1 of 1 problem the train loss", "Does more training bring the peak?", "What each factor adds"))  # fmt: skip
+    assert first < second < third
+    assert whole.tags >= {"details", "nav", "main"}
+
+
+def test_an_answer_is_computed_from_the_judged_curves(whole: Reader) -> None:
+    assert (
+        "The test loss peaks along the width in 1 of 2 curves. The largest height over both valleys is ×3.44, at width "
+        "50 (threshold: 50), for steps 1000. Curves with a peak by steps: 100: 0 of 1; 1000: 1 of 1."
+    ) in whole.text
+
+
+def test_widths_and_epochs_are_columns_of_their_own(whole: Reader) -> None:
+    assert "width of the peak [95 % interval]" in whole.text
+    assert "epoch of the peak [95 % interval]" in whole.text
+    assert "Peaks along the epoch" in whole.text
+
+
+def test_losses_that_are_rounding_are_not_told_as_numbers(whole: Reader) -> None:
+    assert "≤ 10⁻¹⁰" in whole.text
+    assert "10⁻³⁰⁰" not in whole.text
 
 
 def test_links_of_the_contents_lead_somewhere(whole: Reader) -> None:
-    assert {link[1:] for link in whole.links} <= set(whole.ids)
+    assert {link[1:] for link in whole.links if link.startswith("#")} <= set(whole.ids)
     assert len(whole.ids) == len(set(whole.ids))
 
 
@@ -155,22 +200,27 @@ def test_the_train_loss_stands_beside_its_rivals(whole: Reader) -> None:
 def test_numbers_stand_with_their_intervals(whole: Reader) -> None:
     assert "0.988 [0.9, 1]" in whole.text
     assert "50 [20, 100]" in whole.text
-    assert "1.23 [1.1, 1.3]" in whole.text
+    assert "×3.44 [×3, ×3.67]" in whole.text
 
 
 def test_it_says_what_varies_what_is_fixed_and_the_command(whole: Reader) -> None:
     assert "Varies: width (10, 20, 50, 100, 200); steps (100, 1000). 3 seeds." in whole.text
-    assert "training samples 50" in whole.text
-    assert "lr 0.5" in whole.text
+    fixed = whole.text.split("Fixed, and not at its default: ")[1].splitlines()[0]
+    assert "data.n_train=50" in fixed
+    assert "optimizer=gd" in fixed
+    assert "lr=0.5" not in fixed, "the default of gd"
+    own = next(
+        line for line in whole.text.splitlines() if line.startswith("python -m dd.run -m width=10,20,50,100,200")
+    )
+    assert {"steps=100,1000", "data.n_train=50", "seed=0,1,2"} <= set(own.split()), "of a table that is no preset"
     assert "python -m dd.run -m +experiment=iterations" in whole.text
 
 
 def test_options_of_one_name_are_told_apart(tmp_path: Path) -> None:
     rows = runs(optimizer_momentum=(0.9,), normalization_momentum=(0.1,), normalization_eps=(1e-5,))
     page = read(report.write(tmp_path, [report.Section("ridge", rows)], report.Findings()))
-    assert "optimizer momentum 0.9" in page.text
-    assert "normalization momentum 0.1" in page.text
-    assert ", eps 10⁻⁵" in page.text
+    assert "normalization.momentum=0.1" in page.text
+    assert "optimizer.momentum=0.9" in page.text
 
 
 def test_every_caption_says_whose_the_settings_are(whole: Reader) -> None:
@@ -188,9 +238,9 @@ def test_rmt_has_a_part_only_where_one_of_its_tables_is_there(whole: Reader, tmp
     assert "RMT" not in whole.text
     rows = runs(model=("rmt",))
     page = read(report.write(tmp_path, [report.Section("rmt_batch_size", rows)], report.Findings()))
-    assert page.text.count(experiments.RMT_PART) == 2, "in the contents and as a heading"
+    assert page.text.count(experiments.RMT_PART) == 3, "in the contents, as a heading, and over what is not there"
     assert "E9: batch size at equal epochs, RMT" in page.text
-    assert "model RMT" in page.text
+    assert "model=rmt" in page.text
     assert "python -m dd.run -m +experiment=rmt_width_cifar10" in page.text
 
 
@@ -206,8 +256,8 @@ def test_a_verdict_begins_with_a_capital_and_keeps_names(tmp_path: Path) -> None
 
 def test_it_says_where_the_numbers_come_from(whole: Reader) -> None:
     assert "60 runs in 2 tables" in whole.text
-    for words in ("0123456789", "cpu", "2026-01-02", "3.12.1", "2.9"):
-        assert words in whole.text
+    for told in ("0123456789", "cpu", "2026-01-02", "3.12.1", "2.9"):
+        assert told in whole.text
 
 
 def test_without_anything_it_is_a_page_of_sentences(tmp_path: Path) -> None:

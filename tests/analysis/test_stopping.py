@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.figures import draw_table, layout_of
+from analysis.layout import layout_of
 from analysis.peaks import table
+from analysis.setups import draw_table
 from analysis.stopping import draw_stopping, has_stopping
 from analysis.tables import load_runs
 from tests.analysis.synthetic import WIDTHS, peaked, runs
@@ -49,7 +50,7 @@ def test_tables_with_and_without_samples_held_out_have_it(rows: pd.DataFrame, tm
     assert not has_stopping(pd.concat(rows.assign(lr=lr) for lr in (1, 2, 3)), ["optimizer", "lr", "validation"])
     drawings = draw_table(rows[(rows["seed"] == 0) & (rows["optimizer"] == "sgd")], "t", tmp_path)
     assert [drawing.png.name for drawing in drawings] == ["t.png", "t-stopping.png"]
-    assert "at the best step of the same runs" in drawings[1].caption
+    assert "for the best step of the same runs" in drawings[1].caption
 
 
 def test_runs_of_the_same_samples_are_one_figure_also_beside_rows_of_an_older_dd(

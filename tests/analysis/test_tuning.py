@@ -11,7 +11,7 @@ import pytest
 
 import dd
 from analysis.curves import band
-from analysis.figures import draw_table
+from analysis.setups import draw_table
 from analysis.tables import curve_rows, load_runs
 from analysis.tuning import (
     CHOICES,
