@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-from matplotlib import pyplot as plt
+from matplotlib import style
 from matplotlib.figure import Figure
 
 from analysis import peaks as judged
@@ -47,7 +47,9 @@ def plot(rows: pd.DataFrame) -> Figure:
         raise ValueError(
             f"the rows differ in {', '.join(several)}; plot one set-up at a time, as rows[rows.{column} == {value!r}]"
         )
-    with plt.style.context(SHEET):
+    import matplotlib.pyplot  # noqa: F401 - from here on a notebook shows figures
+
+    with style.context(SHEET):
         lines = rows[layout.line_axes].drop_duplicates() if layout.line_axes else rows.head(1)
         if len(lines) > MAX_LINES:
             return draw_bundle(rows, title_of(rows, layout.x), layout.line_axes, layout.x)
