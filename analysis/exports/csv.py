@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from analysis.exports.tracks import Track
@@ -12,15 +13,12 @@ from analysis.exports.tracks import Track
 
 def frame(tracks: Sequence[Track]) -> pd.DataFrame:
     """``id``, ``name``, the settings, the step under its own name, then the metrics (``test_loss_median``)."""
-    settings = list(dict.fromkeys(key for track in tracks for key in track.settings))
-    parts = []
-    for track in tracks:
-        points = track.points.rename(columns=lambda c: c.replace("/", "_")).reset_index()
-        fixed = pd.DataFrame([{"id": track.id, "name": track.name} | track.settings] * len(points), index=points.index)
-        parts.append(pd.concat([fixed, points], axis="columns"))
-    every = pd.concat(parts, ignore_index=True)
-    first = ["id", "name", *settings, tracks[0].x]
-    return every[[*first, *(c for c in every if c not in first)]]
+    fixed = pd.DataFrame([{"id": track.id, "name": track.name} | track.settings for track in tracks])
+    points = pd.concat([track.points for track in tracks]).rename(columns=lambda name: name.replace("/", "_"))
+    of_point = np.repeat(np.arange(len(tracks)), [len(track.points) for track in tracks])
+    return pd.concat(
+        [fixed.iloc[of_point].reset_index(drop=True), points.rename_axis(tracks[0].x).reset_index()], axis="columns"
+    )
 
 
 def write(table: str, tracks: Sequence[Track], out: Path) -> str:

@@ -97,22 +97,26 @@ def of_runs(rows: pd.DataFrame, logged: pd.DataFrame, table: str) -> list[Track]
     axes = [c for c in (*axis_columns(rows), *SEEDS) if c in rows]
     core, options = ("optimizer", "width", *LINE_AXES, *PANEL_AXES, "n_test"), tuple(f"{group}_" for group in GROUPS)
     varying = varying_axes(rows, tuple(dict.fromkeys(core)), options) + [c for c in SEEDS if rows[c].nunique() > 1]
-    steps = {} if logged.empty else dict(iter(logged.groupby("run_id")))
-    metrics = [c for c in METRICS if c in rows]
-    tracks = []
-    for row in rows[rows["status"] != "failed"].to_dict("records"):
-        final = {key: float(row[key]) for key in metrics if not is_null(row[key])}
-        if row["run_id"] in steps:
-            own = steps[row["run_id"]].drop(columns="run_id").set_index("step").sort_index()
-        else:
-            done = row.get("steps_done")
-            own = pd.DataFrame(index=pd.Index([0 if is_null(done) else int(done)], name="step"))
-        for key, value in final.items():
-            own.loc[own.index[-1], key] = value
-        name = legend_of({c: row[c] for c in varying}) if varying else table
-        settings = _settings({c: row[c] for c in axes} | {"status": row["status"]})
-        tracks.append(Track(row["run_id"], name, settings, POINT[1], own.dropna(axis="columns", how="all")))
-    return tracks
+    finished = rows[rows["status"] != "failed"].set_index("run_id")
+    last = finished["steps_done"].fillna(0) if "steps_done" in finished else pd.Series(0, finished.index)
+    final = finished[[c for c in METRICS if c in finished]]
+    if logged.empty:
+        points = final.set_index(last.astype(int).rename("step"), append=True)
+    else:
+        ends = logged.groupby("run_id")["step"].max()
+        steps = ends.reindex(finished.index).fillna(last).astype(int).rename("step")
+        points = final.set_index(steps, append=True).combine_first(logged.set_index(POINT))
+    of_run = dict(iter(points.groupby(level="run_id")))
+    return [
+        Track(
+            str(run_id),
+            legend_of({c: row[c] for c in varying}) if varying else table,
+            _settings({c: row[c] for c in (*axes, "status")}),
+            POINT[1],
+            of_run[run_id].droplevel("run_id").sort_index().dropna(axis="columns", how="all"),
+        )
+        for run_id, row in zip(finished.index, finished.to_dict("records"), strict=True)
+    ]
 
 
 def identity(table: str, x: str, curve: peaks.Curve) -> str:

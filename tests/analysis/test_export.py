@@ -227,8 +227,8 @@ def test_tensorboard_reads_one_run_a_curve(results: Path, tmp_path: Path) -> Non
         assert b"n_train: 60" in reader.Tensors("settings/text_summary")[0].tensor_proto.string_val[0]
 
 
+@needs("tensorboard")
 def test_a_curve_with_another_name_replaces_itself(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard")
     points = pd.DataFrame({"test_loss/median": [1.0]}, index=[10])
     for name in ("t", "adam"):
         export.tensorboard.write("t", [Track("0123456789ab", name, {}, "width", points)], tmp_path)
