@@ -13,7 +13,7 @@ from analysis.exports.tracks import Track
 
 def frame(tracks: Sequence[Track]) -> pd.DataFrame:
     """``id``, ``name``, the settings, the step under its own name, then the metrics (``test_loss_median``)."""
-    fixed = pd.DataFrame([{"id": track.id, "name": track.name} | track.settings for track in tracks])
+    fixed = pd.DataFrame([{"id": track.id, "name": track.name, **track.settings} for track in tracks])
     points = pd.concat([track.points for track in tracks]).rename(columns=lambda name: name.replace("/", "_"))
     of_point = np.repeat(np.arange(len(tracks)), [len(track.points) for track in tracks])
     return pd.concat(
