@@ -14,6 +14,7 @@ COMMANDS = {
     "figures": ("analysis.figures", "draw every table, and write the report"),
     "peaks": ("analysis.peaks", "judge the peak of every curve of a table"),
     "claim": ("analysis.claim", "the verdict on the claim, in words"),
+    "export": ("analysis.export", "curves to trackers and CSV; a table as a Hugging Face data set"),
     "theory": ("dd.theory", "predictions of random-matrix theory as CSV"),
     "results": ("dd.results", "verify, mend, compact and merge tables"),
     "reproduce": ("dd.reproduce", "whether this machine gives the numbers that come with dd"),

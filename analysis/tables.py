@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shlex
+import shutil
 import struct
 import time
 import zlib
@@ -39,6 +40,9 @@ SEAL = struct.Struct(f"<{len(MARK)}sII{len(MARK)}s")
 POINT, OUTPUTS = ["run_id", "step"], ["run_id", "targets_id", "outputs"]
 WINNING = ("run_id", "status", "finished_at")
 """What names a point; columns of ``predictions``; columns of ``runs`` that tell which of two rows of a run counts."""
+
+KINDS = ("runs", "curves", "predictions", "targets")
+"""Folders of a table that hold parts."""
 
 TRIES, PAUSE = 7, 0.05
 """How often a table is read that another process changes meanwhile, and seconds before the second time; then double."""
@@ -116,6 +120,37 @@ def _in_one_place(rows: pd.DataFrame) -> pd.DataFrame:
         for place in PLACES:
             rows.loc[ours, place] = rows.loc[ours, "data_content"].map(there[place])
     return rows
+
+
+def copy_table(results_dir: Path, name: str, out: Path) -> dict[str, list[pq.FileMetaData]]:
+    """Copy the parts of a table byte for byte, once their checksums have been verified; what ``out`` had before goes.
+
+    Args:
+        results_dir: folder of the tables.
+        name: the table.
+        out: what becomes another folder of a table, with ``runs/`` and the others of ``KINDS`` that have parts.
+
+    Returns:
+        The kinds of rows that there are, with the footers of their parts.
+
+    Raises:
+        UnreadableTable: naming the file.
+    """
+    found = _again(lambda: {kind: _copied(results_dir / name / kind, out / kind) for kind in KINDS})
+    return {kind: footers for kind, footers in found.items() if footers}
+
+
+def _copied(folder: Path, out: Path) -> list[pq.FileMetaData]:
+    parts = _parts(folder)
+    for former in _parts(out):
+        former.unlink()
+    if parts:
+        out.mkdir(parents=True, exist_ok=True)
+    footers = []
+    for part in parts:
+        footers.append(_open(part).metadata)
+        shutil.copyfile(part, out / part.name)
+    return footers
 
 
 def load_curves(results_dir: Path, name: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
