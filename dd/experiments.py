@@ -9,8 +9,7 @@ from collections.abc import Sequence
 
 from dd.cli.compose import compose_jobs
 from dd.cli.conf import conf_dir
-from dd.cli.task import command_of
-from dd.cli.terminal import steady
+from dd.cli.terminal import command_of, steady
 from dd.errors import FAILED, USAGE, ConfigError, DDError
 from dd.workers.server import warm_up
 from dd.workers.signals import exit_code, leave_at_once

@@ -50,6 +50,7 @@ def test_a_folder_with_packages_of_our_names_does_not_disturb(tmp_path: Path) ->
     path = str(tmp_path)
     done = lab("run", "-m", "width=20,40,60", "optimizer=min_norm", "seed=0,1,2", cwd=tmp_path, path=path)
     assert done.returncode == 0, done.stderr
+    assert "next: dd-lab figures --results results --out figures" in done.stdout, "python -m would find the other one"
     done = lab("peaks", "default", "--csv", cwd=tmp_path, path=path)
     assert done.returncode == 0, done.stderr
     (row,) = csv.DictReader(done.stdout.splitlines())

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from dd.cli.conf import conf_dir, content_of
 from dd.cli.summary import Line, Summary, nearest, number
+from dd.cli.terminal import command_of, shell_line
 from dd.errors import ConfigError, DDError
 from dd.numerics import neutral
 from dd.optim.gd import GD
@@ -67,7 +68,7 @@ def figures(settings: Settings) -> str:
     checkout = conf_dir().parent
     if settings.results_dir == "results" and Path.cwd() == checkout and (checkout / "Makefile").is_file():
         return "make figures"
-    return f"python -m analysis.figures --results {shlex.quote(settings.results_dir)} --out figures"
+    return shell_line("analysis.figures", ["--results", settings.results_dir, "--out", "figures"])
 
 
 def _head(summary: Summary) -> str:
@@ -134,7 +135,7 @@ def _tested(seeds: int, widths: int, settings: Settings) -> str:
     if seeds < SEEDS:
         return f"{'one seed' if seeds == 1 else f'{seeds} seeds'}: not tested; seed=range(5) tests it"
     elsewhere = ["--results", settings.results_dir] * (settings.results_dir != "results")
-    return f"{seeds} seeds: {shlex.join(['python', '-m', 'analysis.peaks', settings.name, *elsewhere])} tests it"
+    return f"{seeds} seeds: {shell_line('analysis.peaks', [settings.name, *elsewhere])} tests it"
 
 
 def _missed(summary: Summary, runs: Sequence[Run]) -> tuple[list[str], str]:
@@ -228,13 +229,13 @@ def _noise(runs: Sequence[Run], command: str, better: str) -> list[str]:
 def _try(text: str, overrides: Sequence[str], command: str, better: str) -> list[str]:
     """A sentence, and the command of the same sweep with some overrides."""
     added = [better] * bool(better) + [*overrides]
-    typed = shlex.split(command)[3:]
+    typed = shlex.split(command)[len(shlex.split(command_of([]))) :]
     if not typed or any(argument.lstrip("+").startswith("experiment=") for argument in typed):
         return [text, f"  {' '.join(added)}"]  # what a preset sweeps may be any key
     changed = {argument.partition("=")[0] for argument in added}
     dropped = OF_TRAINING if "optimizer" in changed else ("epochs", "steps") if "epochs" in changed else ()
     kept = [one for one in typed if _root(one) not in (*dropped, *changed) and one.partition("=")[0] not in changed]
-    return [text, f"  {shlex.join(['python', '-m', 'dd.run', *kept, *added])}"]
+    return [text, f"  {command_of([*kept, *added])}"]
 
 
 def _root(argument: str) -> str:

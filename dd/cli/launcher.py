@@ -21,7 +21,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from dd.cli.grid import Grid, Reader, preset_overrides
 from dd.cli.jobs import Composer
 from dd.cli.loading import told
-from dd.cli.task import command_line, command_of, overrides_of, task
+from dd.cli.task import command_line, overrides_of, task
+from dd.cli.terminal import command_of
 from dd.errors import RunsFailed
 
 

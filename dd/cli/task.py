@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
@@ -14,16 +13,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from dd.cli.conf import container_of, origin_of
 from dd.cli.loading import COMMAND_LINE, told
+from dd.cli.terminal import command_of
 from dd.errors import ConfigError, DDError, RunsFailed, Stop
 from dd.runs.run import OriginOf, Run
 from dd.runs.settings import Settings
 from dd.samples.stamps import look_again
-
-
-def command_of(arguments: Sequence[str]) -> str:
-    """The shell line that starts the same sweep again."""
-    return shlex.join(["python", "-m", "dd.run", *arguments])
-
 
 TYPED: ContextVar[Sequence[str] | None] = ContextVar("TYPED", default=None)
 """The command line as the user typed it, where Hydra is given another spelling of it."""

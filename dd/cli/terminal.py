@@ -6,9 +6,11 @@ import codecs
 import contextlib
 import io
 import os
+import shlex
 import sys
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TextIO
 
 from dd.errors import USAGE, DDError
@@ -110,3 +112,25 @@ def ended(work: Callable[[], int]) -> int:
         return USAGE
     except KeyboardInterrupt as interrupt:
         return exit_code(interrupt)
+
+
+LAB = ("dd-lab", "dd-lab.exe", "dd_lab.py")
+"""Files that start dd by its console script."""
+
+
+def shell_line(module: str, arguments: Sequence[str]) -> str:
+    """The shell line that runs a command of dd, in the way in which this program was started.
+
+    Args:
+        module: as ``analysis.figures``.
+        arguments: of the command.
+    """
+    # the console script also works beside a folder that is called analysis
+    lab = any(Path(word).name in LAB for word in sys.orig_argv[:2])
+    start = ["dd-lab", module.rpartition(".")[2]] if lab else ["python", "-m", module]
+    return shlex.join([*start, *arguments])
+
+
+def command_of(arguments: Sequence[str]) -> str:
+    """The shell line that starts the same sweep again."""
+    return shell_line("dd.run", arguments)
