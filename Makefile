@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 RESULTS := results
 FIGURES := figures
 
-.PHONY: help setup engine wheels sweep experiments study rmt figures reproduce test test-rounding test-faults test-cluster \
+.PHONY: help setup engine wheels sweep experiments study rmt figures docs reproduce test test-rounding test-faults test-cluster \
 	test-ray next-hydra bench bench-gpu lint format clean
 
 help:  ## list the commands
@@ -44,6 +44,14 @@ rmt: setup  ## the presets of the vision backbone on digits (an hour on two core
 
 figures: setup  ## draw every table in results/
 	@$(BIN)/python -m analysis.figures --results $(RESULTS) --out $(FIGURES)
+
+docs: setup $(VENV)/documented  ## the documentation as a site, build/docs/index.html (40 s with its installation)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -q -W --keep-going -c docs -d build/doctrees . build/docs
+	@echo "build/docs/index.html"
+
+$(VENV)/documented: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt 'dd-lab[docs]'
+	@touch $@
 
 reproduce: setup  ## whether the same runs give the same numbers here, bit for bit, and those that come with dd (10 s)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m dd.reproduce

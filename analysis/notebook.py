@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 
 import pandas as pd
@@ -47,8 +49,8 @@ def plot(rows: pd.DataFrame) -> Figure:
         raise ValueError(
             f"the rows differ in {', '.join(several)}; plot one set-up at a time, as rows[rows.{column} == {value!r}]"
         )
-    import matplotlib.pyplot  # noqa: F401 - from here on a notebook shows figures
-
+    if "ipykernel" in sys.modules:
+        import_module("matplotlib_inline.backend_inline")  # tells Jupyter how to show a figure that is no pyplot's
     with style.context(SHEET):
         lines = rows[layout.line_axes].drop_duplicates() if layout.line_axes else rows.head(1)
         if len(lines) > MAX_LINES:

@@ -65,7 +65,7 @@ class Trained:
 
     @property
     def weights(self) -> dict[str, Tensor]:
-        """Trained tensors as torch's linear layers hold them: ``hidden``, ``readout`` [out, in], ``*_bias`` [out]."""
+        """Trained tensors as torch has them, ``hidden`` and ``readout`` [out, in], ``*_bias`` [out]."""
         return self._network.as_layers(self._solution.theta)
 
     def __call__(self, x: object) -> Tensor:

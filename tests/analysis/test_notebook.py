@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pandas as pd
 import pytest
@@ -46,6 +47,25 @@ def test_a_plot_shows_the_medians(rows: pd.DataFrame) -> None:
     drawn = [list(line.get_ydata()) for line in axes.lines]
     assert any(values == pytest.approx(list(medians)) for values in drawn if len(values) == len(medians))
     plt.close(figure)
+
+
+def test_jupyter_is_told_how_to_show_a_plot(
+    rows: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Jupyter shows the figures of pyplot; the inline backend registers all others when it is imported."""
+    (tmp_path / "matplotlib_inline").mkdir()
+    (tmp_path / "matplotlib_inline" / "backend_inline.py").touch()
+    for name in [name for name in sys.modules if name.startswith("matplotlib_inline")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(tmp_path)
+    dd.plot(rows)
+    assert "matplotlib_inline.backend_inline" not in sys.modules
+    monkeypatch.setitem(sys.modules, "ipykernel", ModuleType("ipykernel"))
+    dd.plot(rows)
+    assert sys.modules.pop("matplotlib_inline.backend_inline").__file__ == str(
+        tmp_path / "matplotlib_inline/backend_inline.py"
+    )
+    del sys.modules["matplotlib_inline"]
 
 
 def test_several_set_ups_are_refused_in_one_line(rows: pd.DataFrame) -> None:
