@@ -201,8 +201,8 @@ def _wait(found: Sequence[Submission], running: dict[str, Pack], store: Store) -
             for job in [job for job in one.waiting if alive is not None and job not in alive]:
                 if time.monotonic() - gone.setdefault(job, time.monotonic()) > LAG:
                     yield from _lost(one, job, running)
-        if alive is not None and time.monotonic() - last > TELL:
-            line = queue.in_words(alive)
+        if time.monotonic() - last > TELL:
+            line = "squeue does not answer" if alive is None else queue.in_words(alive)
             if line != told:
                 _say(f"Slurm: {line}")
             told, last = line, time.monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from collections import Counter
@@ -12,6 +13,9 @@ SECONDS = 60.0
 
 ARRAY = 1001
 """Slurm's own default of MaxArraySize."""
+
+MINE = f"--user={os.getuid()}" if hasattr(os, "getuid") else "--me"
+"""Older versions have no ``--me``."""
 
 RUNNING = ("RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED")
 """States of jobs that have started; others wait."""
@@ -36,7 +40,7 @@ def states(jobs: Sequence[str]) -> dict[str, str] | None:
         States by job; None where nobody can tell, as while the controller restarts.
     """
     # without --jobs: squeue fails where one of them has left the queue
-    listed = answer("squeue", "--me", "--noheader", "--array", "--format=%i|%T")
+    listed = answer("squeue", MINE, "--noheader", "--array", "--format=%i|%T")
     if listed is None:
         return None
     known = dict(line.strip().split("|", 1) for line in listed.splitlines() if "|" in line)
@@ -55,7 +59,7 @@ def in_words(alive: Mapping[str, str]) -> str:
 
 def named(name: str) -> list[str]:
     """Jobs of a name that are in the queue, arrays as a whole."""
-    listed = answer("squeue", "--me", "--noheader", f"--name={name}", "--format=%F")
+    listed = answer("squeue", MINE, "--noheader", f"--name={name}", "--format=%F")
     return sorted(set((listed or "").split()))
 
 
