@@ -240,7 +240,7 @@ def trouble(folder: Path) -> None:
     print(told)
     assert code == 1, "a cancelled element's runs have failed"
     assert re.search(rf"Slurm job {running} ended \(CANCELLED.*\) without \d+ runs", told), "its end is told"
-    assert re.search(rf"Slurm job {waiting} ended \(Slurm has forgotten it.*\) without \d+ runs", told)
+    assert re.search(rf"Slurm job {waiting} ended \((CANCELLED|Slurm has forgotten it).*\) without \d+ runs", told)
     assert "SIGTERM: " in told, "with the end of its output"
     assert len(re.findall("Slurm job .* elements", told)) == 0, "nothing was submitted twice"
 
