@@ -91,6 +91,9 @@ def _meaning(summary: Summary, runs: Sequence[Run], settings: Settings, command:
     risen = [line for line in curves if line.rises]
     flat = [line for line in curves if not line.rises]
     said, better = _missed(summary, runs)
+    cured = bool(flat) and not risen  # the command that it suggests has the better widths
+    if better and not cured:
+        said.append(f"  widths that hit it: {better}")
     if risen:
         top = max(risen, key=lambda line: line.ratio)
         kind = "highest rise" if len(risen) > 1 else "rise"
@@ -102,11 +105,8 @@ def _meaning(summary: Summary, runs: Sequence[Run], settings: Settings, command:
         at = {line.width for line in flat}
         where = f"at width {flat[0].width}" if len(at) == 1 else "near the threshold"
         said.append(f"no rise{_named(summary, flat)}" + f": train loss {where} is {ends}" * bool(losses))
-        if not risen:
+        if cured:
             said += _cure(summary, flat, runs, settings, command, better)
-            better = ""
-    if better:
-        said.append(f"  widths that do: {better}")
     return said
 
 

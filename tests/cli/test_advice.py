@@ -65,7 +65,7 @@ def test_of_several_rises_the_highest_is_named_and_lines_without_one() -> None:
 def test_a_grid_that_misses_the_threshold_says_so_with_widths_that_do_not() -> None:
     missed = said(rows(CURVE, interpolation_width=240.0), [])
     assert missed[0] == "no width is the threshold 240, where a peak is highest; the nearest is 200"
-    assert missed[-1] == "  widths that do: width=72,120,192,216,228,240,252,264,300,480,720"
+    assert missed[1] == "  widths that hit it: width=72,120,192,216,228,240,252,264,300,480,720"
     assert said(rows(CURVE, interpolation_width=900.0), [])[0].startswith("no width reaches the threshold 900")
     assert said(rows({10: 1.0, 20: 1.0}), [])[0] == "fewer than 3 widths show no peak"
 
