@@ -54,7 +54,8 @@ def test_jupyter_is_told_how_to_show_a_plot(
 ) -> None:
     """Jupyter shows the figures of pyplot; the inline backend registers all others when it is imported."""
     (tmp_path / "matplotlib_inline").mkdir()
-    (tmp_path / "matplotlib_inline" / "backend_inline.py").touch()
+    for name in ("__init__.py", "backend_inline.py"):
+        (tmp_path / "matplotlib_inline" / name).touch()
     for name in [name for name in sys.modules if name.startswith("matplotlib_inline")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.syspath_prepend(tmp_path)
