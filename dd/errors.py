@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import traceback
 import unicodedata
 
@@ -28,6 +29,11 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c.encode("unicode_escape").decode() if is_control(c) else c for c in text)
+
+
+def say(text: str) -> None:
+    """Tell the user one line, on standard error at once."""
+    print(f"dd: {text}", file=sys.stderr, flush=True)
 
 
 class DDError(Exception):

@@ -6,7 +6,6 @@ one job after the other.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import overload
@@ -23,7 +22,7 @@ from dd.cli.jobs import Composer
 from dd.cli.loading import told
 from dd.cli.task import command_line, overrides_of, task
 from dd.cli.terminal import command_of
-from dd.errors import RunsFailed
+from dd.errors import RunsFailed, say
 
 
 class PackedSweeper(Sweeper):
@@ -86,8 +85,7 @@ def _tell_of(launcher: str) -> None:
     packs = next(
         (f"executor={name}" for name in ("slurm", "ray") if name in launcher), "hydra/launcher=dd, the default,"
     )
-    line = f"dd: hydra/launcher={launcher} starts each run by itself: no packs, no summary; {packs} packs them"
-    print(line, file=sys.stderr, flush=True)
+    say(f"hydra/launcher={launcher} starts each run by itself: no packs, no summary; {packs} packs them")
 
 
 class Answers(Sequence[JobReturn]):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, fields, replace
@@ -12,6 +11,7 @@ import pyarrow as pa
 from dd.cli.advice import figures, report
 from dd.cli.progress import Progress
 from dd.cli.summary import Summary, describe, remark, shown, told
+from dd.errors import say
 from dd.executors import executor_of, recorded
 from dd.kernels.library import compiles, library
 from dd.numerics import neutral
@@ -109,7 +109,7 @@ def run_sweep(runs: Sequence[Run], settings: Settings, command: str = "") -> Swe
     store.check()
     check_table(runs, settings, store)
     for line in remarks(runs, settings):
-        _say(line)
+        say(line)
     had = set() if settings.force else store.finished(settings.measure_name, predictions=settings.measure_predictions)
     todo = [run for run_id, run in distinct.items() if run_id not in had]
     if todo and not settings.force:
@@ -123,9 +123,9 @@ def run_sweep(runs: Sequence[Run], settings: Settings, command: str = "") -> Swe
     if many:
         extra = f" ({', '.join(notes)})" if notes else ""
         part = f"shard {settings.shard}: " if settings.shard else ""
-        _say(f"{part}{len(todo)} of {len(runs)} runs to do{extra}")
+        say(f"{part}{len(todo)} of {len(runs)} runs to do{extra}")
     elif skipped:
-        _say(f"already in {store.runs}; force=true computes it again")
+        say(f"already in {store.runs}; force=true computes it again")
     if settings.plan_only:
         print(plan_table(executor_of(settings).plan(todo, settings)))
         return SweepResult(runs=runs)
@@ -138,7 +138,7 @@ def run_sweep(runs: Sequence[Run], settings: Settings, command: str = "") -> Swe
     _report(result, table, store, many, settings, command)
     if settings.shard:
         there = f"the table has {len(store.stamps(whole))} of {len(whole)} runs"
-        _say(f"shard {settings.shard} is done; {there}; without shard the command sums them up")
+        say(f"shard {settings.shard} is done; {there}; without shard the command sums them up")
     return result
 
 
@@ -156,7 +156,7 @@ def _as_rich(settings: Settings, store: Store, run_ids: set[str]) -> Settings:
     more = MEASURES.index(most) > MEASURES.index(settings.measure_name)
     predicted = predicted and not settings.measure_predictions
     if kept := [f"measure={most}"] * more + ["measure.predictions=true"] * predicted:
-        _say(f"computed again with {' and '.join(kept)}, as the table has it")
+        say(f"computed again with {' and '.join(kept)}, as the table has it")
     return replace(
         settings,
         measure_name=most if more else settings.measure_name,
@@ -164,13 +164,9 @@ def _as_rich(settings: Settings, store: Store, run_ids: set[str]) -> Settings:
     )
 
 
-def _say(text: str) -> None:
-    print(f"dd: {text}", file=sys.stderr, flush=True)
-
-
 def _execute(todo: list[Run], settings: Settings, store: Store, many: bool, command: str) -> None:
     if library() is None:
-        _say(f"no compiled engine for this machine: training in PyTorch's operations, more slowly; {compiles()}")
+        say(f"no compiled engine for this machine: training in PyTorch's operations, more slowly; {compiles()}")
     before = store.stamps(run.run_id for run in todo)
     executor = executor_of(settings)
     packs = executor.plan(todo, settings)
@@ -186,7 +182,7 @@ def _execute(todo: list[Run], settings: Settings, store: Store, many: bool, comm
         again = f"the same command:\n    {command}" if command else "the same command"
         done = len(store.stamps(run.run_id for run in todo).items() - before.items())
         then = f"it starts over because of force=true: {again}" if settings.force else f"go on by {again}"
-        _say(f"interrupted; {done} of {len(todo)} runs are in {store.runs}; {then}")
+        say(f"interrupted; {done} of {len(todo)} runs are in {store.runs}; {then}")
         raise
 
 
@@ -214,9 +210,9 @@ def _report(result: SweepResult, table: pa.Table, store: Store, many: bool, sett
             print(describe(row))
     if result.failed and many:
         first = next(answer for answer in result.answers if answer.status == "failed")
-        _say(f"{result.failed} runs failed; the first (run_id {first.run_id}): {first.error}")
+        say(f"{result.failed} runs failed; the first (run_id {first.run_id}): {first.error}")
     if noted := remark(table["status_note"].to_pylist()):
-        _say(noted)
+        say(noted)
     print(f"table: {store.runs}")
     if many and not settings.shard:
         print(f"next: {figures(settings)}")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 
-from dd.errors import DDError
+from dd.errors import DDError, say
 from dd.executors import recorded
 from dd.executors.processes import Processes
 from dd.executors.slurm import queue
@@ -62,7 +61,7 @@ def solve(element: Element) -> None:
                 pass
     except Interrupted as interrupt:
         left = len(element.missing(store))
-        _say(f"{interrupt}: {len(todo) - left} of {len(todo)} runs are written")
+        say(f"{interrupt}: {len(todo) - left} of {len(todo)} runs are written")
         if interrupt.number == signal.SIGUSR2:
             _again(left, len(todo))
         raise SystemExit(128 + interrupt.number) from None
@@ -73,12 +72,8 @@ def _again(left: int, todo: int) -> None:
     if left == 0:
         raise SystemExit(0)
     if left == todo and int(os.environ.get("SLURM_RESTART_COUNT", "0")):
-        _say("no run was finished within the time limit; executor.time=... sets a longer one")
+        say("no run was finished within the time limit; executor.time=... sets a longer one")
         return
-    _say("queued again")  # before it is: Slurm then ends this process at once
+    say("queued again")  # before it is: Slurm then ends this process at once
     if not queue.requeue(os.environ["SLURM_JOB_ID"]):
-        _say("not queued again: Slurm refuses")
-
-
-def _say(text: str) -> None:
-    print(f"dd: {text}", file=sys.stderr, flush=True)
+        say("not queued again: Slurm refuses")

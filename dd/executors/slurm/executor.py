@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from dd.errors import ConfigError
+from dd.errors import ConfigError, say
 from dd.executors import Event, Executor
 from dd.executors.slurm import queue
 from dd.executors.slurm.element import Element
@@ -127,7 +127,7 @@ class Slurm(Executor):
             if one.waiting:
                 found.append(one)
                 claimed.update(run_id for run_ids in one.waiting.values() for run_id in run_ids)
-                _say(f"found Slurm job {one.job} with {_count(sum(map(len, one.waiting.values())))} to come")
+                say(f"found Slurm job {one.job} with {_count(sum(map(len, one.waiting.values())))} to come")
         rest = [replace(pack, runs=left) for pack in packs if (left := _without(pack, claimed))]
         if rest:
             found.append(self._submit(rest, settings, store))
@@ -143,7 +143,7 @@ class Slurm(Executor):
         """One job array for some packs."""
         count = min(self.jobs, len(packs), queue.largest_array())
         if count < min(self.jobs, len(packs)):
-            _say(f"executor.jobs={self.jobs}: this cluster's job arrays have at most {count} elements (MaxArraySize)")
+            say(f"executor.jobs={self.jobs}: this cluster's job arrays have at most {count} elements (MaxArraySize)")
         hands = [hand for hand in dealt(packs, count) if hand]
         stamps = store.stamps(run.run_id for pack in packs for run in pack.runs)
         there = replace(settings, executor=None, results_dir=str(Path(settings.results_dir).resolve()))
@@ -171,7 +171,7 @@ class Slurm(Executor):
         }
         made = submit(elements, {key: value for key, value in parameters.items() if value is not None}, store, settings)
         each = f"{len(hands)} elements" if len(hands) > 1 else "one element"
-        _say(f"Slurm job {made.job}: {each} of at most {minutes} min; output in {made.folder}")
+        say(f"Slurm job {made.job}: {each} of at most {minutes} min; output in {made.folder}")
         return made
 
     def _leave(self, found: Sequence[Submission]) -> None:
@@ -182,9 +182,9 @@ class Slurm(Executor):
         names = " ".join(sorted({job.split("_")[0] for job in jobs}))
         if self.cancel:
             queue.cancel(jobs)
-            _say(f"cancelled: {names}")
+            say(f"cancelled: {names}")
         else:
-            _say(f"the jobs go on, and the same command finds them; scancel {names} ends them")
+            say(f"the jobs go on, and the same command finds them; scancel {names} ends them")
 
 
 def _wait(found: Sequence[Submission], running: dict[str, Pack], store: Store) -> Iterator[Event]:
@@ -204,7 +204,7 @@ def _wait(found: Sequence[Submission], running: dict[str, Pack], store: Store) -
         if time.monotonic() - last > TELL:
             line = "squeue does not answer" if alive is None else queue.in_words(alive)
             if line != told:
-                _say(f"Slurm: {line}")
+                say(f"Slurm: {line}")
             told, last = line, time.monotonic()
         pause = SHORTEST if news else min(1.5 * pause, LONGEST)
         if any(one.waiting for one in found):
@@ -216,7 +216,7 @@ def _lost(one: Submission, job: str, running: dict[str, Pack]) -> Iterator[Event
     missing, one.lost = set(one.waiting.pop(job)), True
     reason = queue.ending(job)
     output = one.output(job)
-    _say(f"Slurm job {job} ended ({reason}) without {_count(len(missing))}; the end of its output, {output.name}:")
+    say(f"Slurm job {job} ended ({reason}) without {_count(len(missing))}; the end of its output, {output.name}:")
     for line in output.last_lines():
         print(f"    {line}", file=sys.stderr, flush=True)
     error = PackLost(f"Slurm job {job} ended: {reason}")
@@ -230,7 +230,3 @@ def _without(pack: Pack, run_ids: set[str]) -> tuple[Run, ...]:
 
 def _count(runs: int) -> str:
     return f"{runs} run{'s' * (runs != 1)}"
-
-
-def _say(text: str) -> None:
-    print(f"dd: {text}", file=sys.stderr, flush=True)
