@@ -103,3 +103,16 @@ def broken_calls(folder: Path, calls: tuple[str, ...], error: str, after: int) -
     (folder / "sitecustomize.py").write_text(BROKEN.format(calls=calls, error=error, after=after))
     root = str(Path(__file__).parents[2])
     return {"PYTHONPATH": os.pathsep.join([str(folder), root, os.environ.get("PYTHONPATH", "")])}
+
+
+def wait_ready(process: subprocess.Popen[str]) -> None:
+    """Wait until a process that a test has started says that it is ready."""
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+
+
+def end(process: subprocess.Popen[str]) -> int:
+    """Wait for the end of a process whose output nobody reads any more; its exit code."""
+    assert process.stdout is not None
+    process.stdout.close()
+    return process.wait()

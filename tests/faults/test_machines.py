@@ -16,6 +16,7 @@ from dd.results import Store, compaction, lock
 from dd.results.repair import faults
 from dd.results.schema import runs_schema
 from tests.faults.scenarios import append
+from tests.faults.surroundings import end, wait_ready
 from tests.results.tables import contents, files
 
 LONG = os.environ.get("DD_FAULTS") == "long"
@@ -57,17 +58,6 @@ def start(call: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", code], cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True
     )
-
-
-def wait_ready(process: subprocess.Popen[str]) -> None:
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-
-
-def end(process: subprocess.Popen[str]) -> int:
-    assert process.stdout is not None
-    process.stdout.close()
-    return process.wait()
 
 
 def table(results: Path) -> Store:

@@ -17,6 +17,7 @@ from dd.results import Store, compaction
 from dd.results.repair import faults
 from dd.results.schema import runs_schema
 from tests.faults.scenarios import append
+from tests.faults.surroundings import end, wait_ready
 from tests.results.tables import losses, points
 
 LONG = os.environ.get("DD_FAULTS") == "long"
@@ -61,17 +62,6 @@ def call(what: str) -> subprocess.Popen[str]:
     code = f"from tests.faults.test_two_processes import *; {what}"
     root = Path(__file__).parents[2]
     return subprocess.Popen([sys.executable, "-c", code], cwd=root, stdout=subprocess.PIPE, text=True)
-
-
-def wait_ready(process: subprocess.Popen[str]) -> None:
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-
-
-def end(process: subprocess.Popen[str]) -> int:
-    assert process.stdout is not None
-    process.stdout.close()
-    return process.wait()
 
 
 def test_two_writers_and_readers(results: Path) -> None:
