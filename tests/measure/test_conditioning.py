@@ -278,6 +278,18 @@ def test_what_lanczos_does_not_find_is_found_in_the_whole_matrix(
         assert before.trace == pytest.approx(found.trace, nan_ok=True)
 
 
+def test_lanczos_gives_the_same_bits_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(curvature, "LANCZOS_RESTARTS", 100)  # so many that it finds what it looks for
+    network = network_of(
+        run_of(
+            "model=two_layer", "data=linear_teacher", "data.dim=20", "data.n_train=250", "data.n_test=10", "width=100"
+        )
+    )
+    found = [curvature.lanczos(Jacobian(network, network.theta[0], {}), 10**8) for _ in range(3)]
+    assert [x.method for x in found] == ["lanczos"] * 3
+    assert len({(x.lowest, x.highest) for x in found}) == 1
+
+
 def test_a_smallest_eigenvalue_that_rounding_reaches_stays_unknown() -> None:
     # three eigenvalues: rounding is 7e-16 of the largest
     found = curvature._above_rounding(np.diag([0.0, 1e-11, 1.0]), 1.0)
