@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
 from dd.errors import ConfigError
+from dd.samples.frames import of_frame
 
 Array = NDArray[np.generic]
 Numbers = NDArray[np.number]
@@ -48,7 +49,7 @@ def as_tensor(key: str, value: object) -> Tensor:
     except Exception as error:  # every library refuses in its own way
         raise ConfigError(key, _named(value), f"{ALLOWED} ({_first_line(error)})") from error
     if found.is_floating_point() and not torch.isfinite(found).all():
-        raise ConfigError(key, "nan or inf", "must be finite")
+        raise ConfigError(key, "nan or inf", of_frame(value) or "must be finite")
     return found
 
 
@@ -79,12 +80,14 @@ def _of_array(key: str, value: object) -> Tensor:
     array = np.asarray(plain)
     if array.dtype.kind == "O":
         if any(item is None or str(item) in ("<NA>", "NaT") for item in array.reshape(-1)):
-            raise ConfigError(key, _named(value), "has missing values: fill them, or leave their samples out")
+            missing = "has missing values: fill them, or leave their samples out"
+            raise ConfigError(key, _named(value), of_frame(value) or missing)
         array = np.array(array.tolist())
     if array.dtype.kind == "c":
         raise ConfigError(key, _named(value, array.dtype), "must be real")
     if array.dtype.kind in "USTOMm" or array.dtype.names:
-        raise ConfigError(key, _named(value, array.dtype), ALLOWED)
+        objection = of_frame(value)
+        raise ConfigError(key, _named(value, None if objection else array.dtype), objection or ALLOWED)
     if array.dtype.kind == "u" and array.size and int(array.max()) >= 2**63:
         raise ConfigError(key, _named(value, array.dtype), "holds integers beyond 2**63")
     kind = np.int64 if array.dtype.kind in "iub" else np.float64

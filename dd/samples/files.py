@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dd.errors import ConfigError
+from dd.samples.frames import gaps, no_numbers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -234,28 +235,16 @@ def _split(path: Path, frame: pd.DataFrame, target: str | None) -> tuple[NDArray
         column = frame[name]
         if column.ndim > 1:
             raise ConfigError("data.path", path, f"has two columns {name}")
-        if gaps := int(column.isna().sum()):
-            at = int(np.flatnonzero(column.isna())[0])
-            allowed = (
-                f"column {name} has {gaps} missing values, the first in row {at + 1}: fill them, or leave the rows out"
-            )
-            raise ConfigError("data.path", path, allowed)
-    numeric = [name for name in held if frame[name].dtype.kind in "iufb"]
+        if objection := gaps(name, column):
+            raise ConfigError("data.path", path, objection)
     for name in inputs if len(wanted) == 1 else held:
-        if name not in numeric:
-            allowed = f"column {name} holds {_example(frame[name])}; encode it as numbers, or leave it out of the file"
-            raise ConfigError("data.path", path, allowed)
+        if objection := no_numbers(name, frame[name]):
+            raise ConfigError("data.path", path, objection)
     x = frame[inputs].to_numpy(np.float64)
     if len(wanted) > 1:
         return x, frame[wanted].to_numpy(np.float64)
     column = frame[wanted[0]]
-    return x, column if wanted[0] in numeric else column.astype(str).to_numpy(str)
-
-
-def _example(column: pd.Series) -> str:
-    """What a column holds, in words."""
-    value = column.iloc[0]
-    return f"text ({value!r})" if isinstance(value, str) else f"{column.dtype} ({value})"
+    return x, column.astype(str).to_numpy(str) if no_numbers(wanted[0], column) else column
 
 
 def _folder(path: Path, target: str | None) -> Raw:

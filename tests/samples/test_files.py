@@ -1,6 +1,6 @@
 """Files of every kind hold the same samples; what is wrong with one is one line.
 
-Covers: dd/samples/arrays.py.
+Covers: dd/samples/arrays.py, dd/samples/frames.py.
 """
 
 from __future__ import annotations
