@@ -34,8 +34,8 @@ class Schedule(Component):
             beginning of a longer one. False unless the class says so.
     """
 
-    per: str = axis("step", "what it counts: step sizes change after each step, or epoch", choices=("step", "epoch"))
-    warmup: int = axis(0, "the step size first rises linearly for so long", unit="steps or epochs", low=0)
+    per: str = axis("step", "unit: the step size changes after each step, or each epoch", choices=("step", "epoch"))
+    warmup: int = axis(0, "length of the linear rise at the start", unit="steps or epochs", low=0)
 
     level: ClassVar[bool] = False
     prefix: ClassVar[bool] = False
@@ -99,4 +99,4 @@ class Schedule(Component):
 class Falling(Schedule):
     """Base of the schedules that fall to ``final`` over the whole budget."""
 
-    final: float = axis(0.0, "share of lr that it would reach after the last step or epoch", low=0, high=1)
+    final: float = axis(0.0, "fraction of lr reached after the last step or epoch", low=0, high=1)

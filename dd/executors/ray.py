@@ -66,7 +66,7 @@ class Ray(Executor):
 
     address: str | None = axis(
         None,
-        "a cluster's, as 10.0.0.1:6379; local: a Ray of its own; null: RAY_ADDRESS, this machine's, or local",
+        "a cluster's address, as 10.0.0.1:6379; local: start a Ray; null: RAY_ADDRESS, else this machine's, else local",
     )
     cpus: int = axis(1, "cores that a pack takes of a node; it computes on one", low=1)
     packs_per_gpu: int = axis(1, "packs that share a GPU", low=1)

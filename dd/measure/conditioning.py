@@ -46,7 +46,7 @@ class Measure:
 
     Attributes:
         level: one of :data:`dd.runs.settings.MEASURES`: the outcome alone; what costs little beside training; all.
-        memory: bytes that one run's matrices may take; beyond, estimates serve.
+        memory: bytes that the matrices of one run may take; above it, estimates are used.
     """
 
     level: str = "basic"

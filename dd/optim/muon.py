@@ -39,8 +39,8 @@ class Muon(MatrixRule):
 
     momentum: float = axis(0.95, "decay of the velocity of matrices", low=0, high=0.999999)
     ns_steps: int = axis(5, "Newton-Schulz iterations", low=1)
-    beta1: float = axis(0.9, "AdamW's, for vectors", low=0, high=0.999999)
-    beta2: float = axis(0.95, "AdamW's, for vectors", low=0, high=0.99999999)
+    beta1: float = axis(0.9, "decay of the mean gradient (AdamW, for vectors)", low=0, high=0.999999)
+    beta2: float = axis(0.95, "decay of the mean squared gradient (AdamW, for vectors)", low=0, high=0.99999999)
     eps: float = eps_axis()
     weight_decay: float = decoupled_axis()
 

@@ -63,7 +63,7 @@ class Run:
         words=("all",), scope=Scope.DATA)
     n_test: int = axis(1000, "test samples; all: the set's test part, or what n_train leaves (a fifth if it is all)",
         key="data.n_test", unit="samples", low=1, words=("all",), scope=Scope.DATA)
-    n_validation: int = axis(0, "samples held out beside n_train, which stop training (or name validation, a share)",
+    n_validation: int = axis(0, "samples held out beside n_train, for early stopping (or give validation, a share)",
         key="data.n_validation", unit="samples", low=0, scope=Scope.DATA)
     label_noise: float = axis(0.0, "share of training labels replaced", key="data.label_noise", low=0, high=1,
         scope=Scope.DATA)
@@ -78,7 +78,7 @@ class Run:
     standardize: str = axis("none", "input standardisation, from training statistics", key="data.standardize",
         choices=("none", "global", "feature", "sphere"), scope=Scope.DATA)
     data_content: str | None = axis(None,
-        "sha256 of samples that dd knows no checksum of, found by dd; if given, they must have it",
+        "sha256 of the samples, found by dd where it knows no checksum; if given, the samples must have it",
         key="data.content", scope=Scope.DATA)
     classes: str | None = axis(None, "classes that take part, as 0,6 or cat,dog, counted from 0 anew; null: all",
         key="data.classes", listed=True, scope=Scope.DATA)
@@ -97,7 +97,7 @@ class Run:
     schedule: Schedule = _component("constant", "step sizes along the way, as shares of lr", Scope.STEPS,
         key="schedule")
     batch_size: int | None = axis(50, "samples per step", unit="samples", low=1, words=("full",), scope=Scope.STEPS)
-    steps: int | None = axis(None, "budget in updates (or name epochs)", unit="updates", low=0, scope=Scope.STEPS,
+    steps: int | None = axis(None, "budget in updates (or give epochs)", unit="updates", low=0, scope=Scope.STEPS,
         prefix=True)
     stop_loss: float | None = axis(None, "stop once the train loss is at or below this", low=0, scope=Scope.STEPS)
     loss: str = axis("mse", "training loss: mean squared error or cross-entropy", choices=("mse", "cross_entropy"),

@@ -14,7 +14,7 @@ from dd.runs.run import OriginOf
 from dd.runs.shard import shard_of
 
 EPOCHS = Axis(
-    "epochs", int, None, "budget in passes over the data; 500 where neither is named", "epochs", low=0, nullable=True
+    "epochs", int, None, "passes over the data; 500 if neither this nor steps is given", "epochs", low=0, nullable=True
 )
 """A second spelling of ``steps``."""
 
@@ -58,7 +58,7 @@ class Settings:
         scope=Scope.MEASUREMENT,
     )  # fmt: skip
     measure_memory: float = axis(
-        0.5, "one run's matrices may take so much; beyond, estimates serve", key="measure.memory", unit="GB", low=0,
+        0.5, "memory for the matrices of one run; above it, estimates are used", key="measure.memory", unit="GB", low=0,
         scope=Scope.MEASUREMENT,
     )  # fmt: skip
     measure_predictions: bool = axis(

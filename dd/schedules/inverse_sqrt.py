@@ -14,7 +14,7 @@ from dd.runs.axis import axis
 class InverseSqrt(Schedule):
     """lr / sqrt(1 + t/scale) after t steps, or epochs."""
 
-    scale: float = axis(1.0, "time t in lr/sqrt(1 + t/scale) is counted in so many", unit="steps or epochs", low=0,
+    scale: float = axis(1.0, "scale in lr/sqrt(1 + t/scale)", unit="steps or epochs", low=0,
         low_open=True)  # fmt: skip
 
     prefix = True

@@ -12,8 +12,8 @@ from dd.runs.axis import axis
 class Step(Schedule):
     """lr · gamma^floor(t/every) after t steps, or epochs: torch's ``StepLR``."""
 
-    every: int = axis(100, "between two falls", unit="steps or epochs", low=1)
-    gamma: float = axis(0.1, "what a fall multiplies the step size by", low=0, high=1, low_open=True)
+    every: int = axis(100, "interval between two falls of the step size", unit="steps or epochs", low=1)
+    gamma: float = axis(0.1, "factor of the step size at each fall", low=0, high=1, low_open=True)
 
     prefix = True
 

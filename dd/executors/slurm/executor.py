@@ -60,7 +60,7 @@ class Slurm(Executor):
     cpus: int = axis(1, "cores of an element: worker processes on a CPU", low=1)
     gpus: int = axis(0, "GPUs of an element", low=0)
     memory: float | None = axis(
-        None, "memory of an element; null: what the cluster gives", unit="GB", low=0, low_open=True
+        None, "memory of an element; null: the cluster's default", unit="GB", low=0, low_open=True
     )
     sbatch: str | None = axis(None, "further options of sbatch, as 'qos=high constraint=a100'")
     setup: str | None = axis(None, "shell commands before an element starts, as 'module load cuda'")
