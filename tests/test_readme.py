@@ -6,7 +6,7 @@ know how to run fails. The rules:
 
 - A sweep that takes longer than :data:`LONG` by its plan gets small values appended.
 - A data set that would be fetched is made up.
-- ``python -m dd.experiments`` runs the shortest of the presets that it names.
+- ``python -m dd.experiments`` runs the preset with the fewest runs, of those that it names.
 - A command that reads tables finds those that are named on the page, made by the page's own sweeps.
 - :data:`NOT_RUN` has the commands that cannot run in a test, with the reason.
 
@@ -65,10 +65,10 @@ LONG = 1.0
 WIDTHS = {True: "100,150,200,250", False: "2,4"}
 """Widths of a small sweep: of features that are not trained, around the threshold; of networks."""
 
-SMALL = {"data.n_train": "200", "data.n_test": "100", "epochs": "1,2"}
-"""Further values of a small sweep: of the keys that it types, and always of ``data.n_train``."""
+SMALL = {"data.n_train": "200", "data.n_test": "100", "epochs": "2"}
+"""Further values of a small sweep: of the keys that it types or whose default is large."""
 
-OF_PRESET = {"seed": "0", "epochs": "1,2"}
+OF_PRESET = {"seed": "0", "epochs": "2"}
 """Further values of a small preset: of the keys that its files have."""
 
 LEAVES = {
@@ -169,14 +169,15 @@ def small(typed: list[str]) -> list[str]:
         files = "".join(path.read_text(encoding="utf-8") for path in with_bases(path_of(given["experiment"])))
         added = {key: value for key, value in OF_PRESET.items() if f"{key}:" in files}
     else:
-        added = {key: value for key, value in SMALL.items() if key in (*given, "data.n_train")}
+        large = ["data.n_train", *(["epochs"] if runs[0].epochs and "steps" not in given else [])]
+        added = {key: value for key, value in SMALL.items() if key in (*given, *large)}
     return [f"{key}={value}" for key, value in ({"width": WIDTHS[runs[0].linear]} | added).items()]
 
 
-def shortest(arguments: list[str]) -> list[str]:
+def smallest(arguments: list[str]) -> list[str]:
     """Arguments of ``python -m dd.experiments``, of one preset in the place of all that they name."""
     patterns = [word for word in arguments if "=" not in word]
-    name = min(experiments.chosen(patterns), key=lambda name: size(name).seconds)
+    name = min(experiments.chosen(patterns), key=lambda name: size(name).runs)
     return [name, *(word for word in arguments if "=" in word), *small([f"+experiment={name}"])]
 
 
@@ -248,7 +249,7 @@ def test_a_command_leaves_and_prints_what_it_is_for(command: str, tmp_path: Path
         case ["dd-lab", *arguments]:
             done = started("dd_lab", *arguments, cwd=folder)
         case ["python", "-m", "dd.experiments", *arguments]:
-            done = started("dd.experiments", *shortest(arguments), cwd=tmp_path)
+            done = started("dd.experiments", *smallest(arguments), cwd=tmp_path)
             folder = tmp_path
         case ["python", "-m", module, *arguments]:
             done = started(module, *arguments, cwd=folder)
@@ -281,7 +282,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     spec.loader.exec_module(module)
     x = np.random.default_rng(0).normal(size=(SAMPLES, 4))
     pd.DataFrame(x, columns=["rooms", "age", "size", "price"]).to_csv("my.csv", index=False)
-    runs = dd.sweep("width=5", "optimizer=min_norm", "n_jobs=1", "name=inspected")
+    runs = dd.sweep("width=5", "optimizer=min_norm", "n_jobs=1", "data.seed=1")
     return SimpleNamespace(x=x, y=np.arange(SAMPLES) % 3, make=module.make, run_id=runs["run_id"].item())
 
 
