@@ -110,7 +110,7 @@ def _meaning(summary: Summary, runs: Sequence[Run], settings: Settings, command:
         top = max(risen, key=lambda line: line.ratio)
         kind = "highest rise" if len(risen) > 1 else "rise"
         where = f"at {one} {top.x}{_named(summary, [top])}, train loss {number(top.train, 2)}"
-        said.append(f"{kind}: x{top.ratio:.3g} {where}; {_tested(summary.seeds, len(top.xs), settings, several)}")
+        said.append(f"{kind}: x{top.ratio:.3g} {where}; {_tested(summary.seeds, len(top.xs), settings, summary.axis)}")
     if flat:
         losses = sorted(line.train for line in flat if not math.isnan(line.train))
         ends = " to ".join(dict.fromkeys(number(loss, 2) for loss in (losses[:1] + losses[-1:])))
@@ -136,18 +136,19 @@ def _pairs(axes: Sequence[str], label: Sequence[str]) -> list[str]:
     return [value if axis == "optimizer" else f"{axis} {value}" for axis, value in zip(axes, label, strict=True)]
 
 
-def _tested(seeds: int, count: int, settings: Settings, several: str = "widths") -> str:
+def _tested(seeds: int, count: int, settings: Settings, axis: str = "width") -> str:
     """Whether the test of a peak says anything about so many seeds and widths, and what makes it do so.
 
     >>> _tested(1, 40, Settings()), _tested(5, 40, Settings(name="mine"))
     ('one seed: not tested; seed=range(5) tests it', '5 seeds: python -m analysis.peaks mine tests it')
     """
     if count < WIDTHS:
-        return f"{count} {several}: not tested; {WIDTHS} or more are"
+        return f"{count} {NAMES[axis][1]}: not tested; {WIDTHS} or more are"
     if seeds < SEEDS:
         return f"{'one seed' if seeds == 1 else f'{seeds} seeds'}: not tested; seed=range(5) tests it"
     elsewhere = ["--results", settings.results_dir] * (settings.results_dir != "results")
-    return f"{seeds} seeds: {shell_line('analysis.peaks', [settings.name, *elsewhere])} tests it"
+    along = ["--x", axis] * (axis != "width")
+    return f"{seeds} seeds: {shell_line('analysis.peaks', [settings.name, *along, *elsewhere])} tests it"
 
 
 def _missed(summary: Summary, runs: Sequence[Run]) -> tuple[list[str], str]:

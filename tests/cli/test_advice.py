@@ -80,6 +80,9 @@ def test_training_set_sizes_have_the_sentences_of_widths() -> None:
     assert better.startswith("  numbers of training samples that hit it: data.n_train=57,96,153,172,181,191,")
     assert rise == "rise: x13.3 at data.n_train 200, train loss 0.01; one seed: not tested; seed=range(5) tests it"
 
+    seeds = [row for seed in range(3) for row in along_samples(seed=seed)]
+    assert said(seeds, [])[-1].endswith("; 3 seeds: python -m analysis.peaks default --x n_train tests it")
+
 
 def test_training_set_sizes_without_a_rise_get_a_command_that_has_one() -> None:
     typed = "python -m dd.run -m 'data.n_train=range(40,200,30)' width=60 optimizer=sgd data.n_test=100 batch_size=20"
