@@ -6,7 +6,7 @@ know how to run fails. The rules:
 
 - A sweep that takes longer than :data:`LONG` by its plan gets small values appended.
 - A data set that would be fetched is made up.
-- ``python -m dd.experiments`` runs the preset with the fewest runs, of those that it names.
+- ``python -m dd.experiments`` runs the shortest of the presets that it names.
 - A command that reads tables finds those that are named on the page, made by the page's own sweeps.
 - :data:`NOT_RUN` has the commands that cannot run in a test, with the reason.
 
@@ -174,10 +174,10 @@ def small(typed: list[str]) -> list[str]:
     return [f"{key}={value}" for key, value in ({"width": WIDTHS[runs[0].linear]} | added).items()]
 
 
-def smallest(arguments: list[str]) -> list[str]:
+def shortest(arguments: list[str]) -> list[str]:
     """Arguments of ``python -m dd.experiments``, of one preset in the place of all that they name."""
     patterns = [word for word in arguments if "=" not in word]
-    name = min(experiments.chosen(patterns), key=lambda name: size(name).runs)
+    name = min(experiments.chosen(patterns), key=lambda name: size(name).seconds)
     return [name, *(word for word in arguments if "=" in word), *small([f"+experiment={name}"])]
 
 
@@ -249,7 +249,7 @@ def test_a_command_leaves_and_prints_what_it_is_for(command: str, tmp_path: Path
         case ["dd-lab", *arguments]:
             done = started("dd_lab", *arguments, cwd=folder)
         case ["python", "-m", "dd.experiments", *arguments]:
-            done = started("dd.experiments", *smallest(arguments), cwd=tmp_path)
+            done = started("dd.experiments", *shortest(arguments), cwd=tmp_path)
             folder = tmp_path
         case ["python", "-m", module, *arguments]:
             done = started(module, *arguments, cwd=folder)
@@ -282,8 +282,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     spec.loader.exec_module(module)
     x = np.random.default_rng(0).normal(size=(SAMPLES, 4))
     pd.DataFrame(x, columns=["rooms", "age", "size", "price"]).to_csv("my.csv", index=False)
-    runs = dd.sweep("width=5", "optimizer=min_norm", "n_jobs=1", "data.seed=1")
-    return SimpleNamespace(x=x, y=np.arange(SAMPLES) % 3, make=module.make, run_id=runs["run_id"].item())
+    return SimpleNamespace(x=x, y=np.arange(SAMPLES) % 3, make=module.make)
 
 
 @pytest.mark.parametrize("typed", [span for span in spans() if re.fullmatch(r"[\w.]+=\S+( [\w.]+=\S+)*", span)])
@@ -294,6 +293,8 @@ def test_overrides_in_a_sentence_are_a_run(typed: str, own: SimpleNamespace, tmp
 @pytest.mark.parametrize("call", [span for span in spans() if re.match(r"dd\.\w+\(", span)])
 def test_a_call_in_a_sentence_returns(call: str, own: SimpleNamespace) -> None:
     short = SimpleNamespace(sweep=partial(dd.sweep, "n_jobs=1", "epochs=1"), train=dd.train, inspect=dd.inspect)
+    if "run_id" in call:
+        own.run_id = dd.sweep("width=5", "optimizer=min_norm", "n_jobs=1")["run_id"].item()
     found = eval(call, {"dd": short, **vars(own)})
     if call.startswith("dd.sweep"):
         assert set(found["status"]) == {"ok"}
