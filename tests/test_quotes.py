@@ -102,7 +102,7 @@ def test_every_shell_gives_the_same_arguments() -> None:
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_a_value_with_quotes_is_the_same_in_all(shell: str) -> None:
-    (typed,) = re.findall(r"in all of them: `(.+)`", PAGE.read_text(encoding="utf-8"))
+    (typed,) = re.findall(r"In all shells, .+: `(.+)`", PAGE.read_text(encoding="utf-8"))
     assert SHELLS[shell](f"python -m dd.run {typed}")[-1] == "data.path='my data.csv'"
 
 

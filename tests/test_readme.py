@@ -5,7 +5,7 @@ make targets that it names. Each runs in a process of its own, in a folder of it
 know how to run fails. The rules:
 
 - A sweep that takes longer than :data:`LONG` by its plan gets small values appended.
-- A data set that would be fetched is made up.
+- A data set that would be fetched is made up. What would start processes of its own does not.
 - ``python -m dd.experiments`` runs the shortest of the presets that it names.
 - A command that reads tables finds those that are named on the page, made by the page's own sweeps.
 - :data:`NOT_RUN` has the commands that cannot run in a test, with the reason.
@@ -62,7 +62,7 @@ NOT_RUN = {
 LONG = 1.0
 """Seconds on one core from which a sweep is made small."""
 
-WIDTHS = {True: "100,150,200,250", False: "2,4"}
+WIDTHS = {True: "50,100,150,200,250,300,350", False: "2,4"}
 """Widths of a small sweep: of features that are not trained, around the threshold; of networks."""
 
 SMALL = {"data.n_train": "200", "data.n_test": "100", "epochs": "2"}
@@ -251,6 +251,8 @@ def test_a_command_leaves_and_prints_what_it_is_for(command: str, tmp_path: Path
         case ["python", "-m", "dd.experiments", *arguments]:
             done = started("dd.experiments", *shortest(arguments), cwd=tmp_path)
             folder = tmp_path
+        case ["python", "-m", "analysis.figures", *arguments]:
+            done = started("analysis.figures", *arguments, "--jobs", "1", cwd=folder)
         case ["python", "-m", module, *arguments]:
             done = started(module, *arguments, cwd=folder)
         case _:
