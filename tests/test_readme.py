@@ -62,8 +62,8 @@ NOT_RUN = {
 LONG = 1.0
 """Seconds on one core from which a sweep is made small."""
 
-WIDTHS = {True: "50,100,150,200,250,300,350", False: "2,4"}
-"""Widths of a small sweep: of features that are not trained, around the threshold; of networks."""
+AROUND, FEW = "50,100,150,200,250,300,350", "2,4"
+"""Widths of a small sweep: around the threshold of features that are not trained; of networks and presets."""
 
 SMALL = {"data.n_train": "200", "data.n_test": "100", "epochs": "2"}
 """Further values of a small sweep: of the keys that it types or whose default is large."""
@@ -167,11 +167,12 @@ def small(typed: list[str]) -> list[str]:
         return []
     if "experiment" in given:
         files = "".join(path.read_text(encoding="utf-8") for path in with_bases(path_of(given["experiment"])))
-        added = {key: value for key, value in OF_PRESET.items() if f"{key}:" in files}
+        added = {"width": FEW} | {key: value for key, value in OF_PRESET.items() if f"{key}:" in files}
     else:
         large = ["data.n_train", *(["epochs"] if runs[0].epochs and "steps" not in given else [])]
-        added = {key: value for key, value in SMALL.items() if key in (*given, *large)}
-    return [f"{key}={value}" for key, value in ({"width": WIDTHS[runs[0].linear]} | added).items()]
+        added = {"width": AROUND if runs[0].linear else FEW}
+        added |= {key: value for key, value in SMALL.items() if key in (*given, *large)}
+    return [f"{key}={value}" for key, value in added.items()]
 
 
 def shortest(arguments: list[str]) -> list[str]:
