@@ -250,7 +250,7 @@ def test_a_command_leaves_and_prints_what_it_is_for(command: str, tmp_path: Path
         case ["dd-lab", *arguments]:
             done = started("dd_lab", *arguments, cwd=folder)
         case ["python", "-m", "dd.experiments", *arguments]:
-            done = started("dd.experiments", *shortest(arguments), cwd=tmp_path)
+            done = started("dd.experiments", *shortest(arguments), "n_jobs=1", cwd=tmp_path)
             folder = tmp_path
         case ["python", "-m", "analysis.figures", *arguments]:
             done = started("analysis.figures", *arguments, "--jobs", "1", cwd=folder)
