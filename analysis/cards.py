@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import answers, experiments, page
-from analysis.commands import Settings, commands, settings_of
+from analysis.commands import Settings, made_by, settings_of
 from analysis.curves import FLOOR, SEEDS, axis_columns, x_axis
 from analysis.labels import AXIS_TITLES, at_most, axis_text, levels_text, plain
 from analysis.style import Drawing
@@ -109,12 +109,8 @@ def _settings(section: Section, found: Settings, varied: Sequence[str]) -> Itera
 
 
 def _commands(section: Section) -> Iterator[str]:
-    line = experiments.command(section.name)
-    if line is not None:
-        yield page.code([line], f"Command of {section.name}")
-        return
-    lines, total = commands(section.rows, section.name)
-    yield page.code(lines, f"Commands of {section.name}")
+    lines, total = made_by(section.rows, section.name)
+    yield page.code(lines, f"Command{'s' * (total > 1)} of {section.name}")
     if total > len(lines):
         yield page.paragraph(f"These are {len(lines)} of {total} sweeps.", "quiet")
 

@@ -17,6 +17,7 @@ import pandas as pd
 import yaml
 
 import dd
+from analysis import experiments
 from analysis.curves import GROUPS, NO_OPTIONS, axis_columns, exact, split
 from dd.runs.run import core_axes
 
@@ -152,6 +153,20 @@ def _parsed(name: str) -> dict[str, Any]:
     inside = Path(dd.__file__).parent / "conf"
     path = (inside if inside.is_dir() else inside.parent.parent / "conf") / name
     return yaml.safe_load(path.read_text(encoding="utf-8")) or {} if path.is_file() else {}
+
+
+def made_by(rows: pd.DataFrame, name: str) -> tuple[list[str], int]:
+    """Commands that make a table: of a known experiment its preset, of others what :func:`commands` finds.
+
+    Args:
+        rows: the table's runs.
+        name: the table.
+
+    Returns:
+        The first few commands, and the number of all.
+    """
+    known = experiments.command(name)
+    return commands(rows, name) if known is None else ([known], 1)
 
 
 def commands(rows: pd.DataFrame, name: str) -> tuple[list[str], int]:

@@ -188,7 +188,7 @@ for line in sys.stdin:
         for number, path in enumerate([os.devnull, job["out"], job["err"]]):
             os.dup2(os.open(path, os.O_RDWR | os.O_CREAT), number)
         sys.path[0], sys.argv[1:] = job["cwd"], job["arguments"]
-        runpy.run_module("dd.run", run_name="__main__", alter_sys=True)
+        runpy.run_module(job["module"], run_name="__main__", alter_sys=True)
         os._exit(0)
     print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 """
@@ -209,9 +209,14 @@ def dd_run(*arguments: str, cwd: Path, **environment: str) -> subprocess.Complet
             [sys.executable, "-m", "dd.run", *arguments], cwd=cwd, env=os.environ | environment, capture_output=True,
             text=True, timeout=300, check=False,
         )  # fmt: skip
+    return started("dd.run", *arguments, cwd=cwd)
+
+
+def started(module: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run ``python -m <module>`` in a folder; in a process of its own, with the imports of a sweep done before."""
     with tempfile.TemporaryDirectory() as folder:
         out, err = (Path(folder) / name for name in ("out", "err"))
-        job = {"cwd": str(cwd), "arguments": arguments, "out": str(out), "err": str(err)}
+        job = {"module": module, "cwd": str(cwd), "arguments": arguments, "out": str(out), "err": str(err)}
         process = _warm()
         assert process.stdin is not None
         assert process.stdout is not None

@@ -1,4 +1,4 @@
-"""README.md and docs/faq.md: their commands are ones that dd takes, and their links lead somewhere.
+"""Pages at the front: links lead somewhere, and commands are ones that dd takes; test_readme.py runs the README's.
 
 The site itself is built by ``make docs``, where any warning is an error.
 """
@@ -19,8 +19,9 @@ COMMAND = re.compile(r"python -m dd\.run((?:'[^']*'|[^`#'\n])*)")
 
 
 def commands() -> list[str]:
-    """What follows ``python -m dd.run`` in the pages, without the help and the user's own networks."""
-    found = [match.strip() for page in PAGES for match in COMMAND.findall((ROOT / page).read_text(encoding="utf-8"))]
+    """What follows ``python -m dd.run`` in the pages but the README, without the help and the user's own networks."""
+    texts = [(ROOT / page).read_text(encoding="utf-8") for page in PAGES[1:]]
+    found = [match.strip() for text in texts for match in COMMAND.findall(text)]
     return sorted({command for command in found if "--help" not in command and "model.path" not in command})
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from analysis import experiments
+from analysis.commands import made_by
 from analysis.curves import SEEDS, axis_columns, exact
 from analysis.tables import copy_table, environments, load_runs
 
@@ -129,9 +129,12 @@ def _body(
     yield "## What varies"
     yield _table(("axis", "values"), ((f"`{axis}`", _values(rows[axis])) for axis in _varying(rows)))
     yield "## Command"
-    made = experiments.command(table)
-    known = f"The table was made by\n\n    {made}\n\n" if made else ""
-    yield f"{known}This computes ten of its runs again, and compares them bit for bit:\n\n    {AGAIN}"
+    lines, total = made_by(rows, table)
+    said = "This command makes the table:" if total == 1 else "These commands make the table:"
+    yield "\n".join([said, "", *(f"    {line}" for line in lines)])
+    if total > len(lines):
+        yield f"These are {len(lines)} of {total} commands."
+    yield f"This computes ten of its runs again, and compares them bit for bit:\n\n    {AGAIN}"
     yield "Computed with " + "; ".join(dict.fromkeys(map(_environment, packages))) + "."
     yield "## Columns"
     yield "Columns that are null in all rows are left out."

@@ -71,39 +71,51 @@ def figures(settings: Settings) -> str:
     return shell_line("analysis.figures", ["--results", settings.results_dir, "--out", "figures"])
 
 
+NAMES = {"width": ("width", "widths"), "n_train": ("data.n_train", "numbers of training samples")}
+"""What one x and several are called."""
+
+FITS = {
+    "width": "the width that can just fit the training set",
+    "n_train": "the most samples that the width can fit",
+}
+"""What the threshold is."""
+
+
 def _head(summary: Summary) -> str:
-    """Which widths were swept, and where the threshold is."""
-    widths = sorted({width for line in summary.lines for width in line.widths})
-    if not widths:
+    """Which widths, or numbers of samples, were swept, and where the threshold is."""
+    xs = sorted({x for line in summary.lines for x in line.xs})
+    if not xs:
         return "no run has a finite test loss"
-    swept = f"width {widths[0]}" if len(widths) == 1 else f"{len(widths)} widths from {widths[0]} to {widths[-1]}"
+    one, several = NAMES[summary.axis]
+    swept = f"{one} {xs[0]}" if len(xs) == 1 else f"{len(xs)} {several} from {xs[0]} to {xs[-1]}"
     thresholds = sorted({line.threshold for line in summary.lines if line.threshold is not None})
     if not thresholds:
         return f"{swept}; no threshold is known"
     ends = [f"{at:.4g}" for at in (thresholds[0], thresholds[-1])]
     found = f"threshold {ends[0]}" if len(thresholds) == 1 else f"thresholds {ends[0]} to {ends[1]}"
-    return f"{swept}; {found}: the width that can just fit the training set"
+    return f"{swept}; {found}: {FITS[summary.axis]}"
 
 
 def _meaning(summary: Summary, runs: Sequence[Run], settings: Settings, command: str) -> list[str]:
     """Sentences, each a line or more."""
-    curves = [line for line in summary.lines if len(line.widths) > 2]
+    one, several = NAMES[summary.axis]
+    curves = [line for line in summary.lines if len(line.xs) > 2]
     risen = [line for line in curves if line.rises]
     flat = [line for line in curves if not line.rises]
     said, better = _missed(summary, runs)
     cured = bool(flat) and not risen  # the command that it suggests has the better widths
     if better and not cured:
-        said.append(f"  widths that hit it: {better}")
+        said.append(f"  {several} that hit it: {better}")
     if risen:
         top = max(risen, key=lambda line: line.ratio)
         kind = "highest rise" if len(risen) > 1 else "rise"
-        where = f"at width {top.width}{_named(summary, [top])}, train loss {number(top.train, 2)}"
-        said.append(f"{kind}: x{top.ratio:.3g} {where}; {_tested(summary.seeds, len(top.widths), settings)}")
+        where = f"at {one} {top.x}{_named(summary, [top])}, train loss {number(top.train, 2)}"
+        said.append(f"{kind}: x{top.ratio:.3g} {where}; {_tested(summary.seeds, len(top.xs), settings, summary.axis)}")
     if flat:
         losses = sorted(line.train for line in flat if not math.isnan(line.train))
         ends = " to ".join(dict.fromkeys(number(loss, 2) for loss in (losses[:1] + losses[-1:])))
-        at = {line.width for line in flat}
-        where = f"at width {flat[0].width}" if len(at) == 1 else "near the threshold"
+        at = {line.x for line in flat}
+        where = f"at {one} {flat[0].x}" if len(at) == 1 else "near the threshold"
         said.append(f"no rise{_named(summary, flat)}" + f": train loss {where} is {ends}" * bool(losses))
         if cured:
             said += _cure(summary, flat, runs, settings, command, better)
@@ -124,68 +136,79 @@ def _pairs(axes: Sequence[str], label: Sequence[str]) -> list[str]:
     return [value if axis == "optimizer" else f"{axis} {value}" for axis, value in zip(axes, label, strict=True)]
 
 
-def _tested(seeds: int, widths: int, settings: Settings) -> str:
+def _tested(seeds: int, count: int, settings: Settings, axis: str = "width") -> str:
     """Whether the test of a peak says anything about so many seeds and widths, and what makes it do so.
 
     >>> _tested(1, 40, Settings()), _tested(5, 40, Settings(name="mine"))
     ('one seed: not tested; seed=range(5) tests it', '5 seeds: python -m analysis.peaks mine tests it')
     """
-    if widths < WIDTHS:
-        return f"{widths} widths: not tested; {WIDTHS} or more are"
+    if count < WIDTHS:
+        return f"{count} {NAMES[axis][1]}: not tested; {WIDTHS} or more are"
     if seeds < SEEDS:
         return f"{'one seed' if seeds == 1 else f'{seeds} seeds'}: not tested; seed=range(5) tests it"
     elsewhere = ["--results", settings.results_dir] * (settings.results_dir != "results")
-    return f"{seeds} seeds: {shell_line('analysis.peaks', [settings.name, *elsewhere])} tests it"
+    along = ["--x", axis] * (axis != "width")
+    return f"{seeds} seeds: {shell_line('analysis.peaks', [settings.name, *along, *elsewhere])} tests it"
 
 
 def _missed(summary: Summary, runs: Sequence[Run]) -> tuple[list[str], str]:
-    """That the widths miss the threshold, if they do, and an override of widths that do not."""
-    known = [line for line in summary.lines if line.threshold is not None and line.widths]
+    """That the widths, or numbers of samples, miss the threshold, if they do, and an override of some that do not."""
+    known = [line for line in summary.lines if line.threshold is not None and line.xs]
+    several = NAMES[summary.axis][1]
+    one = "width" if summary.axis == "width" else "number of training samples"
     for line in known:
-        at, width = line.threshold, nearest(line.widths, line.threshold)
+        at, x = line.threshold, nearest(line.xs, line.threshold)
         assert at is not None
-        assert width is not None
-        if abs(width - at) <= max(0.5, NEAR * at):
+        assert x is not None
+        if abs(x - at) <= max(0.5, NEAR * at):
             continue
-        better = through(line.widths, at, runs)
-        if not better or (len(line.widths) < 3 and "n_train" in summary.axes):
+        better = through(line.xs, at, runs, summary.axis)
+        if not better or (len(line.xs) < 3 and "n_train" in summary.axes):
             break
-        if len(line.widths) < 3:
-            return ["fewer than 3 widths show no peak"], better
-        if not line.widths[0] < at < line.widths[-1]:
-            return [f"no width reaches the threshold {at:.4g}, where a peak would be"], better
-        return [f"no width is the threshold {at:.4g}, where a peak is highest; the nearest is {width}"], better
+        if len(line.xs) < 3:
+            return [f"fewer than 3 {several} show no peak"], better
+        if not line.xs[0] < at < line.xs[-1]:
+            return [f"no {one} reaches the threshold {at:.4g}, where a peak would be"], better
+        return [f"no {one} is the threshold {at:.4g}, where a peak is highest; the nearest is {x}"], better
     return [], ""
 
 
-def through(widths: Sequence[int], threshold: float, runs: Sequence[Run] = ()) -> str:
+def through(xs: Sequence[int], threshold: float, runs: Sequence[Run] = (), axis: str = "width") -> str:
     """Override of widths that hold the threshold: a range moved, or widths around it; empty if there are none.
 
     >>> through(range(10, 2000, 50), 500)
     'width=range(50,2050,50)'
     >>> through([10, 100], 50)
     'width=15,25,40,45,48,50,52,55,62,100,150'
+    >>> through(range(10, 200, 50), 100, axis="n_train")
+    'data.n_train=range(50,250,50)'
     """
-    at, steps = round(threshold), {b - a for a, b in pairwise(widths)}
-    if len(steps) == 1 and len(widths) > 2 and widths[0] < at < widths[-1]:
+    at, steps, key = round(threshold), {b - a for a, b in pairwise(xs)}, NAMES[axis][0]
+    if len(steps) == 1 and len(xs) > 2 and xs[0] < at < xs[-1]:
         (step,) = steps
-        first = widths[0] + (at - widths[0]) % step
-        first -= step * (first - step >= 1 and 2 * (first - widths[0]) > step)
-        moved = range(first, first + step * len(widths), step)
-        if all(_allowed(width, runs) for width in (moved[0], at, moved[-1])):
-            return f"width=range({moved.start},{moved.stop},{moved.step})"
+        first = xs[0] + (at - xs[0]) % step
+        first -= step * (first - step >= 1 and 2 * (first - xs[0]) > step)
+        moved = range(first, first + step * len(xs), step)
+        if all(_allowed(x, runs, axis) for x in (moved[0], at, moved[-1])):
+            return f"{key}=range({moved.start},{moved.stop},{moved.step})"
     around = sorted({max(1, round(factor * threshold)) for factor in AROUND})
-    taken = [width for width in around if _allowed(width, runs)]
-    return f"width={','.join(map(str, taken))}" if at in taken else ""
+    taken = [x for x in around if _allowed(x, runs, axis)]
+    return f"{key}={','.join(map(str, taken))}" if at in taken else ""
 
 
-def _allowed(width: int, runs: Sequence[Run]) -> bool:
-    """Whether the model takes a width: ``linear`` has no more than inputs."""
+def _allowed(x: int, runs: Sequence[Run], axis: str) -> bool:
+    """Whether a width is one that the model takes (``linear`` has no more than inputs), a number one of the data."""
     for run in runs[:1]:
+        changed = run.replace(**{axis: x})
         try:
-            run.replace(width=width).model.check(run.replace(width=width), lambda key: "")
+            if axis == "width":
+                changed.model.check(changed, lambda key: "")
+            else:
+                changed.data.check(changed, lambda key: "")
         except ConfigError:
             return False
+        if axis == "n_train" and run.batch_size is not None and run.batch_size != run.n_train:
+            return x >= run.batch_size
     return True
 
 
@@ -200,17 +223,21 @@ def _cure(
             return _noise(runs, command, better)
         return _try("the closed form is damped; without damping:", ["optimizer=min_norm"], command, better)
     lowest = min((line.lowest[0] for line in flat if line.lowest), default=math.nan)
-    found = by_steps(trained, settings, lowest)
+    if summary.axis == "n_train":  # test loss falls with the samples: a rise is over the valley before the threshold
+        lowest = min((line.valley for line in flat if not math.isnan(line.valley)), default=lowest)
+    at = next((line.threshold for line in flat if line.threshold is not None), None)
+    found = by_steps(trained, settings, lowest, round(at) if at is not None and summary.axis == "n_train" else None)
+    one = NAMES[summary.axis][0]
     if found:
         text = (
             f"gradient descent on full batches for {number(found.steps)} steps reaches train loss "
-            f"{number(found.train, 2)} at width {found.width}, test loss {number(found.test)}:"
+            f"{number(found.train, 2)} at {one} {found.x}, test loss {number(found.test)}:"
         )
         overrides = ["optimizer=gd", "batch_size=full", f"steps={number(found.steps)}"]
         return _try(text, overrides, command, better)
     if of_limit:
         top = max(of_limit, key=lambda line: line.ratio)
-        text = f"the min-norm limit, which more steps approach, rises x{top.ratio:.3g} at width {top.width}:"
+        text = f"the min-norm limit, which more steps approach, rises x{top.ratio:.3g} at {one} {top.x}:"
         return _try(text, ["optimizer=min_norm"], command, better)
     if all(line.train > FITTED for line in flat if not math.isnan(line.train)):
         epochs = max(run.epochs or 0 for run in trained)
@@ -249,26 +276,27 @@ class Found:
     """What gradient descent reaches at the threshold.
 
     Attributes:
-        width: there.
+        x: width there, or number of training samples.
         steps: of gradient descent.
         train: train loss.
         test: test loss.
     """
 
-    width: int
+    x: int
     steps: int
     train: float
     test: float
 
 
 @neutral()
-def by_steps(runs: Iterable[Run], settings: Settings, lowest: float) -> Found | None:
+def by_steps(runs: Iterable[Run], settings: Settings, lowest: float, samples: int | None = None) -> Found | None:
     """Gradient descent at the threshold of a sweep, exactly and in a moment; None where it takes more, or helps not.
 
     Args:
         runs: of a sweep, trained by steps.
         settings: of the sweep.
-        lowest: its lowest test loss.
+        lowest: its lowest test loss, or that of a valley.
+        samples: threshold of a sweep along the number of training samples; None: of one along the width.
 
     Returns:
         The shortest budget whose test loss is :data:`CLEAR` times as high; else the highest that rises at all.
@@ -276,9 +304,11 @@ def by_steps(runs: Iterable[Run], settings: Settings, lowest: float) -> Found | 
     for run in runs:
         if not (run.linear and run.loss == "mse") or run.n_validation:
             continue
-        tried = descents(run)
+        tried = descents(run, samples)
         settings = replace(settings, measure_name="none", measure_predictions=False, trainer="auto", device="cpu")
-        if not all(_allowed(one.width, [one]) for one in tried):
+        axis = "width" if samples is None else "n_train"
+        at = tried[0].width if samples is None else samples
+        if not _allowed(at, tried, axis):
             return None
         packs = plan(tried, place_of(settings))
         if sum(pack.seconds for pack in packs) > PATIENCE:
@@ -294,7 +324,7 @@ def by_steps(runs: Iterable[Run], settings: Settings, lowest: float) -> Found | 
         best = clear[0] if clear else max(rows, key=lambda row: _loss(row, "test_loss"), default=None)
         if best is None or not _loss(best, "test_loss") > 1.1 * lowest:
             return None
-        return Found(tried[0].width, int(_loss(best, "steps")), _loss(best, "train_loss"), _loss(best, "test_loss"))
+        return Found(at, int(_loss(best, "steps")), _loss(best, "train_loss"), _loss(best, "test_loss"))
     return None
 
 
@@ -303,14 +333,22 @@ def _loss(row: Row, column: str) -> float:
     return float(value) if isinstance(value, int | float) else math.nan
 
 
-def descents(run: Run) -> list[Run]:
-    """Gradient descent on the problem of a run at its threshold, for each budget, as ``optimizer=gd`` has it."""
+def descents(run: Run, samples: int | None = None) -> list[Run]:
+    """Gradient descent on the problem of a run at its threshold, for each budget, as ``optimizer=gd`` has it.
+
+    Args:
+        run: whose width, or number of training samples, is replaced.
+        samples: at the threshold of its width; None: its width becomes the one at the threshold.
+    """
     content = content_of(conf_dir() / "optimizer" / "gd.yaml")
     lr, unit = content["lr"], content["lr_unit"]
-    width = max(1, round(run.model.interpolation_width(run, run.data.input_count, run.outputs)))
+    if samples is None:
+        run = run.replace(width=max(1, round(run.model.interpolation_width(run, run.data.input_count, run.outputs))))
+    else:
+        run = run.replace(n_train=max(1, samples))
     return [
         run.replace(
-            width=width, optimizer=GD(), schedule=Constant(), lr=lr, lr_unit=unit, batch_size=run.n_train, steps=steps,
+            optimizer=GD(), schedule=Constant(), lr=lr, lr_unit=unit, batch_size=run.n_train, steps=steps,
             stop_loss=None, solver="exact", dtype="float64",
         )
         for steps in STEPS

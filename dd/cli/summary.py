@@ -26,7 +26,7 @@ GROUP_LIMIT = 24
 
 TOLD = frozenset((
     "width", "status", "optimizer", "train_loss", "test_loss", "min_norm_train_loss", "min_norm_test_loss",
-    "interpolation_width", "feature_condition", "measure", "seed", "data_seed",
+    "interpolation_width", "feature_condition", "measure", "seed", "data_seed", "epochs",
 ))  # fmt: skip
 """Columns that the summary reads whatever they hold."""
 
@@ -45,31 +45,37 @@ Columns = Mapping[str, Value]
 
 @dataclass(frozen=True)
 class Peak:
-    """Peak of one curve of median test loss against width.
+    """Peak of one curve of median test loss against x: the width, or the number of training samples.
 
     Attributes:
-        width: where it is.
+        x: where it is.
         test_loss: median over seeds there.
         ratio: height over the higher one of the two valleys beside it.
         train_loss: median over seeds there.
     """
 
-    width: int
+    x: int
     test_loss: float
     ratio: float
     train_loss: float
 
 
-def medians(rows: Iterable[Columns], column: str) -> dict[int, float]:
-    """Median of a column at each width, ascending; failed and diverged runs and nulls are left out."""
-    by_width: dict[int, list[float]] = {}
+def axis_of(rows: Sequence[Columns]) -> str:
+    """Axis along which a sweep has its curves: ``n_train`` where that is swept at one width, else ``width``."""
+    counts = {row.get("n_train") for row in rows}
+    return "n_train" if len(counts) > 2 and len({row["width"] for row in rows}) == 1 else "width"
+
+
+def medians(rows: Iterable[Columns], column: str, axis: str = "width") -> dict[int, float]:
+    """Median of a column at each x, ascending; failed and diverged runs and nulls are left out."""
+    by_x: dict[int, list[float]] = {}
     for row in rows:
-        width, value = row["width"], row[column]
+        x, value = row[axis], row[column]
         if row["status"] == "ok" and value is not None:
-            assert isinstance(width, int)
+            assert isinstance(x, int)
             assert isinstance(value, int | float)
-            by_width.setdefault(width, []).append(value)
-    return {width: statistics.median(by_width[width]) for width in sorted(by_width)}
+            by_x.setdefault(x, []).append(value)
+    return {x: statistics.median(by_x[x]) for x in sorted(by_x)}
 
 
 def shown(table: pa.Table) -> list[dict[str, Value]]:
@@ -84,36 +90,39 @@ def shown(table: pa.Table) -> list[dict[str, Value]]:
     return rows
 
 
-def find_peak(rows: Sequence[Columns], test: str = "test_loss", train: str = "train_loss") -> Peak | None:
-    """Find the width whose median test loss rises most above the valleys on both sides of it.
+def find_peak(
+    rows: Sequence[Columns], test: str = "test_loss", train: str = "train_loss", axis: str = "width"
+) -> Peak | None:
+    """Find the x whose median test loss rises most above the valleys on both sides of it.
 
     Args:
         rows: rows of one curve.
         test: column of the test loss.
         train: column of the train loss.
+        axis: column of x.
 
     Returns:
         The peak, or None if the loss nowhere rises by ``MINIMUM_RATIO`` and falls again.
 
     >>> rows = [dict(width=w, status="ok", test_loss=t, train_loss=0.) for w, t in [(1, 2.), (2, 1.), (3, 8.), (4, .5)]]
-    >>> find_peak(rows).width, find_peak(rows).ratio
+    >>> find_peak(rows).x, find_peak(rows).ratio
     (3, 8.0)
     """
-    heights, train_losses = medians(rows, test), medians(rows, train)
-    widths, losses = list(heights), list(heights.values())
+    heights, train_losses = medians(rows, test, axis), medians(rows, train, axis)
+    places, losses = list(heights), list(heights.values())
     up_to, from_on = list(accumulate(losses, min)), list(accumulate(reversed(losses), min))[::-1]
     best: Peak | None = None
-    for i in range(1, len(widths) - 1):
+    for i in range(1, len(places) - 1):
         valley = max(up_to[i - 1], from_on[i + 1])
         ratio = losses[i] / valley if valley > 0 else 1.0
         if ratio >= MINIMUM_RATIO and (best is None or ratio > best.ratio):
-            best = Peak(widths[i], losses[i], ratio, train_losses.get(widths[i], float("nan")))
+            best = Peak(places[i], losses[i], ratio, train_losses.get(places[i], float("nan")))
     return best
 
 
 TRAJECTORY = (
-    "optimizer", "lr", "lr_unit", "schedule", "batch_size", "steps", "stop_loss", "init", "init_scale", "solver",
-    "dtype",
+    "optimizer", "lr", "lr_unit", "schedule", "batch_size", "steps", "epochs", "stop_loss", "init", "init_scale",
+    "solver", "dtype",
 )  # fmt: skip
 """Axes that do not change the min-norm limit."""
 
@@ -133,20 +142,24 @@ def told(names: Iterable[str]) -> list[str]:
     return [n for n in names if n in TOLD | WORDS or n in core_axes() or (owner(n) and n not in SOURCE)]
 
 
-def varying(rows: Sequence[Columns]) -> list[str]:
-    """Axes other than width and seeds that take more than one value, optimizer first.
+def varying(rows: Sequence[Columns], axis: str = "width") -> list[str]:
+    """Axes other than x, width and seeds that take more than one value, optimizer first.
 
     What a component brings with it (its options, an optimizer's step size) varies only if it does so within one value
-    of that component; what dd may settle for each run, where all other axes agree.
+    of that component; what dd may settle for each run, where all other axes agree; what follows the number of training
+    samples, within one number.
     """
-    names = [n for n in core_axes() if n not in {"width", "optimizer", *SEEDS}]
+    names = [n for n in core_axes() if n not in {"width", axis, "optimizer", *SEEDS}]
+    passes = axis == "n_train" and len({row.get("epochs") for row in rows}) < len({row.get("steps") for row in rows})
+    if passes:  # so many passes are other steps for each number of samples
+        names.append("epochs")
     names += [k for k in rows[0] if owner(k) and k not in names and k not in (*SOURCE, *SEEDS)]
     found = []
-    for name in (n for n in names if n in rows[0]):
+    for name in (n for n in names if n in rows[0] and not (passes and n == "steps")):
         group = owner(name)
-        owners: tuple[str, ...] = (group,) if group else ()
+        owners = (axis, *([group] if group else [])) if axis == "n_train" else (group,) if group else ()
         if name in CHOSEN:
-            owners = ("optimizer", "width", *SEEDS, *(n for n in names if n not in CHOSEN[CHOSEN.index(name) :]))
+            owners = ("optimizer", "width", axis, *SEEDS, *(n for n in names if n not in CHOSEN[CHOSEN.index(name) :]))
         values: dict[Hashable, set[Value]] = {}
         for row in rows:
             values.setdefault(tuple(row.get(o) for o in owners), set()).add(row[name])
@@ -162,22 +175,22 @@ class Line:
     Attributes:
         label: the axes' values, as they are shown.
         runs: their number, and how many of them failed or diverged; of the min-norm limit empty.
-        widths: those with a finite test loss, ascending.
-        threshold: width at which the model can just fit the training set; None where it is not known.
-        width: where the test loss rises most; where it rises nowhere, the swept width nearest the threshold.
+        xs: those with a finite test loss, ascending.
+        threshold: x at which the model can just fit the training set; None where it is not known.
+        x: where the test loss rises most; where it rises nowhere, the swept x nearest the threshold.
         rises: whether it rises there by :data:`MINIMUM_RATIO` and falls again.
         test: median test loss there; NaN where there is none.
         train: median train loss there.
-        valley: the higher one of the lowest test losses on both sides of it; NaN without widths on both sides.
-        lowest: the lowest median test loss, and its width.
+        valley: the higher one of the lowest test losses on both sides of it; NaN without an x on both sides.
+        lowest: the lowest median test loss, and its x.
         condition: median condition number of the features there.
     """
 
     label: tuple[str, ...]
     runs: str
-    widths: tuple[int, ...]
+    xs: tuple[int, ...]
     threshold: float | None
-    width: int | None
+    x: int | None
     rises: bool
     test: float
     train: float
@@ -191,20 +204,19 @@ class Line:
         return self.test / self.valley if self.valley > 0 else math.nan
 
     @classmethod
-    def of(cls, label: Sequence[str], rows: Sequence[Columns], limit: bool = False) -> Line:
+    def of(cls, label: Sequence[str], rows: Sequence[Columns], axis: str = "width", limit: bool = False) -> Line:
         """The line of some rows, or of the min-norm limit of their problem."""
         test, train = ("min_norm_test_loss", "min_norm_train_loss") if limit else ("test_loss", "train_loss")
-        heights = medians(rows, test)
-        thresholds = {row["interpolation_width"] for row in rows} - {None}
-        threshold = statistics.median(map(float, thresholds)) if thresholds else None  # type: ignore[arg-type]
-        peak = find_peak(rows, test, train)
-        width = peak.width if peak else nearest(heights, threshold)
+        heights = medians(rows, test, axis)
+        threshold = threshold_of(rows, axis)
+        peak = find_peak(rows, test, train, axis)
+        x = peak.x if peak else nearest(heights, threshold)
         sides = [
-            min((loss for w, loss in heights.items() if width is not None and (w < width if left else w > width)),
+            min((loss for at, loss in heights.items() if x is not None and (at < x if left else at > x)),
                 default=math.nan) for left in (True, False)
         ]  # fmt: skip
-        here = [row for row in rows if row["width"] == width]
-        least = min(heights, key=lambda w: heights[w]) if heights else None
+        here = [row for row in rows if row[axis] == x]
+        least = min(heights, key=lambda at: heights[at]) if heights else None
         runs = "" if limit else str(len(rows))
         for status in ("failed", "diverged"):
             if not limit and (count := sum(row["status"] == status for row in rows)):
@@ -212,11 +224,11 @@ class Line:
         return cls(
             label=tuple(label),
             runs=runs,
-            widths=tuple(heights),
+            xs=tuple(heights),
             threshold=threshold,
-            width=width,
+            x=x,
             rises=peak is not None,
-            test=math.nan if width is None else heights[width],
+            test=math.nan if x is None else heights[x],
             train=next(iter(medians(here, train).values()), math.nan),
             valley=math.nan if any(map(math.isnan, sides)) else max(sides),
             lowest=None if least is None else (heights[least], least),
@@ -227,9 +239,9 @@ class Line:
         """The line without threshold and condition number."""
         lowest = "-" if self.lowest is None else f"{self.lowest[0]:.3g} at {self.lowest[1]}"
         ratio = "-" if math.isnan(self.ratio) else f"x{self.ratio:.3g}"
-        width = "-" if self.width is None else str(self.width)
+        x = "-" if self.x is None else str(self.x)
         numbers = [number(self.test), number(self.valley), ratio, number(self.train, 2)]
-        return [*self.label, self.runs, width, *numbers, lowest]
+        return [*self.label, self.runs, x, *numbers, lowest]
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -241,9 +253,36 @@ def number(value: float, digits: int = 3) -> str:
     return "-" if math.isnan(value) else f"{value:.{digits}g}".replace("e+0", "e").replace("e+", "e")
 
 
-def nearest(widths: Iterable[int], threshold: float | None) -> int | None:
-    """The width nearest a threshold; without a threshold, or without widths, None."""
-    return None if threshold is None else min(widths, key=lambda width: abs(width - threshold), default=None)
+def nearest(xs: Iterable[int], threshold: float | None) -> int | None:
+    """The x nearest a threshold; without a threshold, or without any x, None."""
+    return None if threshold is None else min(xs, key=lambda x: abs(x - threshold), default=None)
+
+
+def threshold_of(rows: Iterable[Columns], axis: str) -> float | None:
+    """The x at which the model can just fit the training set.
+
+    Along ``n_train`` it is the number of samples whose ``interpolation_width`` is the width: on the line through the
+    two numbers nearest to it.
+
+    >>> rows = [dict(width=100, n_train=n, interpolation_width=n - 1.0) for n in (20, 60, 140)]
+    >>> threshold_of(rows, "n_train"), threshold_of(rows[:1], "width"), threshold_of(rows[:1], "n_train")
+    (101.0, 19.0, None)
+    """
+    known = [row for row in rows if row["interpolation_width"] is not None]
+    if axis == "width":
+        return statistics.median({_float(row, "interpolation_width") for row in known}) if known else None
+    samples = {_float(row, "interpolation_width"): _float(row, "n_train") for row in known}
+    if len(samples) < 2:
+        return None
+    width = _float(known[0], "width")
+    one, two = sorted(samples, key=lambda fitting: abs(fitting - width))[:2]
+    return samples[one] + (width - one) * (samples[two] - samples[one]) / (two - one)
+
+
+def _float(row: Columns, column: str) -> float:
+    value = row[column]
+    assert isinstance(value, int | float)
+    return float(value)
 
 
 def _word(value: Value) -> str:
@@ -268,13 +307,15 @@ class Summary:
     """What a sweep has found.
 
     Attributes:
-        axes: names of the axes that vary, width and seeds apart.
+        axis: along which the curves are, ``width`` or ``n_train``.
+        axes: names of the other axes that vary, seeds apart.
         lines: one for each combination of their values, sorted.
         limits: the same for the min-norm limit, one for each problem.
         seeds: pairs of seeds (``seed``, ``data_seed``).
         conditioning: whether the condition number of the features is told.
     """
 
+    axis: str
     axes: tuple[str, ...]
     lines: tuple[Line, ...]
     limits: tuple[Line, ...]
@@ -284,7 +325,10 @@ class Summary:
     @classmethod
     def of(cls, rows: Sequence[Columns]) -> Summary:
         """Summary of some rows (at least one)."""
-        axes = varying(rows)
+        axis = axis_of(rows)
+        if axis == "n_train":  # a full batch is another number of samples for each of them
+            rows = [{**row, "batch_size": "full"} if row.get("batch_size") == row["n_train"] else row for row in rows]
+        axes = varying(rows, axis)
         groups: dict[tuple[Value, ...], list[Columns]] = {}
         limits: dict[tuple[Value, ...], list[Columns]] = {}
         for row in rows:
@@ -295,10 +339,11 @@ class Summary:
                 key = tuple("" if _of_training(a) else value for a, value in zip(axes, values, strict=True))
                 limits.setdefault(key, []).append(row)
         return cls(
+            axis=axis,
             axes=tuple(axes),
-            lines=tuple(Line.of([_word(v) for v in key], groups[key]) for key in sorted(groups, key=_order)),
+            lines=tuple(Line.of([_word(v) for v in key], groups[key], axis) for key in sorted(groups, key=_order)),
             limits=tuple(
-                Line.of(["(min-norm limit)", *(_word(v) for v in key[1:])], limits[key], limit=True)
+                Line.of(["(min-norm limit)", *(_word(v) for v in key[1:])], limits[key], axis, limit=True)
                 for key in sorted(limits, key=_order)
             ),
             seeds=len({(row.get("seed"), row.get("data_seed")) for row in rows}),
@@ -309,7 +354,7 @@ class Summary:
         """The lines as text, with a line that explains the columns."""
         every = [*self.lines[:GROUP_LIMIT], *self.limits[:GROUP_LIMIT]]
         own_thresholds = len({line.threshold for line in self.lines if line.threshold is not None}) > 1
-        cells = [[*self.axes, "runs", "width", "test", "valley", "ratio", "train", "lowest"]]
+        cells = [[*self.axes, "runs", self.axis, "test", "valley", "ratio", "train", "lowest"]]
         cells += [line.cells() for line in every]
         # beside each other: where it is, and where it should be
         for row, line in zip(cells, (None, *every), strict=True):
@@ -330,7 +375,7 @@ class Summary:
     def _legend(self) -> str:
         """What the columns are."""
         said = [
-            "width: where test loss rises most, else nearest the threshold; test, train: median losses there",
+            f"{self.axis}: where test loss rises most, else nearest the threshold; test, train: median losses there",
             "valley: lowest test loss left or right of it, whichever is higher; ratio: test/valley",
         ]
         return "\n".join([*said, *["κ: condition number of the features there"] * self.conditioning])

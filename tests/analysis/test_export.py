@@ -28,6 +28,7 @@ from analysis.tables import load_curves, load_runs
 from dd.errors import ConfigError, DDError
 from dd.results.schema import CURVES_SCHEMA, runs_schema
 from tests.analysis.synthetic import WIDTHS, runs
+from tests.analysis.test_commands import composed
 
 ROOT = Path(__file__).parents[2]
 TRACKED = [10, 30, 60, 100]
@@ -352,6 +353,24 @@ def test_a_card_names_the_command_of_a_known_experiment(results: Path, tmp_path:
     front, body = card_of(tmp_path / "set")
     assert "    python -m dd.run -m +experiment=label_noise\n" in body
     assert "license" not in front
+
+
+def test_a_card_has_commands_that_make_the_runs_of_a_table_of_ones_own(results: Path, tmp_path: Path) -> None:
+    exported(results, "huggingface", tmp_path / "set")
+    _, body = card_of(tmp_path / "set")
+    lines = [line.strip() for line in body.splitlines() if line.startswith("    python -m dd.run")]
+    assert all(line.endswith(" name=default") for line in lines)
+    assert set.union(*map(composed, lines)) == set(load_runs(results, "default")["run_id"])
+
+
+def test_a_card_says_how_many_commands_it_leaves_out(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("analysis.commands.MOST", 1)
+    exported(results, "huggingface", tmp_path / "set")
+    _, body = card_of(tmp_path / "set")
+    assert body.count("    python -m dd.run") == 1
+    assert "These are 1 of 2 commands." in body
 
 
 def test_a_data_set_replaces_only_a_data_set(results: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from dd.cli.summary import Summary, find_peak
 from dd.errors import DataNotFoundError
 from dd.runs.run import Run
 from dd.runs.settings import Settings
-from tests.cli.test_summary import CURVE, rows
+from tests.cli.test_summary import CURVE, along_samples, rows
 from tests.helpers import run_of, runs_of, solve_rows
 
 SMALL = ("data.n_train=60", "data.n_test=100", "batch_size=20", "epochs=20")
@@ -70,6 +70,44 @@ def test_a_grid_that_misses_the_threshold_says_so_with_widths_that_do_not() -> N
     assert said(rows({10: 1.0, 20: 1.0}), [])[0] == "fewer than 3 widths show no peak"
 
 
+def test_training_set_sizes_have_the_sentences_of_widths() -> None:
+    head, *_ = report(Summary.of(along_samples()), [], Settings()).splitlines()
+    assert (
+        head == "6 numbers of training samples from 10 to 400; threshold 191: the most samples that the width can fit"
+    )
+    missed, better, rise = said(along_samples(), [])
+    assert missed == "no number of training samples is the threshold 191, where a peak is highest; the nearest is 200"
+    assert better.startswith("  numbers of training samples that hit it: data.n_train=57,96,153,172,181,191,")
+    assert rise == "rise: x13.3 at data.n_train 200, train loss 0.01; one seed: not tested; seed=range(5) tests it"
+
+    seeds = [row for seed in range(3) for row in along_samples(seed=seed)]
+    assert said(seeds, [])[-1].endswith("; 3 seeds: python -m analysis.peaks default --x n_train tests it")
+
+
+def test_training_set_sizes_without_a_rise_get_a_command_that_has_one() -> None:
+    typed = "python -m dd.run -m 'data.n_train=range(40,200,30)' width=60 optimizer=sgd data.n_test=100 batch_size=20"
+    sweep = shlex.split(typed)[4:]
+    frame = Summary.of(solve_rows(*runs_of(*sweep, "epochs=20")))
+    lines = report(frame, runs_of(*sweep, "epochs=20"), Settings(device="cpu"), typed).splitlines()
+    assert lines[0].startswith("6 numbers of training samples from 40 to 190; threshold 60: ")
+    assert any(
+        line.startswith("gradient descent on full batches for ") and "at data.n_train 60" in line for line in lines
+    )
+    assert "'data.n_train=range(30,210,30)'" in lines[-1]
+    advised = compose_jobs(shlex.split(lines[-1])[4:])[0]
+    assert [run.n_train for run in advised] == [30, 60, 90, 120, 150, 180]
+    assert {run.width for run in advised} == {60}
+    peak = find_peak(solve_rows(*advised), axis="n_train")
+    assert peak is not None
+    assert (peak.x, peak.ratio > 2) == (60, True)
+
+
+def test_training_set_sizes_that_the_data_do_not_have_are_left_out() -> None:
+    (run,) = runs_of("data.n_test=1000", "width=500", "optimizer=sgd", "batch_size=100")
+    assert through([100, 200], 500, [run], "n_train") == "data.n_train=150,250,400,450,475,500,525,550,625"
+    assert through([100, 200], 900, [run], "n_train") == "", "the threshold is beyond the 797 samples"
+
+
 @pytest.mark.parametrize(("first", "step", "count", "at"), [(10, 50, 40, 500), (3, 7, 9, 40), (1, 10, 5, 13)])
 def test_a_range_is_moved_onto_the_threshold(first: int, step: int, count: int, at: int) -> None:
     widths = range(first, first + step * count, step)
@@ -92,13 +130,13 @@ def test_gradient_descent_reaches_what_is_said_by_the_command_that_is_said() -> 
     lines = said(rows(FLAT, interpolation_width=60.0), runs, TYPED)
     found = by_steps(runs, Settings(device="cpu"), 0.3)
     assert found is not None
-    assert (found.width, found.test > advice.CLEAR * 0.3) == (60, True)
+    assert (found.x, found.test > advice.CLEAR * 0.3) == (60, True)
     assert f"for {found.steps:.0e} steps".replace("e+0", "e") in lines[-2]
     assert f"test loss {found.test:.3g}" in lines[-2]
     command = shlex.split(lines[-1])
     assert command[:4] == ["python", "-m", "dd.run", "-m"]
     assert not any(argument.startswith("lr=") for argument in command), "a step size belongs to its optimizer"
-    advised = [run for run in compose_jobs(command[4:])[0] if run.width == found.width]
+    advised = [run for run in compose_jobs(command[4:])[0] if run.width == found.x]
     assert [run.run_id for run in advised] == [run.run_id for run in descents(runs[0]) if run.steps == found.steps]
     (row,) = solve_rows(*advised)
     assert (row["train_loss"], row["test_loss"]) == pytest.approx((found.train, found.test), rel=1e-9)
@@ -113,7 +151,7 @@ def test_the_sweep_that_is_advised_rises(tmp_path: Path, capsys: pytest.CaptureF
     frame = dd.sweep(*sweep[2:4], *sweep[-2:], "name=advised", *advised.split())
     peak = find_peak(frame.to_dict("records"))
     assert peak is not None
-    assert (peak.width, peak.ratio > 2) == (60, True)
+    assert (peak.x, peak.ratio > 2) == (60, True)
 
 
 def test_what_takes_long_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:

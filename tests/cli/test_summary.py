@@ -39,7 +39,7 @@ def body(found: list[dict[str, object]]) -> list[list[str]]:
 
 def test_peak_is_the_rise_above_both_valleys() -> None:
     peak = find_peak(rows(CURVE))
-    assert (peak.width, peak.test_loss, peak.train_loss) == (200, 4.0, 0.01)
+    assert (peak.x, peak.test_loss, peak.train_loss) == (200, 4.0, 0.01)
     assert peak.ratio == pytest.approx(4.0 / 0.3)
 
 
@@ -59,7 +59,7 @@ def test_the_peak_is_that_of_every_split_tried_out() -> None:
         if max(ratios) < MINIMUM_RATIO:
             assert peak is None
         else:
-            assert (peak.width, peak.ratio) == (ratios.index(max(ratios)) + 2, max(ratios))
+            assert (peak.x, peak.ratio) == (ratios.index(max(ratios)) + 2, max(ratios))
 
 
 class Counted(float):
@@ -87,7 +87,7 @@ def test_the_search_for_the_peak_is_proportional_to_the_curve() -> None:
 
 def test_medians_over_seeds_decide() -> None:
     outlier = rows(CURVE) + rows(CURVE, seed=1) + rows({50: 1e9}, seed=2)
-    assert find_peak(outlier).width == 200
+    assert find_peak(outlier).x == 200
 
 
 def test_failed_runs_are_counted_and_left_out() -> None:
@@ -98,7 +98,7 @@ def test_failed_runs_are_counted_and_left_out() -> None:
 
 def test_a_line_says_where_how_high_and_over_what() -> None:
     (line,) = Summary.of(rows(CURVE)).lines
-    assert (line.width, line.rises, line.test, line.valley, line.lowest) == (200, True, 4.0, 0.3, (0.2, 400))
+    assert (line.x, line.rises, line.test, line.valley, line.lowest) == (200, True, 4.0, 0.3, (0.2, 400))
     assert line.ratio == pytest.approx(4.0 / 0.3)
     assert body(rows(CURVE)) == [["sgd", "6", "200", "4", "0.3", "x13.3", "0.01", "0.2", "at", "400"]]
 
@@ -106,10 +106,10 @@ def test_a_line_says_where_how_high_and_over_what() -> None:
 def test_without_a_rise_the_line_is_about_the_threshold() -> None:
     falling = {100: 3.0, 180: 2.0, 400: 1.0}
     (line,) = Summary.of(rows(falling)).lines
-    assert (line.width, line.rises, line.test, line.valley) == (180, False, 2.0, 3.0)
+    assert (line.x, line.rises, line.test, line.valley) == (180, False, 2.0, 3.0)
     assert math.isnan(Summary.of(rows({100: 3.0, 180: 2.0})).lines[0].ratio), "no width on one side"
     (line,) = Summary.of(rows(falling, interpolation_width=None)).lines
-    assert (line.width, line.threshold, line.cells()[2:]) == (None, None, ["-", "-", "-", "-", "-", "1 at 400"])
+    assert (line.x, line.threshold, line.cells()[2:]) == (None, None, ["-", "-", "-", "-", "-", "1 at 400"])
 
 
 def test_lines_are_sorted_numbers_by_size() -> None:
@@ -262,3 +262,40 @@ def test_notes_are_one_line_for_a_sweep_and_whole_for_a_run() -> None:
     assert remark([None, thin]) == "1 run has near-constant inputs: see status_note"
     assert remark([f"{dead}; {thin}"]) == f"{dead}; {thin}"
     assert remark([None]) is remark([None, None]) is remark([]) is None
+
+
+def along_samples(**more: object) -> list[dict[str, object]]:
+    """The curve at width 190, along the number of training samples; two numbers fit a bit less than themselves."""
+    found = rows(CURVE, **more)
+    return [row | {"width": 190, "n_train": row["width"], "interpolation_width": row["width"] - 1.0} for row in found]
+
+
+def test_a_sweep_of_training_set_sizes_at_one_width_is_one_curve() -> None:
+    found = Summary.of(along_samples())
+    (line,) = found.lines
+    assert (found.axis, found.axes) == ("n_train", ("optimizer",))
+    assert (line.x, line.rises, line.valley, line.lowest) == (200, True, 0.3, (0.2, 400))
+    assert line.threshold == pytest.approx(191)
+    assert "n_train: where test loss rises most, else nearest the threshold" in found.table()
+
+
+def test_what_follows_the_number_of_samples_is_no_axis() -> None:
+    found = [
+        row | {"steps": 10 * row["n_train"], "batch_size": row["n_train"], "epochs": 10.0} for row in along_samples()
+    ]
+    assert Summary.of(found).axes == ("optimizer",)
+    more = [row | {"steps": 2 * row["steps"], "epochs": 20.0} for row in found]  # type: ignore[operator]
+    small = [row | {"batch_size": 5} for row in found]
+    summary = Summary.of([*found, *more, *small])
+    assert summary.axes == ("optimizer", "batch_size", "epochs")
+    assert [(line.label[1:], line.x) for line in summary.lines] == [
+        (("5", "10.0"), 200),
+        (("full", "10.0"), 200),
+        (("full", "20.0"), 200),
+    ]
+
+
+def test_two_widths_or_two_training_sets_stay_curves_along_the_width() -> None:
+    found = along_samples()
+    assert Summary.of([*found, *(row | {"width": 191} for row in found)]).axis == "width"
+    assert Summary.of(found[:2]).axis == "width"
