@@ -73,8 +73,7 @@ def write_pgf(figure: Figure, path: Path) -> None:
         text.set_text(latex(text.get_text()))
         text.set_fontfamily("serif")
     for mesh in figure.findobj(QuadMesh):  # of a colour bar: cells, since \input does not find an image beside the file
-        mesh.set_rasterized(False)
-        mesh.set_alpha(1)  # their edges overlap
+        mesh.set(rasterized=False, alpha=1, edgecolor="face", linewidth=0.5)  # cells that overlap leave no gaps
     with mpl.rc_context({"pgf.rcfonts": False, "pgf.texsystem": engine, "font.family": "serif"}):
         try:
             figure.savefig(path)
