@@ -29,6 +29,7 @@ from dd.cli.help import help_text
 from dd.data._download import cache_folder
 from dd.errors import ConfigError
 from dd.run import main
+from tests.helpers import NEEDS_HYDRA
 
 BASE = {"version_base": "1.3"} if hydra.__version__ < "1.4" else {}
 ONE = ("width=5", "optimizer=min_norm")
@@ -201,7 +202,7 @@ def test_inside_initialize_both_work_and_leave_no_trace(
     assert "Traceback" not in capsys.readouterr().err
 
 
-@pytest.mark.skipif(sys.version_info >= (3, 14) and hydra.__version__ < "1.4", reason="Hydra 1.3 does not start there")
+@NEEDS_HYDRA
 def test_inside_another_application(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(
         "import hydra, dd\n"
