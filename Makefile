@@ -1,6 +1,6 @@
 # dd: run `make` for the list of commands
-PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
-	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(not (3,11) <= sys.version_info[:2] < (3,14))' && echo $$p && break; done)
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(not (3,11) <= sys.version_info[:2] < (3,15))' && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 RESULTS := results
@@ -15,7 +15,7 @@ help:  ## list the commands
 setup: $(VENV)/installed  ## make .venv with the pinned dependencies
 
 $(VENV)/installed: pyproject.toml constraints.txt hatch_build.py $(wildcard dd/kernels/src/*)
-	@test -n "$(PYTHON)" || { echo "dd needs Python 3.11 to 3.13; set PYTHON=/path/to/python"; exit 2; }
+	@test -n "$(PYTHON)" || { echo "dd needs Python 3.11 to 3.14; set PYTHON=/path/to/python"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@

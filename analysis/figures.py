@@ -31,8 +31,9 @@ from analysis.names import file_stem
 from analysis.processes import processes
 from analysis.scatter import steps_needed
 from analysis.setups import FEW_X, draw_card, draw_paper, draw_table
-from analysis.style import FormatError, Look
+from analysis.style import Look
 from analysis.tables import UnreadableTable, curve_rows, environments, load_curves, load_runs, table_names
+from analysis.tex import FormatError
 
 STEPS_LEVEL = 1e-3
 """Train loss that the figure of steps needed is about."""

@@ -5,7 +5,6 @@ Colours are those of Okabe & Ito, or a sequential map for an ordered axis; both 
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from PIL import Image
 from analysis import glyphs
 from analysis.curves import FLOOR
 from analysis.labels import at_most, plain
+from analysis.tex import write_pgf
 
 
 @dataclass(frozen=True)
@@ -94,10 +94,6 @@ THRESHOLD = "threshold"
 """Marks the lines at the threshold (``gid``)."""
 
 glyphs.remember()
-
-
-class FormatError(Exception):
-    """A file format that cannot be written here."""
 
 
 @dataclass(frozen=True)
@@ -242,15 +238,13 @@ def save_print(figure: Figure, path: Path) -> None:
     """Write one file for print, in the format that its name ends with; it holds no date.
 
     Raises:
-        FormatError: a PGF file, without the TeX that measures its text.
+        FormatError: a PGF file, and no LaTeX is installed, or it cannot set a text.
     """
-    if path.suffix == ".pgf" and shutil.which(mpl.rcParams["pgf.texsystem"]) is None:
-        raise FormatError(
-            f"--format pgf needs {mpl.rcParams['pgf.texsystem']}, which is not installed; pdf and svg need nothing"
-        )
-    with mpl.rc_context({"svg.hashsalt": path.name, "pgf.rcfonts": False}):
-        metadata = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(path.suffix[1:])
-        figure.savefig(path, metadata=metadata)
+    if path.suffix == ".pgf":
+        write_pgf(figure, path)
+        return
+    with mpl.rc_context({"svg.hashsalt": path.name}):
+        figure.savefig(path, metadata={"CreationDate": None} if path.suffix == ".pdf" else {"Date": None})
 
 
 def _settle(figure: Figure) -> None:

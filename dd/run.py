@@ -7,6 +7,7 @@ from dd.workers.signals import exit_code, leave, leave_at_once
 if __name__ == "__main__":
     leave_at_once()  # before the imports below, which take a while
 
+import argparse
 import logging
 import os
 import sys
@@ -81,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def _own_hydra(typed: Sequence[str]) -> Iterator[None]:
-    """Hydra's global state, the program's arguments and logging are the caller's again afterwards.
+    """Hydra's global state, the program's arguments, logging and argparse are the caller's again afterwards.
 
     Args:
         typed: the command line.
@@ -96,7 +97,8 @@ def _own_hydra(typed: Sequence[str]) -> Iterator[None]:
     sys.argv = [*sys.argv[:1], *spelled]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come here instead of being printed by Hydra
     try:
-        yield
+        with _unchecked_help():
+            yield
     finally:
         this.hydra, node.cfg, sys.argv, full, root.handlers[:], level = before
         root.setLevel(level)
@@ -104,6 +106,26 @@ def _own_hydra(typed: Sequence[str]) -> Iterator[None]:
         os.environ.pop("HYDRA_FULL_ERROR")
         if full is not None:
             os.environ["HYDRA_FULL_ERROR"] = full
+
+
+@contextmanager
+def _unchecked_help() -> Iterator[None]:
+    """From Python 3.14 argparse checks every help string; Hydra 1.3 has a help that becomes text only when printed."""
+    place, name = argparse._ActionsContainer, "_check_help"
+    check = getattr(place, name, None)
+    if check is None:  # before 3.14
+        yield
+        return
+
+    def check_text(parser: argparse.ArgumentParser, action: argparse.Action) -> None:
+        if isinstance(action.help, str):
+            check(parser, action)
+
+    setattr(place, name, check_text)
+    try:
+        yield
+    finally:
+        setattr(place, name, check)
 
 
 def check_options(arguments: Sequence[str]) -> None:

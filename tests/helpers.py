@@ -11,6 +11,8 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+import hydra
+import pytest
 import torch
 from omegaconf import open_dict
 
@@ -33,6 +35,12 @@ from dd.runs.run import Run
 from dd.runs.settings import Settings
 from dd.trainers.base import Task
 from dd.trainers.table import trainer_for
+
+NEEDS_HYDRA = pytest.mark.skipif(
+    sys.version_info >= (3, 14) and hydra.__version__ < "1.4",
+    reason="Hydra 1.3 starts no application on Python 3.14 (dd mends that for itself)",
+)
+"""A test of another application of Hydra."""
 
 
 def composed(*overrides: str) -> dict[str, object]:

@@ -7,6 +7,7 @@ Covers: dd/cli/compose.py, dd/cli/loading.py, dd/cli/terminal.py, dd/errors.py.
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from dd.cli.help import help_text
 from dd.data._download import cache_folder
 from dd.errors import ConfigError
 from dd.run import main
+from tests.helpers import NEEDS_HYDRA
 
 BASE = {"version_base": "1.3"} if hydra.__version__ < "1.4" else {}
 ONE = ("width=5", "optimizer=min_norm")
@@ -175,7 +177,9 @@ def test_bad_numbers_of_processes_are_one_line(n_jobs: object, tmp_path: Path) -
 
 
 def state() -> tuple[object, ...]:
-    return GlobalHydra.instance().hydra, HydraConfig.instance().cfg, sys.argv[:], os.environ.get("HYDRA_FULL_ERROR")
+    argument_checks = vars(argparse._ActionsContainer).get("_check_help")
+    full_error = os.environ.get("HYDRA_FULL_ERROR")
+    return GlobalHydra.instance().hydra, HydraConfig.instance().cfg, sys.argv[:], full_error, argument_checks
 
 
 def test_inside_initialize_both_work_and_leave_no_trace(
@@ -198,6 +202,7 @@ def test_inside_initialize_both_work_and_leave_no_trace(
     assert "Traceback" not in capsys.readouterr().err
 
 
+@NEEDS_HYDRA
 def test_inside_another_application(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(
         "import hydra, dd\n"

@@ -19,7 +19,7 @@ from dd.executors.processes import Processes
 from dd.packs.plan import Pack
 from dd.runs.settings import Settings
 from dd.workers import machine
-from tests.helpers import run_of
+from tests.helpers import NEEDS_HYDRA, run_of
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -106,7 +106,9 @@ def test_the_readme_runs_without_a_guard(tmp_path: Path, way: str) -> None:
         assert len(finished(done, folder)) == 10
 
 
-@pytest.mark.parametrize("where", EMBEDDED)
+@pytest.mark.parametrize(
+    "where", [pytest.param(name, marks=NEEDS_HYDRA if name == "Hydra" else ()) for name in EMBEDDED]
+)
 def test_a_sweep_works_within(tmp_path: Path, where: str) -> None:
     lines = EMBEDDED[where].splitlines()[1:]
     (tmp_path / "script.py").write_text("\n".join(line[8:] for line in lines) + "\n")
