@@ -143,8 +143,9 @@ def with_component(group: str, name: str, key: str) -> Run:
         tries.append((f"{group}={name}", NETWORK))
     for base in (BASES[name] for name in order):
         for own in tries:
+            line = {one.partition("=")[0]: one for one in (*SMALL, *base, *own, *NEEDS.get(key, ()))}
             try:
-                return run_of(*SMALL, *base, *own, *NEEDS.get(key, ()))
+                return run_of(*line.values())
             except ConfigError:
                 continue
     if group == "data":  # the caller's own tensors
