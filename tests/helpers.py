@@ -59,7 +59,9 @@ class Assembler(Composer):
     """
 
     def compose(self, job: Job) -> Composed:
-        """As :meth:`Composer.compose`."""
+        """As :meth:`Composer.compose`; of a key that is set twice the last value counts, as with Hydra."""
+        last = {assignment.key: assignment for assignment in job if assignment.plain}
+        job = tuple(assignment for assignment in job if not assignment.plain or last[assignment.key] is assignment)
         chosen = [assignment for assignment in job if not assignment.plain]
         key = tuple(assignment.text for assignment in chosen)
         groups = {one.key: str(one.value) for one in chosen if one.text == f"{one.key}={one.value}"}

@@ -21,7 +21,7 @@ def jobs() -> list[str]:
         chosen = [f"{group}={names[i % len(names)]}" for group in registry.ROOMS if (names := registry.names(group))]
         turn = i % len(chosen)
         found.append(" ".join([*chosen[turn:], "width=7", *chosen[:turn]]))
-    return [*found, "model=rmt", "model=cnn5 optimizer=muon", "optimizer=adam width=7"]
+    return [*found, "model=rmt", "model=cnn5 optimizer=muon", "width=3 optimizer=adam width=7"]
 
 
 @pytest.mark.parametrize("job", jobs())
