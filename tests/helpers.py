@@ -186,8 +186,40 @@ def trained(network: Network, lr: float, *, trainer: str = "auto") -> Solution:
 
 
 WARM = """
-import json, os, runpy, sys
-import dd.cli.sweeps, dd.cli.task, dd.packs.solve, dd.trainers.table
+import json, os, runpy, subprocess, sys, types
+import dd.cli.sweeps, dd.cli.task, dd.packs.solve, dd.trainers.table, dd.workers.server, dd.workers.solving, torch
+
+class Fork:
+    code = None
+
+    def __init__(self, command, env, stdin, pass_fds):
+        self.pid = os.fork()
+        if not self.pid:
+            os.environ.update(env)
+            torch.set_num_threads(1)
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            for descriptor in map(int, os.listdir("/proc/self/fd")):
+                if descriptor > 2 and descriptor not in pass_fds:
+                    try:
+                        os.close(descriptor)
+                    except OSError:  # that of the list itself
+                        pass
+            exec(command[-1])
+
+    def poll(self, options=os.WNOHANG):
+        if self.code is None and os.waitpid(self.pid, options)[0]:
+            self.code = -9
+        return self.code
+
+    def wait(self):
+        return self.poll(0)
+
+    def kill(self):
+        if self.poll() is None:
+            os.kill(self.pid, 9)
+
+flags = subprocess._args_from_interpreter_flags
+stand_in = types.SimpleNamespace(Popen=Fork, DEVNULL=subprocess.DEVNULL, _args_from_interpreter_flags=flags)
 for line in sys.stdin:
     job = json.loads(line)
     pid = os.fork()
@@ -196,11 +228,15 @@ for line in sys.stdin:
         for number, path in enumerate([os.devnull, job["out"], job["err"]]):
             os.dup2(os.open(path, os.O_RDWR | os.O_CREAT), number)
         sys.path[0], sys.argv[1:] = job["cwd"], job["arguments"]
+        dd.workers.server.subprocess = stand_in
         runpy.run_module(job["module"], run_name="__main__", alter_sys=True)
         os._exit(0)
     print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 """
-"""Imports what a command needs once, and forks for each command."""
+"""Imports what a command needs once, and forks for each command, and for the server of its worker processes.
+
+A command that is started for itself, as :func:`tests.faults.surroundings.start` does, has a server of its own.
+"""
 
 
 @cache
