@@ -73,11 +73,11 @@ test-ray: setup  ## executor=ray on a real Ray of two nodes, workers and nodes k
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt 'ray>=2.40'
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/executors/test_ray.py
 
-next-hydra: setup  ## the launcher's tests with the coming Hydra 1.4
+next-hydra: setup  ## the tests of what Hydra does, with the coming Hydra 1.4
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(CURDIR)/build/hydra \
 		hydra-core==1.4.0rc3 omegaconf==2.4.1rc1
-	PYTHONPATH=$(CURDIR)/build/hydra OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/cli/test_launcher.py \
-		tests/cli/test_grammar.py tests/cli/test_surroundings.py tests/test_api.py tests/faults/test_command_line.py
+	PYTHONPATH=$(CURDIR)/build/hydra OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m hydra \
+		$$(grep -rl mark.hydra tests)
 
 bench: setup  ## dd beside a plain torch loop and JAX, whole commands beside plain scripts (an hour and a half)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt 'jax>=0.4.30'

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -10,9 +9,6 @@ import torch
 
 from dd.environment import described
 from dd.results import Store
-
-# what matplotlib knows of the system's fonts; without it every program that a test starts would look for them again
-os.environ.setdefault("MPLCONFIGDIR", str(Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "matplotlib"))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

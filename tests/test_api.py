@@ -35,6 +35,7 @@ def test_sweep_resumes_and_returns_its_own_rows_only(
     assert len(dd.load()) == 3
 
 
+@pytest.mark.hydra
 def test_presets_and_interpolations_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     rows = dd.sweep("+experiment=linear_teacher", "width=20,60", "data.seed=${seed}", "seed=1,2", n_jobs=1)
@@ -42,6 +43,7 @@ def test_presets_and_interpolations_work(tmp_path: Path, monkeypatch: pytest.Mon
     assert sorted(zip(rows.width, rows.data_seed, strict=True)) == [(20, 1), (20, 2), (60, 1), (60, 2)]
 
 
+@pytest.mark.hydra
 @pytest.mark.parametrize(
     ("overrides", "text"),
     [
@@ -77,6 +79,7 @@ def test_plan_only_computes_nothing(tmp_path: Path) -> None:
     assert not list((tmp_path / "results/default/runs").glob("*.parquet"))
 
 
+@pytest.mark.hydra
 def test_references_to_swept_keys_follow_them_without_composing_every_job(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,6 +102,7 @@ def test_references_to_swept_keys_follow_them_without_composing_every_job(
     assert len(composed) <= 1
 
 
+@pytest.mark.hydra
 def test_a_reference_to_a_key_that_is_not_there_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="nowhere"):
         dd.sweep("width=20,30", "data.seed=${nowhere}", f"results_dir={tmp_path}")
@@ -115,6 +119,7 @@ def test_asking_for_one_measurement_keeps_the_other(tmp_path: Path) -> None:
     assert set(kept["run_id"]) == set(dd.load("default", results_dir=tmp_path)["run_id"])
 
 
+@pytest.mark.hydra
 def test_an_addition_of_a_swept_key_has_the_last_word_as_in_hydra(tmp_path: Path) -> None:
     rows = dd.sweep("width=20", "optimizer=min_norm", "seed=1,2", "++seed=7", f"results_dir={tmp_path}", n_jobs=1)
     assert set(rows["seed"]) == {7}

@@ -250,8 +250,7 @@ def test_a_card_opens_its_table_and_logged_steps_have_a_slider(page: Page) -> No
     page.wait_for_function("document.getElementById('explore-budget').textContent === 'step: 1000'")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@SIZES
+@pytest.mark.parametrize(("size", "scheme"), [(DESKTOP, "light"), (PHONE, "dark")], ids=["desktop", "phone"])
 def test_axe_finds_nothing_serious(browser: Browser, site: Path, size: dict[str, int], scheme: str) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
     context = browser.new_context(viewport=size, color_scheme=scheme)  # type: ignore[arg-type]

@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import itertools
 import re
-import subprocess
-import sys
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -15,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis import page
+from analysis import figures, page
 from analysis.names import KINDS, file_stem
 from tests.analysis.synthetic import runs
 
@@ -32,19 +30,7 @@ def test_each_heading_shows_its_own_picture(tmp_path: Path) -> None:
         folder = tmp_path / "results" / name / "runs"
         folder.mkdir(parents=True)
         frame.assign(name=name, n_features=frame["width"]).to_parquet(folder / "part.parquet")
-    command = [
-        sys.executable,
-        "-m",
-        "analysis.figures",
-        "--results",
-        tmp_path / "results",
-        "--out",
-        tmp_path / "out",
-        "--jobs",
-        "1",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    assert figures.main(["--results", str(tmp_path / "results"), "--out", str(tmp_path / "out"), "--jobs", "1"]) == 0
     drawn = {png.read_bytes(): png.name for png in (tmp_path / "out").glob("*.png")}
     assert len(drawn) == 2 * len(TABLES) + 1, "card and figure of each table, and a second one of the split table"
     assert len(list((tmp_path / "out").glob("*-peaks*.csv"))) == len(TABLES)

@@ -115,6 +115,7 @@ def test_conditions_at_the_floor_of_the_train_loss_are_marked_and_no_axis_of_pro
     assert "≤ 10⁻⁸" in [ax.xaxis.get_major_formatter()(x) for x in ax.get_xticks()]
 
 
+@pytest.mark.usefixtures("unsaved")
 @pytest.mark.parametrize("missing", ["test_error", "feature_condition", None])
 def test_captions_name_the_panels_that_are_there_and_no_others(missing: str | None, tmp_path: Path) -> None:
     rows = runs(steps=(10, 100, 1000), lr=(0.1, 0.5), optimizer=("sgd", "momentum"), measure=("full",))

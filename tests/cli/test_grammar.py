@@ -23,6 +23,8 @@ from dd.cli.loading import own_loader
 from dd.errors import ConfigError
 from dd.run import main
 
+pytestmark = pytest.mark.hydra
+
 READER = Reader(own_loader())
 
 

@@ -12,7 +12,6 @@ from dd.runs import registry
 from tests.helpers import Assembler, composer
 
 
-
 def jobs() -> list[str]:
     """Lines that together choose every file of every group, in changing order, with a value between."""
     longest = max(len(registry.names(group)) for group in registry.ROOMS)

@@ -33,6 +33,8 @@ from dd.errors import ConfigError
 from dd.runs.settings import Settings
 from tests.helpers import dd_run
 
+pytestmark = pytest.mark.hydra
+
 assert TSweepRunner  # the suite's fixtures come from Hydra's pytest plugin
 
 

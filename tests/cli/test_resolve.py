@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 
 from dd.cli.conf import conf_dir
+from dd.cli.jobs import Composer
 from dd.cli.loading import load, own_loader
 from dd.cli.resolve import resolve
 from dd.errors import ConfigError
@@ -99,22 +100,26 @@ def test_presets_resolve(preset: str, scale: str | None) -> None:
     assert f"python -m dd.run -m +experiment={preset}" in path.read_text()
     chosen = [f"+experiment={preset}", *([f"scale={scale}"] if scale else [])]
     loader = own_loader()
-    params = load(loader, chosen).hydra.sweeper.params
+    config = load(loader, chosen)
+    params = config.hydra.sweeper.params
+    jobs = []
     for pick in (0, -1):
-        overrides = []
+        overrides = [*chosen]
         for key, values in params.items():
             if str(values).startswith("range("):
                 numbers = list(range(*(int(v) for v in str(values)[6:-1].split(","))))
                 overrides.append(f"{key}={numbers[pick]}")
             else:
                 overrides.append(f"{key}={str(values).split(',')[pick]}")
-        plain = composed(*chosen, *overrides)
-        run = resolve(plain)
-        assert run.width >= 1
-        assert plain["name"] == preset + ("_full" if scale else "")
-        if scale:
-            assert run.data.name == "fashion_mnist"
-            assert len(str(params.seed).split(",")) >= 10
+        jobs.append(overrides)
+    runs, settings = Composer(config, loader).runs(jobs, [])
+    assert len(runs) == 2
+    assert all(run.width >= 1 for run in runs)
+    assert settings is not None
+    assert settings.name == preset + ("_full" if scale else "")
+    if scale:
+        assert {run.data.name for run in runs} == {"fashion_mnist"}
+        assert len(str(params.seed).split(",")) >= 10
 
 
 def test_runs_with_the_same_options_share_a_component() -> None:

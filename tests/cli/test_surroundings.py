@@ -127,6 +127,7 @@ LINES = [
 ]
 
 
+@pytest.mark.hydra
 @pytest.mark.parametrize(("arguments", "line"), LINES, ids=[" ".join(a)[:40] for a, _ in LINES])
 def test_bad_lines_are_told_in_one_line(
     arguments: tuple[str, ...], line: str, capsys: pytest.CaptureFixture[str]
@@ -160,6 +161,7 @@ BAD = [
 ]
 
 
+@pytest.mark.hydra
 @pytest.mark.parametrize(("override", "text"), BAD, ids=[str(bad)[:30] for bad, _ in BAD])
 def test_bad_values_from_python_are_one_line(override: object, text: str) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -182,6 +184,7 @@ def state() -> tuple[object, ...]:
     return GlobalHydra.instance().hydra, HydraConfig.instance().cfg, sys.argv[:], full_error, argument_checks
 
 
+@pytest.mark.hydra
 def test_inside_initialize_both_work_and_leave_no_trace(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -203,6 +206,7 @@ def test_inside_initialize_both_work_and_leave_no_trace(
 
 
 @NEEDS_HYDRA
+@pytest.mark.hydra
 def test_inside_another_application(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(
         "import hydra, dd\n"
@@ -229,6 +233,7 @@ def test_inside_another_application(tmp_path: Path) -> None:
     assert len(pd.read_parquet(tmp_path / "results/default/runs")) == 4
 
 
+@pytest.mark.hydra
 def test_threads_compose_side_by_side() -> None:
     found: dict[int, object] = {}
 

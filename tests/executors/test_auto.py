@@ -96,14 +96,18 @@ def readme_blocks() -> list[str]:
 
 @pytest.mark.parametrize("way", ["file", "stdin"])
 def test_the_readme_runs_without_a_guard(tmp_path: Path, way: str) -> None:
-    for number, source in enumerate(readme_blocks()):
-        assert "n_jobs=2" in source
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        (folder / "script.py").write_text(source)
-        arguments = {"file": ["script.py"], "stdin": ["-"]}[way]
-        done = python(*arguments, cwd=folder, source=source if way == "stdin" else None)
-        assert len(finished(done, folder)) == 10
+    """All blocks as one program, each in a folder of its own."""
+    blocks = readme_blocks()
+    assert all("n_jobs=2" in block for block in blocks)
+    lines = ["import os"]
+    for number, block in enumerate(blocks):
+        (tmp_path / str(number)).mkdir()
+        lines += [f"os.chdir({str(tmp_path / str(number))!r})", block]
+    source = "\n".join(lines)
+    (tmp_path / "script.py").write_text(source)
+    arguments = {"file": ["script.py"], "stdin": ["-"]}[way]
+    done = python(*arguments, cwd=tmp_path, source=source if way == "stdin" else None)
+    assert len(finished(done, tmp_path)) == 10 * len(blocks)
 
 
 @pytest.mark.parametrize(

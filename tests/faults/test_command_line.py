@@ -22,6 +22,8 @@ from dd.errors import ConfigError
 from dd.run import main
 from dd.runs.run import core_axes
 
+pytestmark = pytest.mark.hydra
+
 LONG = os.environ.get("DD_FAULTS") == "long"
 SOME = settings(
     max_examples=2000 if LONG else 40,
