@@ -17,6 +17,7 @@ import pytest
 import dd
 import dd_lab
 from dd.cli.keys import overrides_of
+from tests.helpers import started
 
 ROOT = Path(__file__).parent.parent
 
@@ -37,7 +38,7 @@ def test_the_script_is_installed() -> None:
 
 @pytest.mark.parametrize("name", dd_lab.COMMANDS)
 def test_every_command_tells_what_it_takes(name: str, tmp_path: Path) -> None:
-    done = lab(name, "--help", cwd=tmp_path)
+    done = started("dd_lab", name, "--help", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout) > 100
     assert f"dd-lab {name}" in dd_lab.usage()
@@ -83,7 +84,7 @@ def test_another_package_named_dd_is_named(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_no_command(arguments: list[str], code: int, text: str, tmp_path: Path) -> None:
-    done = lab(*arguments, cwd=tmp_path)
+    done = started("dd_lab", *arguments, cwd=tmp_path)
     assert done.returncode == code
     assert text in done.stdout + done.stderr
     assert len(done.stderr.splitlines()) == (code == 2)
