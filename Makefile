@@ -57,10 +57,10 @@ reproduce: setup  ## whether the same runs give the same numbers here, bit for b
 	@OMP_NUM_THREADS=1 $(BIN)/python -m dd.reproduce
 
 test: setup lint  ## lint, then all tests; TESTS=tests/results for one folder, DD_ENGINE=baseline for another build of the engine
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(TESTS)
 
 test-rounding: setup  ## the tests that hang on the last bits, with the engine built for the oldest processors
-	DD_ENGINE=baseline ATEN_CPU_CAPABILITY=default OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m rounding \
+	DD_ENGINE=baseline ATEN_CPU_CAPABILITY=default OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m rounding \
 		$$(grep -rl mark.rounding tests)
 
 test-faults: setup  ## the long form of the tests of kills, damaged files and bad input (half an hour)
@@ -76,7 +76,7 @@ test-ray: setup  ## executor=ray on a real Ray of two nodes, workers and nodes k
 next-hydra: setup  ## the tests of what Hydra does, with the coming Hydra 1.4
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(CURDIR)/build/hydra \
 		hydra-core==1.4.0rc3 omegaconf==2.4.1rc1
-	PYTHONPATH=$(CURDIR)/build/hydra OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m hydra \
+	PYTHONPATH=$(CURDIR)/build/hydra OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m hydra \
 		$$(grep -rl mark.hydra tests)
 
 bench: setup  ## dd beside a plain torch loop and JAX, whole commands beside plain scripts (an hour and a half)
