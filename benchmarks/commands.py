@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 from peers import SETS
+
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each command would compile its sources again
 
 LONG = 60.0
 """A command that takes more wall seconds is measured once."""
