@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from dd.cli import presets
-from dd.cli.terminal import ended, steady
+from dd.cli.terminal import ended, shell_line, steady
 from dd.errors import ConfigError
 from dd.packs.overview import axes_of_sweep, lasting
 
@@ -31,9 +31,8 @@ def listing() -> str:
     for name, question in asked.items():
         time = lasting(sizes[name].seconds)
         lines.append(f"{name.ljust(wide)}  {sizes[name].runs:6d}  {time:>8}  {question}")
-    return "\n".join(
-        [*lines, "", "python -m dd.presets NAME shows axes and command; python -m dd.run -m +experiment=NAME runs one"]
-    )
+    page, sweep = shell_line("dd.presets", ["NAME"]), shell_line("dd.run", ["-m", "+experiment=NAME"])
+    return "\n".join([*lines, "", f"{page} shows axes and command; {sweep} runs one"])
 
 
 def page(name: str) -> str:
@@ -45,7 +44,7 @@ def page(name: str) -> str:
     asked = presets.questions()
     if name not in asked:
         near = difflib.get_close_matches(name, asked, n=3)
-        allowed = f"did you mean {' or '.join(near)}?" if near else "python -m dd.presets lists them"
+        allowed = f"did you mean {' or '.join(near)}?" if near else f"{shell_line('dd.presets', [])} lists them"
         raise ConfigError("preset", name, allowed, "the command line")
     size, grids = presets.size(name), presets.grids(name)
     lines = [f"{name}: {asked[name]}", "", *presets.notes(name)]
@@ -55,8 +54,8 @@ def page(name: str) -> str:
         lines += [f"grid {number}"] * (len(grids) > 1)
         pairs = (axis.partition("=") for axis in grid)
         lines += axes_of_sweep({key: values for key, _, values in pairs})
-    lines += ["", f"command  python -m dd.run -m +experiment={name}"]
-    lines.append(f"figures  make figures, or python -m analysis.figures: figures/{name}*.png and figures/index.html")
+    lines += ["", f"command  {shell_line('dd.run', ['-m', f'+experiment={name}'])}"]
+    lines.append(f"figures  {shell_line('analysis.figures', [])}: figures/{name}*.png and figures/index.html")
     return "\n".join(lines)
 
 

@@ -85,8 +85,19 @@ def test_a_page_has_axes_command_and_figures(capsys: pytest.CaptureFixture[str])
     assert lines[2:5] == notes("early_stopping")
     assert "  validation  0,0.1" in lines
     assert "command  python -m dd.run -m +experiment=early_stopping" in lines
-    assert lines[-1].startswith("figures  ")
-    assert "figures/early_stopping*.png" in lines[-1]
+    assert lines[-1] == "figures  python -m analysis.figures: figures/early_stopping*.png and figures/index.html"
+
+
+def test_its_commands_begin_as_the_program_was_started(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.orig_argv", ["/usr/bin/python3", "/usr/bin/dd-lab", "presets", "iterations"])
+    assert presets.main(["iterations"]) == 0
+    assert presets.main([]) == 0
+    said = capsys.readouterr().out
+    assert "command  dd-lab run -m +experiment=iterations\n" in said
+    assert "figures  dd-lab figures: " in said
+    assert said.endswith("dd-lab presets NAME shows axes and command; dd-lab run -m +experiment=NAME runs one\n")
 
 
 def test_axes_are_those_that_are_swept() -> None:
