@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dd.cli.compose import compose_jobs
 from dd.cli.conf import conf_dir
 from dd.cli.terminal import command_of, steady
-from dd.errors import FAILED, USAGE, ConfigError, DDError
+from dd.errors import FAILED, USAGE, ConfigError, DDError, say
 from dd.workers.server import warm_up
 from dd.workers.signals import exit_code, leave_at_once
 
@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             runs, settings = compose_jobs(line)
             failed += run_sweep(runs, settings, command_of(["-m", *line])).failed
     except DDError as error:
-        print(f"dd: {error}", file=sys.stderr)
+        say(str(error))
         return USAGE
     except KeyboardInterrupt as interrupt:
         return exit_code(interrupt)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dd.environment import described
-from dd.errors import FAILED, USAGE, ConfigError, DDError
+from dd.errors import FAILED, USAGE, ConfigError, DDError, say
 from dd.packs.plan import Pack, plan
 from dd.runs.run import Run
 from dd.runs.settings import Settings
@@ -145,7 +145,7 @@ def check_arrangements(runs: Sequence[Run], settings: Settings, close: float) ->
         wrong.append(Difference("curves", "points", (len(points), len(other_points))))
     else:
         wrong += differences(points, other_points, points[0], close, rounded)
-    say(
+    report(
         f"{len(rows)} runs in {len(packs)} packs on {processes} processes and one by one, "
         f"{len(columns)} columns and {len(points)} points of curves",
         wrong,
@@ -184,7 +184,7 @@ def check_reference(rows: Sequence[Row]) -> list[Difference]:
         raise DDError(f"{len(known) - len(ours)} of {len(known)} runs of {REFERENCE.name} are not in the sweep")
     theirs = [{c: _number(known[row["run_id"]][c]) for c in COMPARED} for row in ours]
     wrong = differences(ours, theirs, COMPARED, CLOSE)
-    say(f"{len(ours)} float64 runs beside the numbers that come with dd, to {CLOSE:g}", wrong)
+    report(f"{len(ours)} float64 runs beside the numbers that come with dd, to {CLOSE:g}", wrong)
     return wrong
 
 
@@ -245,7 +245,7 @@ def check_table(name: str, count: int, settings: Settings) -> list[Difference]:
         )
     ]
     exactly = "" if close == 0 else f" to {close:g} ({CLOSE_ROUNDED:g} in less than float64)"
-    say(f"{len(known)} of {len(rows)} runs of {store.runs}, computed again{exactly}", wrong)
+    report(f"{len(known)} of {len(rows)} runs of {store.runs}, computed again{exactly}", wrong)
     for key in ("torch_version", "git_commit", "device"):
         theirs = sorted({str(row[key]) for row in known})
         if wrong and theirs != [str(again[0][key])]:
@@ -253,7 +253,7 @@ def check_table(name: str, count: int, settings: Settings) -> list[Difference]:
     return wrong
 
 
-def say(what: str, wrong: Sequence[Difference]) -> None:
+def report(what: str, wrong: Sequence[Difference]) -> None:
     """Print the result of a comparison."""
     print(f"{what}: " + (f"{len(wrong)} values differ" if wrong else "the same"), flush=True)
     for difference in wrong[:MOST]:
@@ -312,7 +312,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             write_reference(rows)
         wrong += check_reference(rows)
     except DDError as error:
-        print(f"dd: {error}", file=sys.stderr)
+        say(str(error))
         return USAGE
     except KeyboardInterrupt as interrupt:
         return exit_code(interrupt)

@@ -26,7 +26,7 @@ from dd.cli.grammar import as_typed
 from dd.cli.loading import COMMAND_LINE, is_foreign, one_line
 from dd.cli.task import TYPED, task
 from dd.cli.terminal import steady
-from dd.errors import FAILED, USAGE, ConfigError, DDError, RunsFailed, Stop, printable
+from dd.errors import FAILED, USAGE, ConfigError, DDError, RunsFailed, Stop, printable, say
 from dd.workers.server import warm_up
 
 
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if verbose or not (isinstance(error, DDError | HydraException | OmegaConfBaseException) or is_foreign(error)):
             raise
-        print(f"dd: {one_line(error, typed)}", file=sys.stderr)
+        say(one_line(error, typed))
         return USAGE
     return 0
 

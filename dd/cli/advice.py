@@ -71,8 +71,11 @@ def figures(settings: Settings) -> str:
     return shell_line("analysis.figures", ["--results", settings.results_dir, "--out", "figures"])
 
 
-NAMES = {"width": ("width", "widths"), "n_train": ("data.n_train", "numbers of training samples")}
-"""What one x and several are called."""
+NAMES = {
+    "width": ("width", "width", "widths"),
+    "n_train": ("data.n_train", "number of training samples", "numbers of training samples"),
+}
+"""The key of an x, and what one and several of them are called."""
 
 FITS = {
     "width": "the width that can just fit the training set",
@@ -86,8 +89,8 @@ def _head(summary: Summary) -> str:
     xs = sorted({x for line in summary.lines for x in line.xs})
     if not xs:
         return "no run has a finite test loss"
-    one, several = NAMES[summary.axis]
-    swept = f"{one} {xs[0]}" if len(xs) == 1 else f"{len(xs)} {several} from {xs[0]} to {xs[-1]}"
+    key, _, several = NAMES[summary.axis]
+    swept = f"{key} {xs[0]}" if len(xs) == 1 else f"{len(xs)} {several} from {xs[0]} to {xs[-1]}"
     thresholds = sorted({line.threshold for line in summary.lines if line.threshold is not None})
     if not thresholds:
         return f"{swept}; no threshold is known"
@@ -98,7 +101,7 @@ def _head(summary: Summary) -> str:
 
 def _meaning(summary: Summary, runs: Sequence[Run], settings: Settings, command: str) -> list[str]:
     """Sentences, each a line or more."""
-    one, several = NAMES[summary.axis]
+    key, _, several = NAMES[summary.axis]
     curves = [line for line in summary.lines if len(line.xs) > 2]
     risen = [line for line in curves if line.rises]
     flat = [line for line in curves if not line.rises]
@@ -109,13 +112,13 @@ def _meaning(summary: Summary, runs: Sequence[Run], settings: Settings, command:
     if risen:
         top = max(risen, key=lambda line: line.ratio)
         kind = "highest rise" if len(risen) > 1 else "rise"
-        where = f"at {one} {top.x}{_named(summary, [top])}, train loss {number(top.train, 2)}"
+        where = f"at {key} {top.x}{_named(summary, [top])}, train loss {number(top.train, 2)}"
         said.append(f"{kind}: x{top.ratio:.3g} {where}; {_tested(summary.seeds, len(top.xs), settings, summary.axis)}")
     if flat:
         losses = sorted(line.train for line in flat if not math.isnan(line.train))
         ends = " to ".join(dict.fromkeys(number(loss, 2) for loss in (losses[:1] + losses[-1:])))
         at = {line.x for line in flat}
-        where = f"at {one} {flat[0].x}" if len(at) == 1 else "near the threshold"
+        where = f"at {key} {flat[0].x}" if len(at) == 1 else "near the threshold"
         said.append(f"no rise{_named(summary, flat)}" + f": train loss {where} is {ends}" * bool(losses))
         if cured:
             said += _cure(summary, flat, runs, settings, command, better)
@@ -143,7 +146,7 @@ def _tested(seeds: int, count: int, settings: Settings, axis: str = "width") -> 
     ('one seed: not tested; seed=range(5) tests it', '5 seeds: python -m analysis.peaks mine tests it')
     """
     if count < WIDTHS:
-        return f"{count} {NAMES[axis][1]}: not tested; {WIDTHS} or more are"
+        return f"{count} {NAMES[axis][2]}: not tested; {WIDTHS} or more are"
     if seeds < SEEDS:
         return f"{'one seed' if seeds == 1 else f'{seeds} seeds'}: not tested; seed=range(5) tests it"
     elsewhere = ["--results", settings.results_dir] * (settings.results_dir != "results")
@@ -154,8 +157,7 @@ def _tested(seeds: int, count: int, settings: Settings, axis: str = "width") -> 
 def _missed(summary: Summary, runs: Sequence[Run]) -> tuple[list[str], str]:
     """That the widths, or numbers of samples, miss the threshold, if they do, and an override of some that do not."""
     known = [line for line in summary.lines if line.threshold is not None and line.xs]
-    several = NAMES[summary.axis][1]
-    one = "width" if summary.axis == "width" else "number of training samples"
+    _, one, several = NAMES[summary.axis]
     for line in known:
         at, x = line.threshold, nearest(line.xs, line.threshold)
         assert at is not None
@@ -227,17 +229,17 @@ def _cure(
         lowest = min((line.valley for line in flat if not math.isnan(line.valley)), default=lowest)
     at = next((line.threshold for line in flat if line.threshold is not None), None)
     found = by_steps(trained, settings, lowest, round(at) if at is not None and summary.axis == "n_train" else None)
-    one = NAMES[summary.axis][0]
+    key = NAMES[summary.axis][0]
     if found:
         text = (
             f"gradient descent on full batches for {number(found.steps)} steps reaches train loss "
-            f"{number(found.train, 2)} at {one} {found.x}, test loss {number(found.test)}:"
+            f"{number(found.train, 2)} at {key} {found.x}, test loss {number(found.test)}:"
         )
         overrides = ["optimizer=gd", "batch_size=full", f"steps={number(found.steps)}"]
         return _try(text, overrides, command, better)
     if of_limit:
         top = max(of_limit, key=lambda line: line.ratio)
-        text = f"the min-norm limit, which more steps approach, rises x{top.ratio:.3g} at {one} {top.x}:"
+        text = f"the min-norm limit, which more steps approach, rises x{top.ratio:.3g} at {key} {top.x}:"
         return _try(text, ["optimizer=min_norm"], command, better)
     if all(line.train > FITTED for line in flat if not math.isnan(line.train)):
         epochs = max(run.epochs or 0 for run in trained)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from dd.errors import USAGE, DDError
+from dd.errors import USAGE, DDError, say
 from dd.workers.signals import exit_code
 
 ASCII = {
@@ -108,7 +108,7 @@ def ended(work: Callable[[], int]) -> int:
     try:
         return work()
     except DDError as error:
-        print(f"dd: {error}", file=sys.stderr)
+        say(str(error))
         return USAGE
     except KeyboardInterrupt as interrupt:
         return exit_code(interrupt)
